@@ -1,0 +1,68 @@
+#pragma once
+/// The module tree: what a model is made of. A module owns its parameters and children in a fixed order, the same on every
+/// rank, and computes a forward from them; it never knows how they are sharded. Built from a description (a Value that
+/// stdlib/ft/models/*.lua states), which allocates nothing.
+/// Thread rule: forward runs on the thread that walks the schedule, never on one of autograd's.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/parallel/parameter.h"
+
+namespace ft {
+
+class KvCache;
+
+/// What a forward may need beside its input. B: rows of the micro batch, T: tokens a row.
+struct Context {
+  at::Tensor positions;  ///< [B, T] int64, restarting at 0 in every document
+  /// For each row the lengths of its documents in order; their sum is T (padding counts as one more document).
+  /// Attention is causal inside a document and never crosses into another.
+  std::vector<std::vector<int64_t>> documents;
+  at::Tensor targets;     ///< [B, T] int64: the token that follows, -100 where there is nothing to learn; undefined: logits wanted
+  double loss_scale = 1;  ///< the head returns loss_scale · Σ nll over the targets
+  bool training = false;  ///< dropout acts
+  uint64_t seed = 0;      ///< dropout's key: (seed, step, row, position in the row, feature, module name)
+  int64_t step = 0;
+  std::vector<int64_t> rows;  ///< [B] global index of each row in its epoch
+  KvCache* cache = nullptr;   ///< generation: attention appends to it and reads from it
+};
+
+class Module {
+ public:
+  explicit Module(std::string name) : name_(std::move(name)) {}
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  /// @param x embedding: [B, T] int64 tokens; others: [B, T, D] in the compute dtype.
+  /// @return [B, T, D]; the head: a scalar fp32 loss, or logits [B, T, V] fp32 without targets.
+  virtual at::Tensor forward(const at::Tensor& x, const Context& context) = 0;
+
+  const std::string& name() const { return name_; }
+  /// This module's parameters and those of its children, in tree order.
+  std::vector<Parameter*> parameters();
+
+ protected:
+  Parameter& add_parameter(Parameter parameter);
+  template <class M>
+  M& add_child(std::unique_ptr<M> child) {
+    M& added = *child;
+    order_.push_back({nullptr, std::move(child)});
+    return added;
+  }
+
+ private:
+  struct Node {
+    std::unique_ptr<Parameter> parameter;
+    std::unique_ptr<Module> child;
+  };
+  std::string name_;
+  std::vector<Node> order_;
+};
+
+}  // namespace ft
