@@ -1,0 +1,89 @@
+#pragma once
+/// A training run: what a recipe's loop drives. Owns the model's shards, the optimizer, the sampler, the run directory and
+/// the process group. Bound to Lua in lua/bind/wrap_run.cpp.
+/// Rank rule: every rank makes the same calls in the same order; those marked collective meet the other ranks.
+/// Thread rule: one thread, the one that walks the schedule.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/data/batch.h"
+#include "engine/schema/value.h"
+
+namespace ft {
+
+class TokenRows;
+class Tokenizer;
+class ProcessGroup;
+
+/// What a plan's start needs beside the plan itself.
+struct RunInputs {
+  /// The resolved plan (docs/architecture.md, "The resolved plan"): every default filled in, the model's description under
+  /// model.description, its config.json under model.config.
+  Value plan;
+  std::map<std::string, std::shared_ptr<const TokenRows>> data;  ///< by split: "train", "val", "test"
+  std::shared_ptr<const Tokenizer> tokenizer;                    ///< null for pre-tokenized data
+  std::shared_ptr<ProcessGroup> group;
+};
+
+struct EvaluateOptions {
+  bool generate = false;         ///< also decode an answer for each row's prompt and compare it with the row's labels
+  int64_t max_new_tokens = 64;   ///< per answer
+  int64_t limit = 0;             ///< rows, 0 for all
+};
+
+struct Evaluation {
+  double loss = 0;      ///< mean nll over the split's target tokens; 0 when only generating
+  int64_t tokens = 0;   ///< target tokens
+  int64_t prompts = 0;  ///< answers decoded
+  double exact_match = 0;  ///< share of answers equal to the reference text, surrounding white space aside
+};
+
+class Run {
+ public:
+  /// Builds the model on no device, shards it, and streams this rank's own byte ranges in (or draws them from the seed).
+  /// Opens the run directory, prints the start report. Collective.
+  static std::shared_ptr<Run> start(RunInputs inputs);
+  ~Run();
+
+  /// Moves on to the next window; false when the plan's steps are done. Saves when the plan's save.every says so.
+  /// Collective. @throws Error(interrupt) after Ctrl-C, once the run is saved.
+  bool next_step();
+  int64_t step() const;         ///< 1-based number of the current step; 0 before the first
+  int64_t total_steps() const;
+  /// The current window's micro batches of this rank.
+  const std::vector<Batch>& window() const;
+  int64_t window_tokens() const;  ///< target tokens of the window on this rank
+  /// Forward and backward of one micro batch. @return this rank's part of the loss: Σ nll / tokens. Collective.
+  double backward(const Batch& batch, double tokens);
+  /// Sum over all ranks, in fp64. Collective.
+  double sum(double value);
+  /// Scales the gradients to a global norm of at most `max_norm`. @return the norm before. Collective.
+  double clip(double max_norm);
+  /// One optimizer step at this step's learning rate; gradients are zero afterwards.
+  void update();
+  /// A row of metrics.jsonl and the live line, on rank 0. Unknown keys pass through.
+  void log(const Value& row);
+  double lr() const;  ///< this step's learning rate
+  /// Mean loss (and exact match) over a split. Collective. @throws Error(config) when the plan has no such split.
+  Evaluation evaluate(const std::string& split, const EvaluateOptions& options = {});
+  /// Writes a checkpoint of this moment. @return its directory. Collective.
+  std::string save();
+  /// Last save, save.final, the closing line. Collective.
+  void finish();
+
+  int rank() const;
+  int world_size() const;
+  const std::string& directory() const;
+
+ private:
+  struct State;
+  explicit Run(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ft
