@@ -1,0 +1,188 @@
+#include "engine/parallel/shard_unit.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/error/error.h"
+#include "engine/quant/nf4.h"
+
+namespace ft {
+namespace {
+
+constexpr int64_t kTrainableAlignment = 256;  // a block of the 8-bit optimizer's state
+constexpr int64_t kFrozenAlignment = 64;      // 128 bytes of bf16: whole cache lines on every rank
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  double& seconds_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+// Ranges come in the order in which their first parameter comes, so that every rank builds the same ones.
+struct Kind {
+  Storage storage;
+  at::ScalarType dtype;
+  int64_t record;
+  bool operator==(const Kind&) const = default;
+};
+
+Kind kind_of(const Parameter& parameter, at::ScalarType frozen_dtype) {
+  switch (parameter.storage) {
+    case Storage::trainable: return {Storage::trainable, at::kFloat, 1};
+    case Storage::frozen: return {Storage::frozen, frozen_dtype, 1};
+    case Storage::nf4: return {Storage::nf4, at::kByte, static_cast<int64_t>(nf4::record_bytes(parameter.double_quant))};
+  }
+  return {};
+}
+
+int64_t alignment(Storage storage) {
+  return storage == Storage::trainable ? kTrainableAlignment : storage == Storage::frozen ? kFrozenAlignment : 1;
+}
+
+}  // namespace
+
+at::Tensor FlatRange::piece(const ShardPiece& p) const {
+  return owned.narrow(0, p.local_begin * atom_elements, p.count * atom_elements);
+}
+
+ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters,
+                     const std::vector<at::ScalarType>& frozen_dtypes, ProcessGroup& group, BufferPool& pool,
+                     const ShardUnitOptions& options)
+    : name_(std::move(name)), group_(&group), pool_(&pool), options_(options) {
+  std::vector<std::pair<Kind, std::vector<Parameter*>>> kinds;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Kind kind = kind_of(*parameters[i], frozen_dtypes[i]);
+    auto found = std::find_if(kinds.begin(), kinds.end(), [&](const auto& entry) { return entry.first == kind; });
+    if (found == kinds.end()) found = kinds.insert(kinds.end(), {kind, {}});
+    found->second.push_back(parameters[i]);
+  }
+  for (auto& [kind, members] : kinds) {
+    FlatRange range{.storage = kind.storage,
+                    .owned_dtype = kind.dtype,
+                    .gather_dtype = kind.storage == Storage::trainable ? options.param_dtype : kind.dtype,
+                    .atom_elements = kind.record,
+                    .layout = ShardLayout(members, alignment(kind.storage), group.size())};
+    const auto on_device = at::TensorOptions().device(options.device);
+    range.owned = at::zeros({range.layout.per_rank() * kind.record}, on_device.dtype(range.owned_dtype));
+    if (kind.storage == Storage::trainable) grad_ = at::zeros_like(range.owned);
+    attach(range);
+    ranges_.push_back(std::move(range));
+  }
+}
+
+void ShardUnit::attach(FlatRange& range) {
+  // Pages of this allocation are never touched: the storage is emptied at once and keeps only its size.
+  range.flat = at::empty({range.layout.total() * range.atom_elements},
+                         at::TensorOptions(range.gather_dtype).device(options_.device));
+  for (size_t i = 0; i < range.layout.parameters().size(); ++i) {
+    Parameter& parameter = *range.layout.parameters()[i];
+    const int64_t atoms = ShardLayout::atoms(parameter);
+    const at::Tensor part =
+        range.flat.narrow(0, range.layout.begin(i) * range.atom_elements, atoms * range.atom_elements);
+    if (range.storage == Storage::nf4) {
+      parameter.value = part.view({atoms, range.atom_elements}).detach();
+    } else {
+      parameter.value = part.view(parameter.shape).detach().requires_grad_(range.storage == Storage::trainable);
+    }
+  }
+  point(range, nullptr);
+}
+
+void ShardUnit::point(FlatRange& range, void* data) {
+  // No deleter: the memory belongs to the pool or to `owned`.
+  range.flat.storage().set_data_ptr_noswap(at::DataPtr(data, nullptr, [](void*) {}, options_.device));
+}
+
+FlatRange* ShardUnit::trainable() {
+  for (FlatRange& range : ranges_)
+    if (range.storage == Storage::trainable) return &range;
+  return nullptr;
+}
+
+void ShardUnit::zero_grad() {
+  if (grad_.defined()) grad_.zero_();
+}
+
+void ShardUnit::start_gather() {
+  if (users_++ > 0) return;
+  for (FlatRange& range : ranges_) {
+    if (group_->size() == 1 && range.owned_dtype == range.gather_dtype) {
+      point(range, range.owned.data_ptr());
+      continue;
+    }
+    const int64_t elements = range.layout.total() * range.atom_elements;
+    const int64_t mine = range.layout.per_rank() * range.atom_elements;
+    range.buffer = pool_->take(elements * static_cast<int64_t>(c10::elementSize(range.gather_dtype)));
+    const at::Tensor whole = range.buffer.view(elements, range.gather_dtype);
+    const at::Tensor own = whole.narrow(0, group_->rank() * mine, mine);
+    own.copy_(range.owned);
+    point(range, range.buffer.data());
+    gathers_.push_back(group_->all_gather_into(whole, own));
+  }
+}
+
+void ShardUnit::finish_gather(double& waited) {
+  FT_CHECK(users_ > 0, name_ + ": finish_gather without start_gather");
+  const Stopwatch watch(waited);
+  for (Pending& pending : gathers_) pending.wait();
+  gathers_.clear();
+}
+
+void ShardUnit::release() {
+  FT_CHECK(users_ > 0, name_ + ": released more often than gathered");
+  if (--users_ > 0) return;
+  for (Pending& pending : gathers_) pending.wait();  // a prefetch that nobody used: its buffer must not be reused yet
+  gathers_.clear();
+  for (FlatRange& range : ranges_) {
+    point(range, nullptr);
+    range.buffer = {};
+  }
+}
+
+void ShardUnit::start_reduce(const std::vector<at::Tensor>& grads) {
+  FlatRange* range = trainable();
+  FT_CHECK(range && !reduction_, name_ + ": reduce without a trainable range, or one on its way");
+  const auto& parameters = range->layout.parameters();
+  FT_CHECK(grads.size() == parameters.size(), name_ + ": a gradient for each trainable parameter");
+  if (group_->size() == 1) {
+    for (size_t i = 0; i < grads.size(); ++i)
+      if (grads[i].defined()) grad_.narrow(0, range->layout.begin(i), grads[i].numel()).add_(grads[i].reshape({-1}));
+    return;
+  }
+  reduce_whole_ = pool_->take(range->layout.total() * static_cast<int64_t>(sizeof(float)));
+  reduce_own_ = pool_->take(range->layout.per_rank() * static_cast<int64_t>(sizeof(float)));
+  const at::Tensor whole = reduce_whole_.view(range->layout.total(), at::kFloat);
+  int64_t filled = 0;
+  const auto zero_until = [&](int64_t end) {
+    if (end > filled) whole.narrow(0, filled, end - filled).zero_();
+  };
+  for (size_t i = 0; i < grads.size(); ++i) {
+    if (!grads[i].defined()) continue;
+    zero_until(range->layout.begin(i));
+    whole.narrow(0, range->layout.begin(i), grads[i].numel()).copy_(grads[i].reshape({-1}));
+    filled = range->layout.begin(i) + grads[i].numel();
+  }
+  zero_until(range->layout.total());
+  reduction_ = group_->reduce_scatter_sum(reduce_own_.view(range->layout.per_rank(), at::kFloat), whole);
+}
+
+void ShardUnit::finish_reduce(double& waited) {
+  if (!reduction_) return;
+  {
+    const Stopwatch watch(waited);
+    reduction_->wait();
+  }
+  reduction_.reset();
+  grad_.add_(reduce_own_.view(grad_.numel(), at::kFloat));
+  reduce_whole_ = {};
+  reduce_own_ = {};
+}
+
+}  // namespace ft

@@ -1,0 +1,157 @@
+#include "engine/train/schedule.h"
+
+#include <ATen/ops/ones_like.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "engine/error/error.h"
+
+namespace ft {
+namespace {
+
+std::vector<Parameter*> trainable(const std::vector<Parameter*>& parameters) {
+  std::vector<Parameter*> kept;
+  for (Parameter* p : parameters)
+    if (p->storage == Storage::trainable) kept.push_back(p);
+  return kept;
+}
+
+}  // namespace
+
+Schedule::Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards, const ScheduleOptions& options)
+    : model_(&model), shards_(&shards), options_(options) {
+  const auto& units = model.units();
+  while (first_trained_ < units.size() && trainable(units[first_trained_].parameters).empty()) ++first_trained_;
+}
+
+bool Schedule::has_graph(size_t unit) const {
+  if (unit < first_trained_) return false;
+  return !options_.activation_checkpointing || !model_->units()[unit].checkpoint;
+}
+
+void Schedule::start_gather(size_t unit) {
+  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->start_gather();
+  (*shards_)[unit]->start_gather();
+}
+
+void Schedule::finish_gather(size_t unit) {
+  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->finish_gather(waits.gather);
+  (*shards_)[unit]->finish_gather(waits.gather);
+}
+
+void Schedule::release(size_t unit) {
+  (*shards_)[unit]->release();
+  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->release();
+}
+
+at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context) {
+  c10::AutoGradMode no_graph(false);
+  auto& units = model_->units();
+  at::Tensor x = tokens;
+  start_gather(0);
+  for (size_t i = 0; i < units.size(); ++i) {
+    if (i + 1 < units.size() && options_.prefetch) start_gather(i + 1);
+    finish_gather(i);
+    x = units[i].module->forward(x, context);
+    release(i);
+    if (i + 1 < units.size() && !options_.prefetch) start_gather(i + 1);
+  }
+  return x;
+}
+
+Schedule::Ran Schedule::run_with_graph(size_t unit, const at::Tensor& input, const Context& context) {
+  c10::AutoGradMode graph(true);
+  // The unit's graph ends at its input: a detached leaf, which wants a gradient only if a unit before it is trained.
+  at::Tensor leaf = input.detach();
+  if (unit > first_trained_) leaf.requires_grad_(true);
+  at::Tensor output = model_->units()[unit].module->forward(leaf, context);
+  return {std::move(leaf), std::move(output)};
+}
+
+void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, std::vector<Ran>& ran) {
+  auto& units = model_->units();
+  const size_t head = units.size() - 1;
+  at::Tensor x = tokens;
+  start_gather(0);
+  for (size_t i = 0; i <= head; ++i) {
+    if (i < head && options_.prefetch) start_gather(i + 1);
+    finish_gather(i);
+    if (has_graph(i)) {
+      ran[i] = run_with_graph(i, x, context);
+    } else {
+      c10::AutoGradMode no_graph(false);
+      ran[i].input = x;  // all that a checkpointed unit keeps
+      ran[i].output = units[i].module->forward(x, context);
+    }
+    x = ran[i].output.detach();
+    if (!has_graph(i)) ran[i].output = {};
+    // The head's backward follows at once; units before the first trained one have none.
+    const bool keep = i == head || (!options_.reshard_after_forward && i >= first_trained_);
+    if (!keep) release(i);
+    if (i < head && !options_.prefetch) start_gather(i + 1);
+  }
+}
+
+at::Tensor Schedule::backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output) {
+  const ModelUnit& described = model_->units()[unit];
+  const std::vector<Parameter*> own = trainable(described.parameters);
+  std::vector<Parameter*> lent;
+  for (const size_t lender : described.borrows)
+    for (Parameter* p : trainable(model_->units()[lender].parameters)) lent.push_back(p);
+
+  torch::autograd::variable_list inputs;
+  const bool wants_input = ran.input.requires_grad();
+  if (wants_input) inputs.push_back(ran.input);
+  for (Parameter* p : own) inputs.push_back(p->value);
+  for (Parameter* p : lent) inputs.push_back(p->value);
+  auto grads = torch::autograd::grad({ran.output}, inputs, {grad_output}, /*retain_graph=*/false,
+                                     /*create_graph=*/false, /*allow_unused=*/true);
+
+  size_t next = wants_input ? 1 : 0;
+  std::vector<at::Tensor> own_grads;
+  for (Parameter* p : own) {
+    at::Tensor grad = std::move(grads[next++]);
+    if (const auto waiting = borrowed_grads_.find(p); waiting != borrowed_grads_.end()) {
+      // Tied parameters: both gradients are summed in fp32 and reduced once.
+      grad = grad.defined() ? waiting->second.add_(grad) : waiting->second;
+      borrowed_grads_.erase(waiting);
+    }
+    own_grads.push_back(std::move(grad));
+  }
+  for (Parameter* p : lent) {
+    at::Tensor grad = std::move(grads[next++]);
+    if (grad.defined()) borrowed_grads_[p] = grad.to(at::kFloat);
+  }
+  if (!own.empty()) (*shards_)[unit]->start_reduce(own_grads);
+  return wants_input ? grads[0] : at::Tensor();
+}
+
+double Schedule::train(const at::Tensor& tokens, const Context& context) {
+  auto& units = model_->units();
+  const size_t head = units.size() - 1;
+  FT_CHECK(first_trained_ <= head, "nothing to train");
+  std::vector<Ran> ran(units.size());
+  walk_forward(tokens, context, ran);
+  const double loss = ran[head].output.item<double>();
+
+  at::Tensor grad = at::ones_like(ran[head].output);
+  size_t reducing = units.size();  // the unit whose gradients are on their way
+  for (size_t i = head + 1; i-- > first_trained_;) {
+    const bool regather = i != head && options_.reshard_after_forward;
+    if (regather && !options_.prefetch) start_gather(i);
+    if (i > first_trained_ && options_.reshard_after_forward && options_.prefetch) start_gather(i - 1);
+    if (regather) finish_gather(i);
+    if (!has_graph(i)) ran[i] = run_with_graph(i, ran[i].input, context);
+    at::Tensor grad_input = backward_unit(i, ran[i], grad);
+    ran[i] = {};
+    release(i);
+    if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
+    reducing = trainable(units[i].parameters).empty() ? units.size() : i;
+    grad = std::move(grad_input);
+  }
+  if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
+  FT_CHECK(borrowed_grads_.empty(), "a tied parameter's owner was not reached by the backward");
+  return loss;
+}
+
+}  // namespace ft

@@ -1,0 +1,63 @@
+#pragma once
+/// The schedule: one loop over a model's units, forward and then backward, that says for each one when it is gathered, run,
+/// released and reduced. Every unit keeps an autograd graph of its own, from its input and parameters to its output, so
+/// activation checkpointing is "run it again before the backward".
+/// Rank rule: train and forward are collective. Thread rule: one thread.
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "engine/layers/model.h"
+#include "engine/parallel/shard_unit.h"
+
+namespace ft {
+
+struct ScheduleOptions {
+  bool activation_checkpointing = false;
+  /// true: parameters are gathered again for the backward (ZeRO-3); false: kept from the forward on.
+  bool reshard_after_forward = true;
+  bool prefetch = true;  ///< gather the next unit while this one runs
+};
+
+/// Seconds that the schedule stood waiting, since the last reset.
+struct Waits {
+  double gather = 0, reduce = 0;
+};
+
+class Schedule {
+ public:
+  /// @param shards one for each unit of the model, in its order; both outlive the schedule.
+  Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards, const ScheduleOptions& options);
+
+  /// Forward and backward of one micro batch: adds Σ over ranks of the gradients of this loss to the owners' ranges.
+  /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll).
+  double train(const at::Tensor& tokens, const Context& context);
+  /// Forward alone, without a graph. @return the head's loss, or logits when the context has no targets.
+  at::Tensor forward(const at::Tensor& tokens, const Context& context);
+
+  Waits waits;
+
+ private:
+  struct Ran {
+    at::Tensor input, output;
+  };
+  bool has_graph(size_t unit) const;
+  void start_gather(size_t unit);
+  void finish_gather(size_t unit);
+  void release(size_t unit);
+  void walk_forward(const at::Tensor& tokens, const Context& context, std::vector<Ran>& ran);
+  Ran run_with_graph(size_t unit, const at::Tensor& input, const Context& context);
+  at::Tensor backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output);
+
+  Model* model_;
+  std::vector<std::unique_ptr<ShardUnit>>* shards_;
+  ScheduleOptions options_;
+  size_t first_trained_ = 0;  // the units before it are a frozen prefix: no graph, no backward
+  // Gradients of parameters that another unit owns (tied embeddings), kept until their owner's turn.
+  std::map<Parameter*, at::Tensor> borrowed_grads_;
+};
+
+}  // namespace ft
