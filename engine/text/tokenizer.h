@@ -1,0 +1,63 @@
+#pragma once
+/// Text to token ids and back, as Hugging Face `tokenizers` does it for byte-level BPE files (GPT-2, Llama 3, Qwen
+/// kinds). Owns the vocabulary, the merges and the compiled patterns of one tokenizer.json. Built by plans and by
+/// `generate`; used by engine/data. Whatever the file asks for and this engine lacks is refused by name when it is
+/// loaded, never skipped. Thread rule: const calls may come from many threads at once. Ranks need not agree: nothing
+/// here is a collective.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ft {
+
+class Tokenizer {
+ public:
+  /// A token and the bytes [begin, end) of the input text that it stands for. Tokens a template adds have begin == end;
+  /// where NFC changed the text, a token covers the whole changed cluster.
+  struct Token {
+    int32_t id;
+    uint32_t begin, end;
+  };
+
+  /// Reads tokenizer.json (a folder that holds it, or the file itself) and, beside it, tokenizer_config.json,
+  /// special_tokens_map.json and generation_config.json where they exist.
+  /// @throws Error(io) for a file that cannot be read, Error(format) for one that is broken or needs a part that is not
+  /// implemented, naming the file and the part ("pre_tokenizer: Metaspace").
+  static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& model_dir_or_file);
+  ~Tokenizer();
+
+  /// `add_special_tokens` applies the post-processor's template (Llama's <|begin_of_text|>); added tokens written out
+  /// in the text are recognised either way.   @throws Error(format) when `text` is not UTF-8, with the byte's position.
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
+  std::vector<Token> encode_with_offsets(std::string_view text, bool add_special_tokens) const;
+
+  /// The text of the ids. Bytes that form no character become U+FFFD; ids without a token are left out, as in
+  /// `tokenizers`.
+  std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+
+  int64_t vocab_size() const;  ///< highest id + 1, added tokens included
+  /// The id of a token as the file spells it ("Ġthe", "<|im_end|>").
+  std::optional<int32_t> token_id(std::string_view token) const;
+  bool is_special(int32_t id) const;  ///< left out by decode(…, true)
+
+  /// From tokenizer_config.json, else special_tokens_map.json, else generation_config.json.
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  std::optional<int32_t> pad_id() const;
+  /// Ids that end an answer: eos_id() and generation_config.json's eos_token_id, each once.
+  const std::vector<int32_t>& stop_ids() const;
+  const std::filesystem::path& file() const;  ///< the tokenizer.json that was read
+
+ private:
+  struct State;
+  explicit Tokenizer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ft
