@@ -1,11 +1,12 @@
 #pragma once
 /// The ranks of a run and what they say to each other: c10d behind a small interface. CPU tensors travel by Gloo, CUDA
-/// tensors by NCCL (the CUDA plugin); one rank alone needs neither. Made once by main or a test (connect), held by the run.
+/// tensors by NCCL (the CUDA plugin); one rank alone needs neither. Made once by main or a test (connect), held by the
+/// run.
 ///
 /// Rank rule: everything but rank(), size() and report_failure() is collective: every rank calls it, in the same
-/// order. Thread rule: one thread issues collectives, the one that walks the schedule; waiting elsewhere is not allowed.
-/// A rank that dies closes its connections, and every wait on it throws Error(comm) at once; the timeout is for a network
-/// that goes quiet.
+/// order. Thread rule: one thread issues collectives, the one that walks the schedule; waiting elsewhere is not
+/// allowed. A rank that dies closes its connections, and every wait on it throws Error(comm) at once; the timeout is
+/// for a network that goes quiet.
 
 #include <ATen/core/Tensor.h>
 
@@ -18,8 +19,8 @@
 
 namespace ft {
 
-/// A collective on its way. Its tensors must stay as they are until wait() returns. Move-only. Destroying it without a wait
-/// abandons the collective, which only a run that ends may do.
+/// A collective on its way. Its tensors must stay as they are until wait() returns. Move-only. Destroying it without a
+/// wait abandons the collective, which only a run that ends may do.
 class Pending {
  public:
   /// What an implementation hands out. wait() is called at most once.
@@ -49,7 +50,8 @@ struct RankEnvironment {
   std::string master_addr = "127.0.0.1";
   int master_port = 0;
 
-  /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT; nothing without RANK and WORLD_SIZE.
+  /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT; nothing without RANK and
+  /// WORLD_SIZE.
   /// @throws Error(config) naming a variable that is missing or out of range.
   static std::optional<RankEnvironment> from_env();
 };
@@ -57,8 +59,8 @@ struct RankEnvironment {
 class ProcessGroup {
  public:
   /// Meets the other ranks: rank 0 listens at master_addr:master_port, the others come to it. Collective.
-  /// GLOO_SOCKET_IFNAME names the network interface; without it, loopback is used when master_addr is loopback, else the
-  /// interface that this machine's host name resolves to.
+  /// GLOO_SOCKET_IFNAME names the network interface; without it, loopback is used when master_addr is loopback, else
+  /// the interface that this machine's host name resolves to.
   /// @param timeout how long to wait for a rank that is not heard of, here and in every collective.
   /// @throws Error(comm)
   static std::shared_ptr<ProcessGroup> connect(const RankEnvironment& environment, std::chrono::seconds timeout);
@@ -87,8 +89,8 @@ class ProcessGroup {
   /// Returns when every rank has come here.
   virtual void barrier() = 0;
 
-  /// A group of some of this group's ranks, ascending, or nullptr on a rank that is not among them. Collective over this
-  /// whole group. @param name unique among this group's subgroups, the same on all of its ranks.
+  /// A group of some of this group's ranks, ascending, or nullptr on a rank that is not among them. Collective over
+  /// this whole group. @param name unique among this group's subgroups, the same on all of its ranks.
   virtual std::shared_ptr<ProcessGroup> subgroup(const std::vector<int>& ranks, const std::string& name) = 0;
 
   /// Each rank's text, by rank. Waits.

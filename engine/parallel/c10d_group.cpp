@@ -1,0 +1,275 @@
+// ProcessGroup over c10d. Between CPUs, all-gather and reduce-scatter are sends and receives to every peer at once,
+// straight from and into the caller's memory: c10d's own Gloo all-gather goes through a flat copy of the whole result,
+// and its reduce-scatter is an all-reduce of a copy of the whole input. The volume on the wire is that of a ring.
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "engine/error/error.h"
+#include "engine/parallel/c10d_backend.h"
+#include "engine/parallel/process_group.h"
+
+namespace ft {
+namespace {
+
+using WorkPtr = c10::intrusive_ptr<c10d::Work>;
+using StorePtr = c10::intrusive_ptr<c10d::Store>;
+using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
+
+constexpr const char* kFailureKey = "ft/failure";
+
+// LibTorch's message without its C++ backtrace: the first line.
+std::string first_line(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// Runs what may throw c10d's exceptions and turns them into Error(comm), with the note that a failing rank may have
+// left.
+template <class Action>
+auto meeting(const char* what, int rank, c10d::Store* store, Action action) {
+  try {
+    return action();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    std::string note;
+    try {
+      if (store && store->check({kFailureKey})) note = store->get_to_str(kFailureKey);
+    } catch (const std::exception&) {  // the store went with rank 0
+    }
+    Error failure(ErrorKind::comm,
+                  note.empty() ? std::string(what) + ": lost another rank (" + first_line(error) + ")" : note);
+    failure.help("the first rank to fail says why: see its message or its log file");
+    if (!note.empty()) failure.context(std::string(what) + " on rank " + std::to_string(rank));
+    throw failure;
+  }
+}
+
+// What all Pendings of a group share.
+struct Link {
+  StorePtr store;
+  int rank = 0;
+};
+
+class Transfer : public Pending::Work {
+ public:
+  Transfer(const char* what, Link link, std::vector<WorkPtr> works, std::function<void()> then = {})
+      : what_(what), link_(std::move(link)), works_(std::move(works)), then_(std::move(then)) {}
+  void wait() override {
+    meeting(what_, link_.rank, link_.store.get(), [&] {
+      for (const WorkPtr& work : works_) work->wait();
+    });
+    if (then_) then_();
+  }
+
+ private:
+  const char* what_;
+  Link link_;
+  std::vector<WorkPtr> works_;
+  std::function<void()> then_;
+};
+
+// 1-D view of a tensor's bytes as integers.
+at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.reshape({-1}).view(at::kByte); }
+
+// Receive buffers of reductions, used again: fresh pages for each would cost more than the sum itself.
+class Scratch {
+ public:
+  at::Tensor take(int64_t count) {
+    for (auto it = free_.begin(); it != free_.end(); ++it) {
+      if (it->numel() != count) continue;
+      at::Tensor found = *it;
+      free_.erase(it);
+      return found;
+    }
+    return at::empty({count}, at::kFloat);
+  }
+  void give_back(at::Tensor tensor) { free_.push_back(std::move(tensor)); }
+
+ private:
+  std::vector<at::Tensor> free_;
+};
+
+class C10dGroup : public ProcessGroup {
+ public:
+  C10dGroup(StorePtr store, const BackendPlace& place)
+      : ProcessGroup(place.rank, place.size), store_(std::move(store)), place_(place), link_{store_, place.rank} {
+    gloo_ =
+        meeting("meeting the other ranks", place.rank, store_.get(), [&] { return make_gloo_backend(store_, place); });
+  }
+
+  Pending all_gather_into(const at::Tensor& whole, const at::Tensor& mine) override {
+    FT_CHECK(whole.numel() == mine.numel() * size() && whole.scalar_type() == mine.scalar_type() &&
+                 whole.is_contiguous() && mine.is_contiguous(),
+             "all_gather_into: contiguous, the whole is one part a rank");
+    if (mine.numel() == 0) return {};
+    at::Tensor to = bytes_of(whole), from = bytes_of(mine);
+    if (!whole.is_cpu()) return native("all-gather", [&](c10d::Backend& b) { return b._allgather_base(to, from); });
+    const int64_t bytes = from.numel();
+    const at::Tensor own = to.narrow(0, rank() * bytes, bytes);
+    if (own.data_ptr() != from.data_ptr()) std::memcpy(own.data_ptr(), from.data_ptr(), bytes);
+    return exchange(
+        "all-gather", [&](int) { return own; }, [&](int r) { return to.narrow(0, r * bytes, bytes); });
+  }
+
+  Pending reduce_scatter_sum(const at::Tensor& mine, const at::Tensor& whole) override {
+    FT_CHECK(whole.numel() == mine.numel() * size() && whole.scalar_type() == at::kFloat &&
+                 mine.scalar_type() == at::kFloat && whole.is_contiguous() && mine.is_contiguous(),
+             "reduce_scatter_sum: fp32, contiguous, the whole is one part a rank");
+    if (mine.numel() == 0) return {};
+    at::Tensor to = mine, from = whole;
+    if (!whole.is_cpu())
+      return native("reduce-scatter", [&](c10d::Backend& b) { return b._reduce_scatter_base(to, from); });
+    const int64_t count = mine.numel();
+    const at::Tensor parts = scratch_->take(count * (size() - 1));
+    const auto received = [=, me = rank()](int r) { return parts.narrow(0, (r < me ? r : r - 1) * count, count); };
+    const auto sum = [=, me = rank(), ranks = size(), scratch = scratch_] {
+      const auto part = [&](int r) { return r == me ? whole.narrow(0, r * count, count) : received(r); };
+      at::Tensor total = mine;
+      at::add_out(total, part(0), part(1));
+      for (int r = 2; r < ranks; ++r) total.add_(part(r));
+      scratch->give_back(parts);
+    };
+    return exchange(
+        "reduce-scatter", [&](int r) { return whole.narrow(0, r * count, count); }, received, sum);
+  }
+
+  Pending all_reduce_sum(const at::Tensor& tensor) override { return all_reduce(tensor, c10d::ReduceOp::SUM); }
+  Pending all_reduce_max(const at::Tensor& tensor) override { return all_reduce(tensor, c10d::ReduceOp::MAX); }
+
+  Pending broadcast(const at::Tensor& tensor, int root) override {
+    FT_CHECK(tensor.is_contiguous() && root >= 0 && root < size(), "broadcast: contiguous, from a rank that is there");
+    if (tensor.numel() == 0) return {};
+    std::vector<at::Tensor> tensors{bytes_of(tensor)};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    return native(
+        "broadcast", [&](c10d::Backend& b) { return b.broadcast(tensors, options); }, tensor.is_cpu());
+  }
+
+  void barrier() override { sum(0); }  // nobody has every rank's number before every rank has come
+
+  std::shared_ptr<ProcessGroup> subgroup(const std::vector<int>& ranks, const std::string& name) override {
+    int place_in_group = -1;
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      FT_CHECK(ranks[i] >= 0 && ranks[i] < size() && (i == 0 || ranks[i - 1] < ranks[i]), "subgroup: ascending ranks");
+      if (ranks[i] == rank()) place_in_group = static_cast<int>(i);
+    }
+    if (place_in_group < 0) return nullptr;
+    if (ranks.size() == 1) return single();
+    BackendPlace place = place_;
+    place.rank = place_in_group;
+    place.size = static_cast<int>(ranks.size());
+    return std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), place);
+  }
+
+  void report_failure(const std::string& message) noexcept override {
+    try {
+      store_->set(kFailureKey, "rank " + std::to_string(rank()) + ": " + message);
+    } catch (const std::exception&) {  // rank 0 went before
+    }
+  }
+
+ private:
+  // To every peer sending(peer), from every peer into receiving(peer). Nearest successor first, so that no rank is
+  // everybody's first.
+  Pending exchange(const char* what, const std::function<at::Tensor(int)>& sending,
+                   const std::function<at::Tensor(int)>& receiving, std::function<void()> then = {}) {
+    const int tag = next_tag();
+    std::vector<WorkPtr> works;
+    meeting(what, rank(), store_.get(), [&] {
+      for (int step = 1; step < size(); ++step) {
+        const int source = (rank() - step + size()) % size();
+        std::vector<at::Tensor> tensors{receiving(source)};
+        works.push_back(gloo_->recv(tensors, source, tag));
+      }
+      for (int step = 1; step < size(); ++step) {
+        const int target = (rank() + step) % size();
+        std::vector<at::Tensor> tensors{sending(target)};
+        works.push_back(gloo_->send(tensors, target, tag));
+      }
+    });
+    return Pending(std::make_unique<Transfer>(what, link_, std::move(works), std::move(then)));
+  }
+
+  template <class Start>
+  Pending native(const char* what, Start start, bool on_cpu = false) {
+    std::vector<WorkPtr> works{meeting(what, rank(), store_.get(), [&] { return start(on_cpu ? *gloo_ : nccl()); })};
+    return Pending(std::make_unique<Transfer>(what, link_, std::move(works)));
+  }
+
+  Pending all_reduce(const at::Tensor& tensor, c10d::ReduceOp::RedOpType op) {
+    FT_CHECK(tensor.is_contiguous(), "all_reduce: contiguous");
+    if (tensor.numel() == 0) return {};
+    std::vector<at::Tensor> tensors{tensor};
+    c10d::AllreduceOptions options;
+    options.reduceOp = op;
+    return native(
+        "all-reduce", [&](c10d::Backend& b) { return b.allreduce(tensors, options); }, tensor.is_cpu());
+  }
+
+  // Made at the first collective on a GPU, which every rank comes to in the same order.
+  c10d::Backend& nccl() {
+    if (!nccl_) nccl_ = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), place_);
+    return *nccl_;
+  }
+
+  int next_tag() { return tag_ = (tag_ + 1) & 0x7fffffff; }
+
+  StorePtr store_;
+  BackendPlace place_;
+  Link link_;
+  BackendPtr gloo_, nccl_;
+  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
+  int tag_ = 0;
+};
+
+// The socket that the launcher has bound for rank 0 already: no port can be lost in between, and no rank comes too
+// early.
+std::optional<int> inherited_listen_fd() {
+  const char* text = std::getenv("FTENGINE_STORE_FD");
+  return text && *text ? std::optional<int>(std::atoi(text)) : std::nullopt;
+}
+
+}  // namespace
+
+std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& environment, std::chrono::seconds timeout) {
+  if (environment.world_size == 1) return single();
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(environment.master_port);
+  options.isServer = environment.rank == 0;
+  options.numWorkers = environment.world_size;
+  options.timeout = timeout;
+  if (options.isServer) options.masterListenFd = inherited_listen_fd();
+  const auto address = local_address_towards(environment.master_addr, environment.master_port);
+  const std::string place_text = environment.master_addr + ":" + std::to_string(environment.master_port);
+  if (!address)
+    throw Error(ErrorKind::comm, "cannot resolve '" + environment.master_addr + "'")
+        .at("environment")
+        .key("MASTER_ADDR")
+        .help("name the machine of rank 0 by an address that this machine can reach");
+  BackendPlace place{environment.rank, environment.world_size, environment.local_rank, *address, timeout};
+  if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
+    place.address = "if:" + std::string(interface);
+  try {
+    const StorePtr store = meeting("meeting the other ranks", environment.rank, nullptr, [&]() -> StorePtr {
+      return c10::make_intrusive<c10d::TCPStore>(environment.master_addr, options);
+    });
+    return std::make_shared<C10dGroup>(store, place);
+  } catch (Error& error) {
+    error.context("rank " + std::to_string(environment.rank) + " of " + std::to_string(environment.world_size) +
+                  " meeting the others at " + place_text + " over " + place.address);
+    throw;
+  }
+}
+
+}  // namespace ft

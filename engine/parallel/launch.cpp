@@ -1,0 +1,363 @@
+#include "engine/parallel/launch.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+extern char** environ;
+
+namespace ft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kErrorFd = "FTENGINE_ERROR_FD";
+constexpr size_t kStderrKept = 8192;  // of each rank but 0: the end, where a crash says what it was
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(ErrorKind::io, what + ": " + std::strerror(errno)).context("starting local ranks");
+}
+
+// A file descriptor that closes itself.
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    reset();
+    fd_ = std::exchange(other.fd_, -1);
+    return *this;
+  }
+  ~Fd() { reset(); }
+  void reset() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+struct Pipe {
+  Fd read, write;
+  Pipe() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) fail("cannot make a pipe");
+    read = Fd(ends[0]);
+    write = Fd(ends[1]);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  }
+};
+
+struct RankProcess {
+  int rank = 0;
+  pid_t pid = -1;
+  Fd errors, stderr_end;
+  std::string error_text, stderr_text;
+  std::optional<int> status;  // of waitpid
+  bool stopped_by_us = false;
+
+  bool failed() const { return status && !(WIFEXITED(*status) && WEXITSTATUS(*status) == 0); }
+  int exit_code() const { return WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status); }
+};
+
+// Reads what is there; closes at the end. Keeps at most `most` bytes, the last ones.
+void drain(Fd& fd, std::string& text, size_t most) {
+  char buffer[4096];
+  while (fd) {
+    const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) return fd.reset();
+    text.append(buffer, static_cast<size_t>(got));
+    if (text.size() > most) text.erase(0, text.size() - most);
+  }
+}
+
+std::vector<std::string> environment_of(int rank, const LaunchOptions& options, int port, int store_fd, int error_fd) {
+  std::vector<std::pair<std::string, std::string>> set = {
+      {"RANK", std::to_string(rank)},
+      {"LOCAL_RANK", std::to_string(rank)},
+      {"WORLD_SIZE", std::to_string(options.nproc)},
+      {"LOCAL_WORLD_SIZE", std::to_string(options.nproc)},
+      {"MASTER_ADDR", "127.0.0.1"},
+      {"MASTER_PORT", std::to_string(port)},
+      {"FTENGINE_STORE_FD", rank == 0 ? std::to_string(store_fd) : ""},
+      {kErrorFd, std::to_string(error_fd)},
+  };
+  if (!std::getenv("OMP_NUM_THREADS"))
+    set.emplace_back("OMP_NUM_THREADS", std::to_string(std::max(1, usable_cores() / options.nproc)));
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string text = *entry;
+    const std::string name = text.substr(0, text.find('='));
+    if (std::none_of(set.begin(), set.end(), [&](const auto& pair) { return pair.first == name; }))
+      environment.push_back(text);
+  }
+  for (const auto& [name, value] : set) environment.push_back(name + "=" + value);
+  return environment;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (std::string& text : texts) result.push_back(text.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+// Starts one rank. Between fork and exec only async-signal-safe calls.
+RankProcess start_rank(int rank, const std::vector<std::string>& arguments, const LaunchOptions& options, int port,
+                       int store_fd) {
+  RankProcess process;
+  process.rank = rank;
+  Pipe errors, output;
+  std::vector<std::string> argument_texts = arguments;
+  std::vector<std::string> environment_texts = environment_of(rank, options, port, store_fd, errors.write.get());
+  const std::vector<char*> argv = pointers(argument_texts), envp = pointers(environment_texts);
+  const Fd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!nothing) fail("cannot open /dev/null");
+  const pid_t supervisor = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) fail("cannot start rank " + std::to_string(rank));
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != supervisor) _exit(1);  // it died before the line above
+    setpgid(0, 0);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    if (rank > 0) {
+      dup2(nothing.get(), STDIN_FILENO);
+      dup2(nothing.get(), STDOUT_FILENO);
+      dup2(output.write.get(), STDERR_FILENO);
+    }
+    fcntl(errors.write.get(), F_SETFD, 0);
+    if (rank == 0) fcntl(store_fd, F_SETFD, 0);
+    execve("/proc/self/exe", argv.data(), envp.data());
+    _exit(127);
+  }
+  setpgid(pid, pid);
+  process.pid = pid;
+  process.errors = std::move(errors.read);
+  if (rank > 0) process.stderr_end = std::move(output.read);
+  return process;
+}
+
+class Supervisor {
+ public:
+  explicit Supervisor(const LaunchOptions& options) : options_(options) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP}) sigaddset(&set, signal);
+    if (sigprocmask(SIG_BLOCK, &set, &mask_before_) != 0) fail("cannot block signals");
+    signals_ = Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals_) fail("cannot watch for signals");
+  }
+  ~Supervisor() {
+    for (RankProcess& process : ranks_) {
+      if (process.status) continue;
+      kill(process.pid, SIGKILL);
+      waitpid(process.pid, nullptr, 0);
+    }
+    sigprocmask(SIG_SETMASK, &mask_before_, nullptr);
+  }
+
+  void start(const std::vector<std::string>& arguments) {
+    int port = 0;
+    const Fd store(listen_on_loopback(port));
+    for (int rank = 0; rank < options_.nproc; ++rank)
+      ranks_.push_back(start_rank(rank, arguments, options_, port, store.get()));
+  }
+
+  int supervise() {
+    while (std::any_of(ranks_.begin(), ranks_.end(), [](const RankProcess& p) { return !p.status; })) {
+      wait_for_news();
+      take_signals();
+      reap();
+      if (deadline_ && Clock::now() >= *deadline_) {
+        signal_all(SIGKILL);
+        deadline_.reset();
+      }
+    }
+    for (RankProcess& process : ranks_) {
+      drain(process.errors, process.error_text, 1 << 20);
+      drain(process.stderr_end, process.stderr_text, kStderrKept);
+    }
+    return closing_word();
+  }
+
+ private:
+  void wait_for_news() {
+    std::vector<pollfd> watched{{signals_.get(), POLLIN, 0}};
+    for (const RankProcess& process : ranks_)
+      for (const Fd* fd : {&process.errors, &process.stderr_end})
+        if (*fd) watched.push_back({fd->get(), POLLIN, 0});
+    int timeout_ms = -1;
+    if (deadline_)
+      timeout_ms = std::max<int>(
+          0, static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(*deadline_ - Clock::now()).count()));
+    poll(watched.data(), watched.size(), timeout_ms);
+    for (RankProcess& process : ranks_) {
+      drain(process.errors, process.error_text, 1 << 20);
+      drain(process.stderr_end, process.stderr_text, kStderrKept);
+    }
+  }
+
+  void take_signals() {
+    signalfd_siginfo info;
+    while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+      const int signal = static_cast<int>(info.ssi_signo);
+      if (signal == SIGCHLD) continue;
+      if (signal == SIGTSTP) {  // Ctrl-Z: all stop, and all go on together
+        signal_all(SIGSTOP);
+        kill(getpid(), SIGSTOP);
+        signal_all(SIGCONT);
+        continue;
+      }
+      // The ranks count for themselves: once is a wish to finish the step and save, twice to stop at once.
+      signal_all(signal == SIGHUP ? SIGTERM : signal);
+      if (++interrupts_ >= 2) stop_others();
+    }
+  }
+
+  void reap() {
+    for (RankProcess& process : ranks_) {
+      int status = 0;
+      if (process.status || waitpid(process.pid, &status, WNOHANG) != process.pid) continue;
+      process.status = status;
+      if (!process.failed()) continue;
+      if (!first_failed_) first_failed_ = process.rank;
+      // An interrupted run ends with 130 on every rank, each when its save is done: no failure to stop the others for.
+      if (!(interrupts_ > 0 && process.error_text.empty() && process.exit_code() > 128)) stop_others();
+    }
+  }
+
+  void stop_others() {
+    if (deadline_ || stopping_) return;
+    stopping_ = true;
+    for (RankProcess& process : ranks_) process.stopped_by_us = !process.status;
+    signal_all(SIGTERM);
+    deadline_ = Clock::now() + std::chrono::seconds(options_.grace_seconds);
+  }
+
+  void signal_all(int signal) {
+    for (const RankProcess& process : ranks_)
+      if (!process.status) kill(process.pid, signal);
+  }
+
+  // Prints the one message, and returns the exit code that belongs to it.
+  int closing_word() const {
+    const RankProcess* blamed = nullptr;
+    const auto comm_only = [](const RankProcess& p) { return p.error_text.rfind("comm\n", 0) == 0; };
+    const auto better = [&](const RankProcess& p) {
+      const auto worth = [&](const RankProcess& q) {  // a reason, a crash, lost touch, stopped by us
+        return !q.error_text.empty() ? (comm_only(q) ? 1 : 3) : q.stopped_by_us ? 0 : 2;
+      };
+      return !blamed || worth(p) > worth(*blamed) || (worth(p) == worth(*blamed) && p.rank == first_failed_);
+    };
+    for (const RankProcess& process : ranks_)
+      if (process.failed() && better(process)) blamed = &process;
+    if (!blamed) return 0;
+    if (!blamed->error_text.empty()) {
+      const size_t end_of_kind = blamed->error_text.find('\n');
+      std::fprintf(stderr, "%s\n", blamed->error_text.substr(end_of_kind + 1).c_str());
+    } else if (interrupts_ == 0) {
+      std::fprintf(stderr, "%s\n", crash_text(*blamed).c_str());
+    }
+    return blamed->exit_code();
+  }
+
+  std::string crash_text(const RankProcess& process) const {
+    std::string text = "rank " + std::to_string(process.rank) + " of " + std::to_string(options_.nproc);
+    if (WIFSIGNALED(*process.status)) {
+      const int signal = WTERMSIG(*process.status);
+      text += std::string(" was ended by signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")";
+      if (signal == SIGKILL)
+        text += "\n   help: the system does this when memory runs out; see `ftengine plan`, or use fewer ranks";
+    } else {
+      text += " left with code " + std::to_string(WEXITSTATUS(*process.status)) + " without a word";
+    }
+    if (!process.stderr_text.empty()) text += "\n   its last words:\n" + process.stderr_text;
+    return text;
+  }
+
+  LaunchOptions options_;
+  sigset_t mask_before_{};
+  Fd signals_;
+  std::vector<RankProcess> ranks_;
+  std::optional<Clock::time_point> deadline_;
+  std::optional<int> first_failed_;
+  int interrupts_ = 0;
+  bool stopping_ = false;
+};
+
+}  // namespace
+
+int launch_local_ranks(const std::vector<std::string>& arguments, const LaunchOptions& options) {
+  FT_CHECK(options.nproc >= 1 && !arguments.empty(), "launch_local_ranks: at least one rank, and argv[0]");
+  Supervisor supervisor(options);
+  supervisor.start(arguments);
+  return supervisor.supervise();
+}
+
+bool under_launcher() { return std::getenv(kErrorFd) != nullptr; }
+
+void report_fatal(const Error& error) {
+  std::string text = error.what();
+  if (const char* fd = std::getenv(kErrorFd)) {
+    text = std::string(to_string(error.kind())) + "\n" + text;
+    size_t written = 0;
+    while (written < text.size()) {
+      const ssize_t n = ::write(std::atoi(fd), text.data() + written, text.size() - written);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;
+      written += static_cast<size_t>(n);
+    }
+    if (written == text.size()) return;
+    text = error.what();
+  }
+  std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+int listen_on_loopback(int& port) {
+  Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) fail("cannot make a socket");
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  if (bind(fd.get(), generic, length) != 0 || listen(fd.get(), 1024) != 0 ||
+      getsockname(fd.get(), generic, &length) != 0)
+    fail("cannot listen on 127.0.0.1");
+  port = ntohs(address.sin_port);
+  return fd.release();
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+}  // namespace ft

@@ -1,0 +1,44 @@
+#pragma once
+/// Local ranks: `--nproc N` turns the process into a supervisor that starts N copies of itself, one a rank, and leaves
+/// when they are done. Called by main before anything else is made (the supervisor forks, so it must have no threads).
+///
+/// The ranks stand in process groups of their own, so that each signal reaches each rank once, through the supervisor:
+/// Ctrl-C and SIGTERM are passed on, and the ranks die with the supervisor. Rank 0 keeps the terminal; the others'
+/// stdout goes nowhere, the end of their stderr is kept for the case that they crash.
+
+#include <string>
+#include <vector>
+
+#include "engine/error/error.h"
+
+namespace ft {
+
+struct LaunchOptions {
+  int nproc = 2;
+  int grace_seconds = 5;  ///< from a rank's failure, or a second Ctrl-C, to SIGKILL for those still there
+};
+
+/// Runs this binary `nproc` times with `arguments` (argv, with argv[0]) and RANK, LOCAL_RANK, WORLD_SIZE,
+/// LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT as torchrun sets them; OMP_NUM_THREADS is the cores' share unless it is
+/// set. When a rank fails, the others are stopped and one message is printed: the first that is no mere loss of another
+/// rank.
+/// @return the exit code for main: 0, the failing rank's, or 128 + the signal that ended it.
+/// @throws Error(io) when a process or socket cannot be made.
+int launch_local_ranks(const std::vector<std::string>& arguments, const LaunchOptions& options);
+
+/// True in a rank that launch_local_ranks started.
+bool under_launcher();
+
+/// The last thing that main does with an Error: hands it to the supervisor where there is one, else prints it on
+/// stderr.
+void report_fatal(const Error& error);
+
+/// Binds a socket to a free port of the loopback interface and listens: what rank 0's store takes over
+/// (FTENGINE_STORE_FD), so that no port is lost between choosing and using it.   @return the descriptor; `port` is set.
+/// @throws Error(io)
+int listen_on_loopback(int& port);
+
+/// Cores this process may run on.
+int usable_cores();
+
+}  // namespace ft
