@@ -35,9 +35,9 @@ struct FlatRange {
   at::ScalarType gather_dtype = at::kFloat;
   int64_t atom_elements = 1;                 // nf4: bytes of a group record
   ShardLayout layout;
-  at::Tensor owned;   // [per_rank · atom_elements] in owned_dtype
-  at::Tensor flat;    // [total · atom_elements] in gather_dtype; its storage is empty while released
-  BufferPool::Buffer buffer;
+  at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype
+  at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
+  BufferPool::Buffer buffer{};
 
   at::Tensor piece(const ShardPiece& p) const;  ///< 1-D view of `owned`
 };

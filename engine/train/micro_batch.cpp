@@ -1,0 +1,28 @@
+#include "engine/train/micro_batch.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+
+namespace ft {
+namespace {
+
+at::Tensor matrix(const std::vector<int64_t>& values, int64_t rows, int64_t length) {
+  at::Tensor tensor = at::empty({rows, length}, at::kLong);
+  std::copy(values.begin(), values.end(), tensor.data_ptr<int64_t>());
+  return tensor;
+}
+
+}  // namespace
+
+MicroBatch micro_batch(const Batch& batch) {
+  MicroBatch made;
+  made.tokens = matrix(batch.tokens, batch.rows, batch.length);
+  made.context.positions = matrix(batch.positions, batch.rows, batch.length);
+  made.context.targets = matrix(batch.targets, batch.rows, batch.length);
+  made.context.documents = batch.documents;
+  made.context.rows = batch.row_ids;
+  return made;
+}
+
+}  // namespace ft

@@ -1,0 +1,18 @@
+#pragma once
+/// A batch's arrays as the tensors and the context that the schedule takes.
+
+#include <ATen/core/Tensor.h>
+
+#include "engine/data/batch.h"
+#include "engine/layers/module.h"
+
+namespace ft {
+
+struct MicroBatch {
+  at::Tensor tokens;  ///< [B, T] int64
+  Context context;    ///< positions, documents, targets and rows filled in; the rest is the caller's
+};
+
+MicroBatch micro_batch(const Batch& batch);
+
+}  // namespace ft
