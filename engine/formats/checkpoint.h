@@ -1,0 +1,127 @@
+#pragma once
+/// Sharded checkpoints. A directory `checkpoint-<step>` holds one `shard-00000-of-00002.safetensors` a rank, with the
+/// pieces the rank owns as flat tensors, and one `manifest.json`, renamed into place last: without a valid manifest it
+/// is no checkpoint. A piece is a flat range of a tensor, so any layout reads what any other wrote.
+///
+/// Rank rule, for the writer: rank 0 calls prepare_checkpoint; all meet; every rank writes its shard and sends its
+/// ShardRecord (as JSON text) to rank 0, which calls write_manifest. Nothing here talks to other ranks.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/formats/safetensors.h"
+#include "engine/schema/value.h"
+
+namespace ft {
+
+inline constexpr int64_t kCheckpointVersion = 1;
+
+/// A flat range [begin, begin + count) of one tensor of one kind.
+struct Piece {
+  std::string name;  ///< as on disk: "model.layers.0.mlp.up_proj.lora_A.weight"
+  std::string kind;  ///< "master", "exp_avg", "exp_avg_sq", …
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;  ///< of the whole tensor
+  int64_t begin = 0, count = 0;
+
+  bool operator==(const Piece&) const = default;
+};
+
+/// What a rank wrote.
+struct ShardRecord {
+  std::string file;
+  uint64_t bytes = 0;
+  uint64_t checksum = 0;  ///< XXH3 of the file
+  std::vector<Piece> pieces;
+
+  Value to_value() const;
+  /// @throws Error(format) for a value that is no record.
+  static ShardRecord from_value(const Value& value);
+};
+
+/// Streams one rank's pieces into its shard.
+class CheckpointShardWriter {
+ public:
+  /// @param pieces all that the rank will write; empty ones (count 0) are left out.
+  CheckpointShardWriter(const std::filesystem::path& directory, int rank, int world, std::vector<Piece> pieces);
+
+  const std::vector<Piece>& pieces() const { return record_.pieces; }
+  /// The next bytes, in the order of pieces(); they may be cut anywhere.
+  void append(std::span<const std::byte> bytes) { writer_->append(bytes); }
+  ShardRecord finish();
+
+ private:
+  ShardRecord record_;
+  std::unique_ptr<SafetensorsWriter> writer_;
+};
+
+/// Makes the directory ready to be written: creates it, or removes what an interrupted save left in it.
+/// @return false when a whole checkpoint stands there already: nothing needs to be written.
+bool prepare_checkpoint(const std::filesystem::path& directory);
+
+/// Completes a checkpoint.   @param header at least `step`; the trainer's own keys are kept as they are.
+void write_manifest(const std::filesystem::path& directory, const Value& header,
+                    const std::vector<ShardRecord>& shards);
+
+/// A whole checkpoint, open for reading. Reads are safe from any thread.
+class Checkpoint {
+ public:
+  /// A tensor and the kind of what is kept of it.
+  struct Tensor {
+    std::string name, kind;
+    DType dtype = DType::f32;
+    std::vector<int64_t> shape;
+    int64_t numel() const;
+  };
+
+  /// @throws Error(format) for a directory without a manifest or with an invalid one, a newer format, shards that are
+  /// missing or of another size; Error(io) for what cannot be read.
+  explicit Checkpoint(const std::filesystem::path& directory);
+  ~Checkpoint();
+
+  const std::filesystem::path& path() const { return path_; }
+  const Value& header() const { return header_; }
+  int64_t step() const;
+  const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in the order in which they were written
+  bool contains(const std::string& name, const std::string& kind) const { return find(name, kind) != nullptr; }
+  const Tensor* find(const std::string& name, const std::string& kind) const;
+  /// Reads elements [begin, begin + count) of the flattened tensor in its dtype, from whichever pieces hold them.
+  /// @throws Error(format) when there is no such tensor, or no piece holds a part of the range.
+  void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const;
+  /// Reads every shard whole and compares checksums.   @throws Error(format) naming the shard that differs.
+  void verify() const;
+
+ private:
+  struct Range;
+  struct Shard;
+  void add_shard(const Value& record);
+  void add_piece(const Piece& piece, const Shard& shard);
+
+  std::filesystem::path path_;
+  Value header_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::vector<Tensor> tensors_;
+  std::vector<std::vector<Range>> ranges_;  // of each tensor, by begin
+  std::map<std::pair<std::string, std::string>, size_t> index_;
+};
+
+/// The step in a checkpoint directory's name, or nothing: "checkpoint-200" -> 200.
+std::optional<int64_t> checkpoint_step(const std::filesystem::path& directory);
+/// All checkpoints of a run, by step; directories without a valid manifest, or of a newer format, are passed over.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_directory);
+/// The one with the most steps, or nothing.   @throws Error(format) when a newer format stands after it: going on from
+/// an older one unasked would lose steps.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory);
+/// Removes all but the `keep` newest whole checkpoints (manifest first, so that a half-removed one is none); keep ≤ 0
+/// removes nothing. Rank 0 alone calls it.
+void prune_checkpoints(const std::filesystem::path& run_directory, int64_t keep);
+
+}  // namespace ft

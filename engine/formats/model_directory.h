@@ -1,0 +1,88 @@
+#pragma once
+/// A Hugging Face model directory: config.json, one safetensors file or several with an index, tokenizer files. Nothing
+/// but headers is read until a range is asked for. Used by loading, plans and merge; const members are safe from any
+/// thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/formats/safetensors.h"
+#include "engine/schema/value.h"
+
+namespace ft {
+
+/// A tensor the model wants.
+struct ExpectedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  bool optional = false;  ///< may be absent: lm_head.weight of a model with tied embeddings
+};
+
+class ModelDirectory {
+ public:
+  enum class Weights { required, optional };
+
+  /// Reads config.json, the index and every safetensors header.
+  /// @throws Error(io) for a file that cannot be read, Error(format) for one that is not what it claims to be, an index
+  /// that points outside the directory, at a missing file or at a tensor that its file lacks.
+  explicit ModelDirectory(std::filesystem::path path, Weights weights = Weights::required);
+
+  const std::filesystem::path& path() const { return path_; }
+  const Value& config() const { return config_; }  ///< as read; see normalize_config
+  bool has_weights() const { return !files_.empty(); }
+
+  /// All tensors, in the order of files and of bytes in them. Those of a dtype the engine has no use for are left out.
+  const std::vector<const TensorEntry*>& tensors() const { return tensors_; }
+  std::vector<std::string> names() const;
+  /// The tensor, or nullptr.   @throws Error(format) for a dtype the engine has no use for.
+  const TensorEntry* find(const std::string& name) const;
+  /// Fills `out` with a tensor's bytes from `byte_offset`, by pread.   @throws Error(format) when there is no such
+  /// tensor.
+  void read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const;
+
+  int64_t total_parameters() const;
+  uint64_t total_bytes() const;  ///< of all tensors
+
+  /// Compares the directory's tensors with what the model wants. One error lists what is missing, unexpected and of
+  /// another shape. Rotary buffers of old checkpoints (`….rotary_emb.inv_freq`) are nobody's parameters and are passed
+  /// over.
+  /// @throws Error(shape)
+  void check_tensors(std::span<const ExpectedTensor> expected) const;
+
+  /// Tokenizer files, chat templates and generation_config.json that are there: what a merged model takes along.
+  std::vector<std::filesystem::path> companions() const;
+
+  /// XXH3 of all headers, file sizes and 64 KiB from the middle of each file, as 16 hex digits: tells one model from
+  /// another without reading it whole. A run keeps it in run.json as "model_fingerprint"; merge compares.
+  std::string fingerprint() const;
+
+ private:
+  void read_index(const std::filesystem::path& index);
+  void add_file(const std::string& name);
+
+  std::filesystem::path path_;
+  Value config_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<const TensorEntry*> tensors_;
+  std::unordered_map<std::string, const SafetensorsFile*> owner_;  // tensor -> its file
+};
+
+/// The config in the spelling of transformers 5, whatever it was written in: `dtype` for `torch_dtype`,
+/// `rope_parameters` for `rope_theta` and `rope_scaling`, without the old keys; all other keys as they are.
+Value normalize_config(const Value& config);
+
+/// The class a config names first, without the prefix that FSDP wrappers leave: "FSDPQwen3ForCausalLM" ->
+/// "Qwen3ForCausalLM".
+std::string plain_architecture(std::string_view name);
+
+/// Names of the files that ModelDirectory::companions looks for in a directory.
+std::vector<std::filesystem::path> companion_files(const std::filesystem::path& directory);
+
+}  // namespace ft
