@@ -84,7 +84,7 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
       ran[i].output = units[i].module->forward(x, context);
     }
     x = ran[i].output.detach();
-    if (!has_graph(i)) ran[i].output = {};
+    if (!has_graph(i)) ran[i].output.reset();
     // The head's backward follows at once; units before the first trained one have none.
     const bool keep = i == head || (!options_.reshard_after_forward && i >= first_trained_);
     if (!keep) release(i);
@@ -143,7 +143,7 @@ double Schedule::train(const at::Tensor& tokens, const Context& context) {
     if (regather) finish_gather(i);
     if (!has_graph(i)) ran[i] = run_with_graph(i, ran[i].input, context);
     at::Tensor grad_input = backward_unit(i, ran[i], grad);
-    ran[i] = {};
+    ran[i] = Ran{};
     release(i);
     if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
     reducing = trainable(units[i].parameters).empty() ? units.size() : i;

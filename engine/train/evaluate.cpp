@@ -1,0 +1,92 @@
+#include "engine/train/evaluate.h"
+
+#include <algorithm>
+
+#include "engine/data/sampler.h"
+#include "engine/data/token_rows.h"
+#include "engine/text/tokenizer.h"
+#include "engine/train/generate.h"
+#include "engine/train/micro_batch.h"
+
+namespace ft {
+namespace {
+
+// Prompts decoded at once on a rank: few enough for the KV cache of a large model, many enough to share each gather.
+constexpr int64_t kPromptsAtOnce = 64;
+
+struct Question {
+  std::vector<int32_t> prompt;
+  std::string answer;
+};
+
+std::string trimmed(const std::string& text) {
+  constexpr const char* kSpace = " \t\r\n";
+  const size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+std::string text_before_stop(std::span<const int32_t> ids, const Tokenizer& tokenizer) {
+  const auto& stops = tokenizer.stop_ids();
+  const auto end = std::find_first_of(ids.begin(), ids.end(), stops.begin(), stops.end());
+  return trimmed(tokenizer.decode(ids.first(static_cast<size_t>(end - ids.begin())), true));
+}
+
+Question question(const TokenRows& rows, int64_t row, const Tokenizer& tokenizer) {
+  const auto ids = rows.ids(row), labels = rows.labels(row);
+  const auto trained = [](int32_t label) { return label != kIgnoreLabel; };
+  const auto begin = std::find_if(labels.begin(), labels.end(), trained);
+  const auto end = std::find_if_not(begin, labels.end(), trained);
+  const auto at = static_cast<size_t>(begin - labels.begin());
+  return {{ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(at)},
+          text_before_stop(labels.subspan(at, static_cast<size_t>(end - begin)), tokenizer)};
+}
+
+}  // namespace
+
+Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id) {
+  ProcessGroup& group = model.group();
+  Sampler sampler(split.packing.size(), {.total = micro * group.size(),
+                                         .micro = micro,
+                                         .rank = group.rank(),
+                                         .world = group.size(),
+                                         .shuffle = false,
+                                         .remainder = Remainder::pad});
+  double loss = 0, tokens = 0;
+  while (sampler.next()) {
+    for (const auto& ids : sampler.micro_batches()) {
+      const Batch batch = make_batch(*split.rows, split.packing, ids, pad_id);
+      const MicroBatch made = micro_batch(batch);
+      loss += model.schedule().forward(made.tokens, made.context).item<double>();
+      tokens += static_cast<double>(batch.num_targets);
+    }
+  }
+  const double total = group.sum(tokens);
+  return {.loss = group.sum(loss) / std::max(1.0, total), .tokens = static_cast<int64_t>(total)};
+}
+
+Evaluation evaluate_answers(ShardedModel& model, const TokenRows& rows, const Tokenizer& tokenizer,
+                            const EvaluateOptions& options) {
+  ProcessGroup& group = model.group();
+  const int64_t count = options.limit > 0 ? std::min(options.limit, rows.size()) : rows.size();
+  const int64_t stride = kPromptsAtOnce * group.size();
+  GenerateOptions decoding{.max_new_tokens = options.max_new_tokens, .stop = tokenizer.stop_ids()};
+  double right = 0;
+  for (int64_t base = 0; base < count; base += stride) {
+    // The same number of prompts on every rank: one without a row of its own repeats the last, and does not count it.
+    const int64_t each = (std::min(stride, count - base) + group.size() - 1) / group.size();
+    std::vector<std::vector<int32_t>> prompts;
+    std::vector<std::string> wanted;
+    for (int64_t i = 0; i < each; ++i) {
+      const int64_t row = base + group.rank() * each + i;
+      Question asked = question(rows, std::min(row, count - 1), tokenizer);
+      prompts.push_back(std::move(asked.prompt));
+      if (row < count) wanted.push_back(std::move(asked.answer));
+    }
+    const auto answers = generate(model, prompts, decoding);
+    for (size_t i = 0; i < wanted.size(); ++i) right += text_before_stop(answers[i], tokenizer) == wanted[i];
+  }
+  return {.prompts = count, .exact_match = group.sum(right) / std::max<double>(1, static_cast<double>(count))};
+}
+
+}  // namespace ft

@@ -1,0 +1,64 @@
+#pragma once
+/// A model laid out over the ranks: the module tree, its shard units, the buffers they share and the schedule that walks
+/// them. Training (run.h) and inference (the commands generate and eval) both stand on it.
+/// Rank rule: construction and load are collective.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/layers/model.h"
+#include "engine/train/schedule.h"
+#include "engine/train/weights.h"
+
+namespace ft {
+
+/// Counts of parameters, over all ranks.
+struct ParameterCounts {
+  int64_t trainable = 0, all = 0;
+};
+
+/// Bytes a rank holds, by kind.
+struct ShardBytes {
+  int64_t master = 0, gradient = 0, frozen = 0, nf4 = 0, pool = 0;
+};
+
+class ShardedModel {
+ public:
+  /// Lays the plan's model out; allocates this rank's ranges and reads nothing.
+  /// @param plan keys model, adapter, parallel, activation_checkpointing (docs/architecture.md, "The resolved plan").
+  /// @throws Error(config) for a description, adapter or compute dtype that cannot be had.
+  ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> group);
+  ShardedModel(const ShardedModel&) = delete;
+
+  /// Streams this rank's ranges in. @param progress is told the bytes read.
+  void load(const WeightSource& source, const std::function<void(int64_t)>& progress);
+  int64_t bytes_to_read(const WeightSource& source);
+
+  Model& model() { return *model_; }
+  Schedule& schedule() { return *schedule_; }
+  std::vector<std::unique_ptr<ShardUnit>>& shards() { return shards_; }
+  ProcessGroup& group() { return *group_; }
+  DType compute() const { return compute_; }
+  ParameterCounts counts();
+  ShardBytes bytes();
+  /// Names of the parameters that are stored as NF4.
+  std::vector<std::string> quantized();
+
+ private:
+  std::shared_ptr<ProcessGroup> group_;
+  DType compute_ = DType::f32;
+  LoraOptions lora_;
+  std::unique_ptr<Model> model_;
+  BufferPool pool_;
+  std::vector<std::unique_ptr<ShardUnit>> shards_;
+  std::unique_ptr<Schedule> schedule_;
+};
+
+/// Reads a plan's adapter table; nothing for full fine-tuning.
+std::optional<LoraOptions> lora_options(const Value& plan);
+
+/// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank. Collective.
+DType compute_dtype(const Value& plan, ProcessGroup& group);
+
+}  // namespace ft

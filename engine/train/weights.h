@@ -1,0 +1,54 @@
+#pragma once
+/// Fills a rank's own ranges: from a Hugging Face directory, reading only the bytes that the rank will own, or from the
+/// seed. NF4 ranges are quantized on the way; no rank ever holds a whole tensor of the model.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/layers/model.h"
+#include "engine/parallel/shard_unit.h"
+
+namespace ft {
+
+class Checkpoint;
+class ModelDirectory;
+
+/// Where values come from: a checkpoint's masters first, then the directory; what neither holds (a new adapter) is drawn
+/// from the parameter's Init.
+class WeightSource {
+ public:
+  /// @param directory,checkpoint may be null.
+  WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint = nullptr);
+
+  /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
+  DType stored_dtype(const Parameter& parameter) const;
+  /// Reads elements [begin, begin + count) of the flattened parameter in its stored dtype.
+  void read(const Parameter& parameter, int64_t begin, int64_t count, void* out) const;
+  /// The same as fp32.
+  void read_fp32(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
+
+ private:
+  bool in_checkpoint(const Parameter& parameter) const;
+  void draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
+
+  const ModelDirectory* directory_;
+  const Checkpoint* checkpoint_;
+  uint64_t seed_;
+};
+
+/// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset is
+/// the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the bit
+/// on every layout.
+/// @param progress is told the bytes read.
+void load_unit(ShardUnit& unit, const WeightSource& source, ProcessGroup& group,
+               const std::function<void(int64_t)>& progress);
+
+/// Bytes that load_unit will report for this rank: what a progress bar counts to.
+int64_t bytes_to_read(ShardUnit& unit, const WeightSource& source, int rank);
+
+}  // namespace ft
