@@ -1,2 +1,72 @@
-# FTENGINE_CUDA=AUTO|ON|OFF -> FTENGINE_HAVE_CUDA. The kernels go into a plugin that is opened at run time where a GPU is.
+# FTENGINE_CUDA=AUTO|ON|OFF -> FTENGINE_HAVE_CUDA. The kernels and NCCL go into a plugin, libftengine_cuda.so, which the
+# engine opens at run time where there is a GPU. Building it needs nvcc and LibTorch's CUDA libraries, and no GPU; what
+# these need in turn (cuBLAS, cuDNN, …) may be absent until then.
 set(FTENGINE_HAVE_CUDA OFF)
+set(_obstacle "")
+if(NOT FTENGINE_CUDA STREQUAL "OFF")
+  find_program(FTENGINE_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
+  set(_release "")
+  if(FTENGINE_NVCC)
+    execute_process(COMMAND ${FTENGINE_NVCC} --version OUTPUT_VARIABLE _text ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9.]+)" _match "${_text}")
+    set(_release "${CMAKE_MATCH_1}")
+  endif()
+  if(NOT FTENGINE_NVCC)
+    set(_obstacle "no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda")
+  elseif(NOT _release VERSION_GREATER_EQUAL 13)
+    set(_obstacle "${FTENGINE_NVCC} is of CUDA '${_release}', LibTorch of CUDA 13")
+  elseif(NOT TARGET LibTorch::cuda)
+    set(_obstacle "LibTorch's CUDA libraries are not in ${LibTorch_LIB_DIR} (tools/setup --cuda)")
+  else()
+    set(FTENGINE_HAVE_CUDA ON)
+  endif()
+  if(_obstacle AND FTENGINE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "FTENGINE_CUDA=ON, but: ${_obstacle}")
+  endif()
+endif()
+if(_obstacle)
+  message(STATUS "CUDA plugin: not built (${_obstacle})")
+endif()
+
+if(FTENGINE_HAVE_CUDA)
+  set(CMAKE_CUDA_COMPILER ${FTENGINE_NVCC})
+  # sm_80 runs on the 8.x cards, sm_90a on Hopper; PTX of compute_80 is compiled by the driver for all newer ones.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 80-virtual)
+  # The runtime library that libtorch_cpu has loaded already.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 20)  # after enable_language, whose first trial does not know the flag yet
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  find_path(nccl_INCLUDE nccl.h HINTS ${LibTorch_LIB_DIR}/../../nvidia/nccl/include
+    ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+endif()
+
+# ft_cuda_plugin(FOLDER...): the plugin, from the *.cu and *_cuda.cpp of the folders given. It brings its own copy of the
+# folders that are free of LibTorch, and shares LibTorch with the program that opens it.
+function(ft_cuda_plugin)
+  set(sources "")
+  foreach(folder ${ARGN})
+    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cu ${PROJECT_SOURCE_DIR}/${folder}/*_cuda.cpp)
+    list(APPEND sources ${found})
+  endforeach()
+  if(NOT nccl_INCLUDE)
+    message(STATUS "CUDA plugin: without NCCL, one GPU a run (no nccl.h beside nvcc; tools/setup --cuda brings one)")
+    list(FILTER sources EXCLUDE REGEX "/nccl[a-z_]*_cuda\\.cpp$")
+  endif()
+  if(NOT sources)
+    return()
+  endif()
+  message(STATUS "CUDA plugin: built with ${FTENGINE_NVCC} (${_release})")
+  add_library(ftengine_cuda MODULE ${sources})
+  target_include_directories(ftengine_cuda PRIVATE ${PROJECT_SOURCE_DIR})
+  target_include_directories(ftengine_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  if(nccl_INCLUDE)
+    target_include_directories(ftengine_cuda SYSTEM PRIVATE ${nccl_INCLUDE})
+    target_compile_definitions(ftengine_cuda PRIVATE USE_C10D_NCCL)
+  endif()
+  target_link_libraries(ftengine_cuda PRIVATE ft_quant ft_tensor ft_error LibTorch::cuda)
+  target_link_options(ftengine_cuda PRIVATE -Wl,-z,defs)
+  target_compile_options(ftengine_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall> $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
+  install(TARGETS ftengine_cuda LIBRARY DESTINATION lib/ftengine)
+endfunction()
