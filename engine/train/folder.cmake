@@ -1,0 +1,2 @@
+# The run record names the version.
+target_compile_definitions(ft_train PRIVATE FTENGINE_VERSION="${PROJECT_VERSION}")

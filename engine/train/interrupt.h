@@ -1,0 +1,24 @@
+#pragma once
+/// Ctrl-C. Once: the run finishes its step, saves and leaves with 130; twice: it stops at once. SIGTERM counts alike,
+/// with 143, since schedulers send it before they take a machine away. The handlers are set by main (in a rank, not in
+/// the supervisor) and read by the run between steps and by the Lua state's hook. Signals come to ranks at different
+/// times: a run must agree on the answer (ProcessGroup::max) before it acts on it.
+
+namespace ft {
+
+/// Installs the handlers for SIGINT and SIGTERM.
+void watch_for_interrupts();
+
+/// The signal that asked to stop, 0 while none has come. Any thread.
+int interrupted();
+
+/// Asks to stop, as the signal would: for hosts and tests.
+void request_interrupt(int signal);
+
+/// Forgets the request.
+void clear_interrupt();
+
+/// What main returns after an interrupt: 128 + signal.
+inline int interrupt_exit_code(int signal) { return 128 + signal; }
+
+}  // namespace ft
