@@ -1,0 +1,7 @@
+-- LuaJIT, with nothing global beyond its own library: `require "ft"` returns a table.
+std = "luajit"
+max_line_length = 120
+-- A method that has no use for its object, and an argument named by an interface, are not faults.
+self = false
+unused_args = false
+exclude_files = { "build/", "runs/" }
