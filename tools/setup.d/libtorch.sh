@@ -76,7 +76,7 @@ download() {
   [[ $requirement != torch==* ]] || arguments+=(--python-version 3.11 --platform manylinux_2_28_x86_64)
   TMPDIR=$folder/pip python3 -m pip "${arguments[@]}" -d "$folder" -r "$folder/requirement.txt" >>"$ft_log" 2>&1 &
   follow "download $requirement" $! "$folder" "$size" && return
-  grep -iE 'error|hash|no matching' "$ft_log" | tail -n 4 >&2
+  { grep -iE 'error|hash|no matching|no module' "$ft_log" || true; } | tail -n 4 >&2
   fail "$requirement could not be fetched; pip's output is in $ft_log" "try it by hand: python3 -m pip ${arguments[*]} \\" \
     "  -d . -r tools/setup.d/requirement.txt, with this line in that file: $requirement --hash=sha256:$sha" \
     "or point FTENGINE_LIBTORCH at the torch/ folder of a LibTorch $ft_libtorch_version that you have"

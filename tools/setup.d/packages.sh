@@ -9,7 +9,7 @@ download_packages=(python3-pip unzip ca-certificates) # the clients that fetch a
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii *//p')
+  installed=$({ dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null || true; } | sed -n 's/^ii *//p')
   for package in "$@"; do
     grep -qxF "$package" <<<"$installed" || echo "$package"
   done
