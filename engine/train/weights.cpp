@@ -156,6 +156,17 @@ void load_plain(FlatRange& range, const WeightSource& source, int rank, const st
 
 }  // namespace
 
+void check_weights(const ModelDirectory& directory, Model& model) {
+  std::vector<ExpectedTensor> expected;
+  for (const Parameter* p : model.parameters())
+    if (p->name.find(".lora_") == std::string::npos) expected.push_back({p->name, p->shape});
+  // Tied embeddings: files of old writers hold the head a second time.
+  const ModelUnit& head = model.units().back();
+  for (const size_t lender : head.borrows)
+    expected.push_back({head.name + ".weight", model.units()[lender].parameters[0]->shape, /*optional=*/true});
+  directory.check_tensors(expected);
+}
+
 void load_unit(ShardUnit& unit, const WeightSource& source, ProcessGroup& group,
                const std::function<void(int64_t)>& progress) {
   for (FlatRange& range : unit.ranges()) {

@@ -41,6 +41,10 @@ class WeightSource {
   uint64_t seed_;
 };
 
+/// Compares a directory's tensors with the model's parameters; adapters are nobody's on disk.
+/// @throws Error(shape) listing what is missing, unexpected and of another shape.
+void check_weights(const ModelDirectory& directory, Model& model);
+
 /// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset is
 /// the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the bit
 /// on every layout.

@@ -1,0 +1,251 @@
+#include "engine/train/run.h"
+
+#include <ATen/ops/linalg_vector_norm.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "engine/data/packing.h"
+#include "engine/data/sampler.h"
+#include "engine/data/token_rows.h"
+#include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
+#include "engine/formats/model_directory.h"
+#include "engine/optim/learning_rate.h"
+#include "engine/optim/optimizer.h"
+#include "engine/text/tokenizer.h"
+#include "engine/train/evaluate.h"
+#include "engine/train/interrupt.h"
+#include "engine/train/micro_batch.h"
+#include "engine/train/run_output.h"
+#include "engine/train/save.h"
+#include "engine/train/sharded_model.h"
+
+namespace ft {
+namespace {
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::unique_ptr<ModelDirectory> open_model(const Value& plan) {
+  const Value* dir = plan.at("model").find("dir");
+  if (!dir || dir->is_null()) return nullptr;
+  return std::make_unique<ModelDirectory>(dir->as_string());
+}
+
+SamplerOptions sampler_options(const Value& plan, const ProcessGroup& group) {
+  const Value& batch = plan.at("batch");
+  const Value& train = plan.at("data").at("train");
+  return {.total = batch.at("total").as_integer(),
+          .micro = batch.at("micro").as_integer(),
+          .rank = group.rank(),
+          .world = group.size(),
+          .seed = static_cast<uint64_t>(plan.get("seed", 0)),
+          .shuffle = train.get("shuffle", true),
+          .remainder = parse_remainder(train.get("remainder", "pad")),
+          .epochs = plan.get("epochs", 1.0),
+          .max_steps = plan.get("max_steps", 0)};
+}
+
+}  // namespace
+
+/// Everything a run owns, in the order in which it is made.
+struct Run::State {
+  explicit State(RunInputs given)
+      : inputs(std::move(given)),
+        directory(open_model(inputs.plan)),
+        source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0))),
+        model(inputs.plan, source, inputs.group),
+        sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)) {}
+
+  /// A split's rows and their packing, made at its first use.
+  Split& make_split(const std::string& name);
+  void make_window();
+  bool due_to_save() const;
+  int64_t pad_id() const { return inputs.tokenizer ? inputs.tokenizer->pad_id().value_or(0) : 0; }
+
+  RunInputs inputs;
+  std::unique_ptr<ModelDirectory> directory;
+  WeightSource source;
+  ShardedModel model;
+  std::map<std::string, Split> splits;
+  Sampler sampler;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<RunOutput> output;
+
+  std::vector<Batch> window;
+  int64_t window_tokens = 0;
+  double step_started = 0, step_seconds = 0, data_seconds = 0;
+  int64_t window_tokens_all = 0;  // over all ranks, as the recipe summed it
+  Waits waits;
+  int64_t saved_step = -1;
+};
+
+Split& Run::State::make_split(const std::string& name) {
+  if (const auto found = splits.find(name); found != splits.end()) return found->second;
+  const auto rows = inputs.data.find(name);
+  if (rows == inputs.data.end())
+    throw Error(ErrorKind::config, "the plan has no such split").key("data." + name);
+  const Value& described = inputs.plan.at("data").at(name);
+  // What is measured is packed as what is trained on, unless it says otherwise.
+  const Value& train = inputs.plan.at("data").at("train");
+  const int64_t seq_len = described.get("seq_len", train.get("seq_len", rows->second->longest()));
+  const bool pack = described.get("pack", train.get("pack", false));
+  Packing packing = make_packing(*rows->second, seq_len, pack);
+  return splits.emplace(name, Split{rows->second, std::move(packing)}).first->second;
+}
+
+void Run::State::make_window() {
+  const double started = seconds_now();
+  const Split& train = make_split("train");
+  window.clear();
+  window_tokens = 0;
+  for (const auto& ids : sampler.micro_batches()) {
+    window.push_back(make_batch(*train.rows, train.packing, ids, pad_id()));
+    window_tokens += window.back().num_targets;
+  }
+  data_seconds = seconds_now() - started;
+}
+
+bool Run::State::due_to_save() const {
+  const int64_t every = inputs.plan.at("save").get("every", 0);
+  return every > 0 && sampler.step() > 0 && sampler.step() % every == 0 && saved_step != sampler.step();
+}
+
+Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Run::~Run() = default;
+
+std::shared_ptr<Run> Run::start(RunInputs inputs) {
+  auto state = std::make_unique<State>(std::move(inputs));
+  State& s = *state;
+  if (s.directory) check_weights(*s.directory, s.model.model());
+  s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get());
+  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model));
+  s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
+  s.output->load(s.model, s.source);
+  return std::shared_ptr<Run>(new Run(std::move(state)));
+}
+
+bool Run::next_step() {
+  State& s = *state_;
+  if (s.due_to_save()) save();
+  // Ctrl-C reaches ranks at different moments: they agree between steps.
+  if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
+    const std::string where = step() > 0 ? "; saved " + save() : "";
+    s.output->finish();
+    throw Error(ErrorKind::interrupt, "stopped after step " + std::to_string(step()) + where);
+  }
+  if (!s.sampler.next()) return false;
+  s.step_started = seconds_now();
+  s.model.schedule().waits = {};
+  s.make_window();
+  return true;
+}
+
+int64_t Run::step() const { return state_->sampler.step(); }
+int64_t Run::total_steps() const { return state_->sampler.total_steps(); }
+const std::vector<Batch>& Run::window() const { return state_->window; }
+int64_t Run::window_tokens() const { return state_->window_tokens; }
+
+double Run::backward(const Batch& batch, double tokens) {
+  State& s = *state_;
+  s.window_tokens_all = static_cast<int64_t>(tokens);
+  MicroBatch made = micro_batch(batch);
+  made.context.training = true;
+  made.context.loss_scale = 1.0 / std::max(1.0, tokens);
+  made.context.seed = static_cast<uint64_t>(s.inputs.plan.get("seed", 0));
+  made.context.step = step();
+  try {
+    return s.model.schedule().train(made.tokens, made.context);
+  } catch (Error& e) {
+    e.context("step " + std::to_string(step())).context("rank " + std::to_string(rank()));
+    throw;
+  }
+}
+
+double Run::sum(double value) { return state_->inputs.group->sum(value); }
+
+double Run::clip(double max_norm) {
+  double squares = 0;
+  for (auto& shard : state_->model.shards()) {
+    if (!shard->grad().defined()) continue;
+    const double norm = at::linalg_vector_norm(shard->grad(), 2, std::nullopt, false, at::kDouble).item<double>();
+    squares += norm * norm;
+  }
+  const double norm = std::sqrt(sum(squares));
+  constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
+  const double coefficient = max_norm / (norm + kEps);
+  if (coefficient < 1)
+    for (auto& shard : state_->model.shards())
+      if (shard->grad().defined()) shard->grad().mul_(coefficient);
+  return norm;
+}
+
+double Run::lr() const {
+  const Value& optimizer = state_->inputs.plan.at("optimizer");
+  const Value* schedule = optimizer.find("schedule");
+  return learning_rate(schedule ? *schedule : Value(), optimizer.at("lr").as_number(), std::max<int64_t>(0, step() - 1),
+                       total_steps());
+}
+
+void Run::update() {
+  State& s = *state_;
+  s.optimizer->step(lr());
+  for (auto& shard : s.model.shards()) shard->zero_grad();
+  // The step ends here: what the recipe measures afterwards is not its time.
+  s.step_seconds = seconds_now() - s.step_started;
+  s.waits = s.model.schedule().waits;
+}
+
+void Run::log(const Value& row) {
+  State& s = *state_;
+  StepMeasures measures;
+  measures.tokens = s.window_tokens_all;
+  measures.seconds = s.step_seconds;
+  measures.wait_gather = s.waits.gather;
+  measures.wait_reduce = s.waits.reduce;
+  measures.wait_data = s.data_seconds;
+  s.output->log(row, measures);
+}
+
+Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& options) {
+  State& s = *state_;
+  Split& measured = s.make_split(split);
+  s.output->status("evaluating " + split);
+  if (options.generate) {
+    if (!s.inputs.tokenizer) throw Error(ErrorKind::config, "answers need a tokenizer").key("data." + split);
+    return evaluate_answers(s.model, *measured.rows, *s.inputs.tokenizer, options);
+  }
+  return evaluate_loss(s.model, measured, s.inputs.plan.at("batch").at("micro").as_integer(), s.pad_id());
+}
+
+std::string Run::save() {
+  State& s = *state_;
+  const std::filesystem::path at = std::filesystem::path(directory()) / ("checkpoint-" + std::to_string(step()));
+  const Sampler::Position position = s.sampler.position();
+  Value header = Value::map({{"step", step()},
+                             {"total_steps", total_steps()},
+                             {"optimizer_steps", s.optimizer->steps},
+                             {"seed", s.inputs.plan.get("seed", 0)},
+                             {"compute", to_string(s.model.compute())},
+                             {"world_size", world_size()},
+                             {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});
+  s.output->status("saving " + at.filename().string());
+  save_checkpoint(at, s.model, *s.optimizer, header);
+  if (rank() == 0) prune_checkpoints(directory(), s.inputs.plan.at("save").get("keep", 0));
+  s.saved_step = step();
+  return at.string();
+}
+
+void Run::finish() {
+  if (state_->saved_step != step()) save();
+  state_->output->finish();
+}
+
+int Run::rank() const { return state_->inputs.group->rank(); }
+int Run::world_size() const { return state_->inputs.group->size(); }
+const std::string& Run::directory() const { return state_->output->directory(); }
+
+}  // namespace ft

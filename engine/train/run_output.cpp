@@ -1,0 +1,231 @@
+#include "engine/train/run_output.h"
+
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "engine/data/sampler.h"
+#include "engine/data/token_rows.h"
+#include "engine/device/log.h"
+#include "engine/device/memory.h"
+#include "engine/device/progress_bar.h"
+#include "engine/error/error.h"
+#include "engine/formats/model_directory.h"
+#include "engine/text/tokenizer.h"
+#include "engine/train/start_report.h"
+
+namespace ft {
+namespace {
+
+std::string last_component(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+RunDirectory open_directory(const Value& plan) {
+  const Value& save = plan.at("save");
+  if (const Value* out = save.find("out"); out && !out->is_null()) return RunDirectory::create_at(out->as_string());
+  return RunDirectory::create_numbered(save.get("dir", "runs/run"));
+}
+
+RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
+  RunContents made;
+  made.plan = inputs.plan;
+  made.config = inputs.plan.at("model").at("config");
+  made.adapter_config = adapter_config(inputs.plan, model.model());
+  if (base) {
+    made.companions = base->companions();
+    made.record.base_model = std::filesystem::absolute(base->path()).string();
+    made.record.model_fingerprint = base->fingerprint();
+  } else if (inputs.tokenizer) {
+    made.companions = companion_files(inputs.tokenizer->file().parent_path());
+  }
+  made.record.quantized = model.quantized();
+  made.record.double_quant = inputs.plan.at("model").get("double_quant", true);
+  made.record.compute = to_string(model.compute());
+  made.record.seed = static_cast<uint64_t>(inputs.plan.get("seed", 0));
+  made.record.world_size = model.group().size();
+  if (const Value* data = inputs.plan.find("data"); data && data->is_map()) {
+    for (const auto& [split, described] : data->as_map())
+      if (const Value* path = described.find("path"); path && path->is_string())
+        made.record.data.emplace_back(split, path->as_string());
+  }
+  if (const Value* command = inputs.plan.find("command"); command && command->is_list())
+    for (const Value& word : command->as_list()) made.record.command.push_back(word.as_string());
+  return made;
+}
+
+std::vector<std::pair<std::string, int64_t>> count_by_kind(const std::vector<std::string>& modules) {
+  std::vector<std::pair<std::string, int64_t>> kinds;
+  for (const std::string& module : modules) {
+    const std::string kind = last_component(module);
+    const auto found = std::find_if(kinds.begin(), kinds.end(), [&](const auto& entry) { return entry.first == kind; });
+    if (found == kinds.end()) {
+      kinds.emplace_back(kind, 1);
+    } else {
+      ++found->second;
+    }
+  }
+  return kinds;
+}
+
+std::string layout_text(const Value& plan, int ranks) {
+  const Value* parallel = plan.find("parallel");
+  const std::string profile = parallel ? parallel->get("profile", "fsdp2") : "fsdp2";
+  if (ranks == 1) return profile + " on one rank: nothing to split";
+  const bool reshard = !parallel || parallel->get("reshard_after_forward", true);
+  return profile + ": parameters, gradients and optimizer state split over " + std::to_string(ranks) + " ranks, " +
+         (reshard ? "resharded after forward" : "kept gathered until the backward");
+}
+
+// Two units are gathered at once (this one and the next), the two largest in the worst case.
+int64_t gathered_bytes(ShardedModel& model) {
+  std::vector<int64_t> units;
+  for (auto& shard : model.shards()) {
+    int64_t bytes = 0;
+    for (const FlatRange& range : shard->ranges()) bytes += static_cast<int64_t>(range.flat.nbytes());
+    units.push_back(bytes);
+  }
+  std::sort(units.rbegin(), units.rend());
+  return units[0] + (units.size() > 1 ? units[1] : 0);
+}
+
+}  // namespace
+
+Value adapter_config(const Value& plan, Model& model) {
+  const auto lora = lora_options(plan);
+  if (!lora) return {};
+  // Names alone where they say it all; whole paths where only some modules of a name were adapted.
+  const std::set<std::string> adapted(model.adapted().begin(), model.adapted().end());
+  std::set<std::string> names;
+  for (const std::string& module : adapted) names.insert(last_component(module));
+  bool by_name = true;
+  constexpr std::string_view kWeight = ".weight";
+  for (const Parameter* p : model.parameters()) {
+    if (p->name.size() <= kWeight.size() || !p->name.ends_with(kWeight)) continue;
+    const std::string module = p->name.substr(0, p->name.size() - kWeight.size());
+    if (names.contains(last_component(module)) && !adapted.contains(module)) by_name = false;
+  }
+  Value targets = Value::list();
+  for (const std::string& name : by_name ? names : adapted) targets.as_list().emplace_back(name);
+  const Value* dir = plan.at("model").find("dir");
+  return Value::map({{"peft_type", "LORA"},
+                     {"task_type", "CAUSAL_LM"},
+                     {"base_model_name_or_path", dir && dir->is_string() ? *dir : Value()},
+                     {"r", lora->r},
+                     {"lora_alpha", lora->alpha},
+                     {"lora_dropout", lora->dropout},
+                     {"target_modules", std::move(targets)},
+                     {"bias", "none"},
+                     {"fan_in_fan_out", false},
+                     {"use_rslora", lora->use_rslora},
+                     {"use_dora", false},
+                     {"modules_to_save", Value()},
+                     {"inference_mode", true}});
+}
+
+RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
+  ProcessGroup& group = model.group();
+  const bool first = group.rank() == 0;
+  terminal_ = first ? Terminal::on(STDOUT_FILENO) : Terminal::silent();
+  std::optional<Error> failed;
+  if (first) {
+    try {
+      owned_ = open_directory(inputs.plan);
+      directory_ = owned_->path().string();
+      owned_->write(contents(inputs, model, base));
+    } catch (const Error& e) {
+      failed = e;
+    }
+  }
+  const std::string told = group.broadcast_text(failed ? "-" + failed->message() : "+" + directory_);
+  if (failed) throw *failed;
+  if (told.front() == '-') throw Error(ErrorKind::comm, "rank 0: " + told.substr(1));
+  directory_ = told.substr(1);
+  start_log({.directory = directory_, .rank = group.rank(), .level = {}, .terminal = first ? terminal_ : nullptr});
+  if (first) metrics_ = std::make_unique<Metrics>(std::filesystem::path(directory_) / "metrics.jsonl");
+}
+
+RunOutput::~RunOutput() { stop_log(); }
+
+void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& optimizer, const Split& train,
+                       const Sampler& sampler) {
+  const ParameterCounts counts = model.counts();
+  const ShardBytes bytes = model.bytes();
+  const int64_t available = available_host_bytes();
+  const Value& config = inputs.plan.at("model").at("config");
+  const Value* dir = inputs.plan.at("model").find("dir");
+  StartReport report;
+  report.run_directory = directory_;
+  report.model = (dir && dir->is_string() ? dir->as_string() : std::string("from a config")) + " (" +
+                 config.get("model_type", "?") + ", " + std::to_string(model.model().num_layers()) + " layers)";
+  report.ranks = model.group().size();
+  report.ranks_on_machine = report.ranks;
+  report.threads = at::get_num_threads();
+  report.devices.assign(static_cast<size_t>(report.ranks), "cpu");
+  report.layout = layout_text(inputs.plan, report.ranks);
+  report.compute = to_string(model.compute());
+  report.memory = {{"nf4 base", bytes.nf4},
+                   {"frozen", bytes.frozen},
+                   {"masters", bytes.master},
+                   {"gradients", bytes.gradient},
+                   {"optimizer", optimizer.state_bytes()}};
+  if (report.ranks > 1) report.memory.push_back({"gathered units, at most", gathered_bytes(model)});
+  std::erase_if(report.memory, [](const StartReport::Memory& row) { return row.bytes == 0; });
+  report.available_bytes = available;
+  report.lora_modules = count_by_kind(model.model().adapted());
+  report.trainable_parameters = counts.trainable;
+  report.all_parameters = counts.all;
+  const int64_t seq_len = inputs.plan.at("data").at("train").get("seq_len", train.rows->longest());
+  report.tokens_per_step = inputs.plan.at("batch").at("total").as_integer() * seq_len;
+  report.steps = sampler.total_steps();
+  report.steps_per_epoch = sampler.steps_per_epoch();
+  report.notes = {train.rows->report(), packing_report(*train.rows, train.packing, seq_len)};
+  if (const std::string remainder = sampler.remainder_report(); !remainder.empty()) report.notes.push_back(remainder);
+  terminal_->print(start_report_text(report, *terminal_));
+  for (const std::string& note : report.notes) log_info(note);
+  live_ = std::make_unique<LiveLine>(terminal_, sampler.total_steps());
+}
+
+void RunOutput::load(ShardedModel& model, const WeightSource& source) {
+  const bool quantizes = model.bytes().nf4 > 0;
+  ProgressBar bar(terminal_, quantizes ? "Loading & Quantizing Model Shards" : "Loading Model Shards",
+                  model.bytes_to_read(source));
+  model.load(source, [&](int64_t bytes) { bar.advance(bytes); });
+  bar.finish();
+}
+
+void RunOutput::log(const Value& row, StepMeasures measures) {
+  if (!metrics_) return;
+  measures.peak_memory = read_host_memory().peak_resident;
+  const int64_t step = row.at("step").as_integer();
+  metrics_->add(row);
+  metrics_->add(step, measures);
+  metrics_->flush();
+  if (shown_.step != step) shown_ = {};
+  const auto figure = [&row](const char* key, std::optional<double>& into) {
+    if (const Value* value = row.find(key); value && value->is_number()) into = value->as_number();
+  };
+  shown_.step = step;
+  figure("loss", shown_.loss);
+  figure("grad_norm", shown_.grad_norm);
+  figure("lr", shown_.lr);
+  figure("val_loss", shown_.val_loss);
+  shown_.tokens = measures.tokens;
+  shown_.seconds = measures.seconds;
+  shown_.memory_bytes = read_host_memory().resident;
+  live_->show(shown_);
+}
+
+void RunOutput::status(const std::string& text) {
+  log_info(text);
+  if (terminal_->live()) terminal_->draw(text + " …");
+}
+
+void RunOutput::say(const std::string& text) { terminal_->print(text); }
+
+void RunOutput::finish() {
+  if (metrics_) metrics_->flush();
+  if (live_) live_->finish();
+}
+
+}  // namespace ft
