@@ -1,0 +1,1 @@
+target_link_libraries(ft_text PUBLIC dep::pcre2 dep::utf8proc)

@@ -1,0 +1,57 @@
+#pragma once
+/// The tokens of one tokenizer.json: BPE's and the added ones, what they decode to, and which mean the beginning and
+/// the end of a text. Used inside engine/text only; const calls may come from many threads.
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/schema/value.h"
+#include "engine/text/added_tokens.h"
+#include "engine/text/bpe.h"
+
+namespace ft {
+
+/// Beginning, end and padding of texts, as the files beside tokenizer.json name them.
+struct TextMarks {
+  std::optional<int32_t> bos, eos, pad;
+  std::vector<int32_t> stop;
+};
+
+class Vocabulary {
+ public:
+  /// Checks the model's options and takes its vocabulary.
+  /// @throws Error(format) naming what is not implemented: "model: byte_fallback"
+  explicit Vocabulary(TokenizerFile& file);
+
+  /// Adds the tokens of `added_tokens`, then those that tokenizer_config.json alone has (as transformers does).
+  /// @param config tokenizer_config.json or null
+  /// @throws Error(format) for an id other than the one `tokenizers` would give
+  void add_tokens(const Value& added_tokens, const Value& config);
+
+  const BpeModel& bpe() const { return bpe_; }
+  const std::vector<AddedToken>& added() const { return added_; }
+  std::optional<int32_t> find(std::string_view token) const;
+  bool is_special(int32_t id) const;
+  int64_t size() const;  ///< highest id + 1
+  /// Appends the bytes an id stands for; nothing for an id without a token.
+  void decode(int32_t id, bool skip_special_tokens, std::string& out) const;
+
+ private:
+  void add(AddedToken token, std::optional<int64_t> stated_id);
+
+  BpeModel bpe_;
+  std::vector<AddedToken> added_;
+  std::unordered_map<std::string, size_t> added_by_text_;
+  std::unordered_map<int32_t, size_t> added_by_id_;
+  int32_t highest_added_ = -1;
+};
+
+/// Reads the marks from tokenizer_config.json, special_tokens_map.json and generation_config.json in `folder`.
+/// @throws Error(format) for a mark that is no token
+TextMarks read_marks(const std::filesystem::path& folder, const Value& config, const Vocabulary& vocabulary);
+
+}  // namespace ft

@@ -1,0 +1,244 @@
+// Tokenizers trained by tests/golden/text.py against Hugging Face `tokenizers`, and what must hold for any tokenizer.
+#include "engine/text/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+fs::path golden(const std::string& kind) { return fs::path(FT_GOLDEN_DIR) / "text" / kind; }
+
+std::vector<Value> gold_rows(const std::string& kind) {
+  std::ifstream stream(golden(kind) / "gold.jsonl");
+  std::vector<Value> rows;
+  for (std::string line; std::getline(stream, line);) rows.push_back(parse_json(line, "gold.jsonl"));
+  return rows;
+}
+
+std::vector<int32_t> ids_of(const Value& list) {
+  std::vector<int32_t> out;
+  for (const Value& id : list.as_list()) out.push_back(static_cast<int32_t>(id.as_integer()));
+  return out;
+}
+
+/// A folder with the files of a tokenizer, gone when the test ends.
+class TokenizerTest : public ::testing::Test {
+ protected:
+  TokenizerTest() : folder_(fs::temp_directory_path() / ("ft_tokenizer_" + std::to_string(getpid()))) {
+    fs::create_directories(folder_);
+  }
+  ~TokenizerTest() override { fs::remove_all(folder_); }
+
+  void write(const std::string& name, const std::string& text) { std::ofstream(folder_ / name) << text; }
+
+  /// tokenizer.json with one part replaced.
+  void write_with(const std::string& key, const std::string& part) {
+    Value tree = parse_json(kSmall, "small");
+    tree.set(key, parse_json(part, key));
+    write("tokenizer.json", write_json(tree));
+  }
+  void write_with_model(const std::string& key, const std::string& part) {
+    Value tree = parse_json(kSmall, "small");
+    tree.find("model")->set(key, parse_json(part, key));
+    write("tokenizer.json", write_json(tree));
+  }
+
+  std::string fault() {
+    try {
+      Tokenizer::load(folder_);
+    } catch (const Error& error) {
+      EXPECT_NE(error.kind(), ErrorKind::internal);
+      EXPECT_THAT(error.what(), HasSubstr("tokenizer"));
+      return error.what();
+    }
+    return "was read";
+  }
+
+  static constexpr const char* kSmall = R"({"added_tokens": [{"id": 4, "content": "<e>", "special": true}],
+    "normalizer": null, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "post_processor": null,
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3}, "merges": ["a b"]}})";
+  fs::path folder_;
+};
+
+class Golden : public ::testing::TestWithParam<const char*> {};
+TEST_P(Golden, EqualsHuggingFace) {
+  const auto tokenizer = Tokenizer::load(golden(GetParam()));
+  const std::vector<Value> rows = gold_rows(GetParam());
+  ASSERT_GT(rows.size(), 150u);
+  for (const Value& row : rows) {
+    const std::string& text = row.at("text").as_string();
+    const std::vector<int32_t> ids = ids_of(row.at("ids"));
+    EXPECT_EQ(tokenizer->encode(text, true), ids) << write_json(row.at("text"));
+    EXPECT_EQ(tokenizer->encode(text, false), ids_of(row.at("plain"))) << write_json(row.at("text"));
+    EXPECT_EQ(tokenizer->decode(ids, false), row.at("decode").as_string());
+    EXPECT_EQ(tokenizer->decode(ids, true), row.at("skip").as_string());
+  }
+}
+
+TEST_P(Golden, OffsetsRunThroughTheText) {
+  const auto tokenizer = Tokenizer::load(golden(GetParam()));
+  for (const Value& row : gold_rows(GetParam())) {
+    const std::string& text = row.at("text").as_string();
+    uint32_t begin = 0;
+    for (const Tokenizer::Token& token : tokenizer->encode_with_offsets(text, true)) {
+      EXPECT_LE(begin, token.begin);
+      EXPECT_LE(token.begin, token.end);
+      EXPECT_LE(token.end, text.size());
+      begin = token.begin;
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Kinds, Golden, ::testing::Values("gpt2", "llama", "qwen", "parts"));
+
+TEST_F(TokenizerTest, OffsetsPointIntoTheTextBeforeNfc) {
+  const auto tokenizer = Tokenizer::load(golden("qwen"));
+  const std::string text = "x e\u0301<|end|>ne\u0301";
+  for (const Tokenizer::Token& token : tokenizer->encode_with_offsets(text, false)) {
+    const int32_t id = token.id;
+    const std::string piece = text.substr(token.begin, token.end - token.begin);
+    if (id == *tokenizer->token_id("<|end|>")) {
+      EXPECT_EQ(piece, "<|end|>");
+    } else if (tokenizer->decode({&id, 1}, false) == "né") {
+      EXPECT_EQ(piece, "ne\u0301");  // the whole cluster, which NFC made one character of
+    }
+  }
+}
+
+TEST_F(TokenizerTest, OffsetsCoverEachByteOnceWithoutNfc) {
+  const auto tokenizer = Tokenizer::load(golden("gpt2"));
+  const std::string text = "Über 12 <|end|> 水山です\n\n  it's";
+  std::string joined;
+  for (const Tokenizer::Token& token : tokenizer->encode_with_offsets(text, false))
+    joined += text.substr(token.begin, token.end - token.begin);
+  EXPECT_EQ(joined, text);
+}
+
+TEST_F(TokenizerTest, ManyThreadsGetTheSameIds) {
+  const auto tokenizer = Tokenizer::load(golden("qwen"));
+  const std::vector<Value> rows = gold_rows("qwen");
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (const Value& row : rows)
+        wrong += tokenizer->encode(row.at("text").as_string(), false) != ids_of(row.at("plain"));
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(TokenizerTest, ReadsTheMarksBesideIt) {
+  write("tokenizer.json", kSmall);
+  write("tokenizer_config.json", R"({"eos_token": {"content": "<e>"}, "pad_token": null,
+    "added_tokens_decoder": {"4": {"content": "<e>", "special": true}, "5": {"content": "<more>", "special": true}}})");
+  write("special_tokens_map.json", R"({"bos_token": "<more>"})");
+  write("generation_config.json", R"({"eos_token_id": [4, 2], "pad_token_id": 3})");
+  const auto tokenizer = Tokenizer::load(folder_);
+  EXPECT_EQ(tokenizer->eos_id(), 4);
+  EXPECT_EQ(tokenizer->bos_id(), 5);
+  EXPECT_EQ(tokenizer->pad_id(), 3);
+  EXPECT_THAT(tokenizer->stop_ids(), ElementsAre(4, 2));
+  EXPECT_EQ(tokenizer->vocab_size(), 6);
+  EXPECT_THAT(tokenizer->encode("ab<more>", false), ElementsAre(2, 5));
+  EXPECT_TRUE(tokenizer->is_special(5));
+  EXPECT_FALSE(tokenizer->is_special(2));
+}
+
+TEST_F(TokenizerTest, DecodesBrokenBytesAsReplacementCharacters) {
+  const auto tokenizer = Tokenizer::load(golden("gpt2"));
+  const std::vector<int32_t> ids = tokenizer->encode("水", false);
+  const std::vector<int32_t> cut(ids.begin(), ids.end() - 1);
+  EXPECT_EQ(tokenizer->decode({}, false), "");
+  EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{-1, 1 << 30}, false), "");
+  ASSERT_FALSE(cut.empty());
+  EXPECT_EQ(tokenizer->decode(cut, false), "\uFFFD");
+}
+
+TEST_F(TokenizerTest, RefusesPartsByName) {
+  const std::pair<const char*, const char*> parts[] = {
+      {"normalizer", R"({"type": "Lowercase"})"},
+      {"normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "StripAccents"}]})"},
+      {"pre_tokenizer", R"({"type": "Metaspace"})"},
+      {"pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [{"type": "Punctuation"}, {"type": "ByteLevel"}]})"},
+      {"post_processor", R"({"type": "BertProcessing"})"},
+      {"decoder", R"({"type": "WordPiece"})"},
+  };
+  const char* names[] = {"Lowercase", "StripAccents", "Metaspace", "Punctuation", "BertProcessing", "WordPiece"};
+  for (size_t i = 0; i < std::size(parts); ++i) {
+    write_with(parts[i].first, parts[i].second);
+    EXPECT_THAT(fault(), HasSubstr(std::string(parts[i].first) + ": " + names[i] + " is not implemented"));
+  }
+  for (const char* option : {"byte_fallback", "dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+    write_with_model(option, std::string(option) == "dropout" ? "0.1" : option[0] == 'b' ? "true" : "\"##\"");
+    EXPECT_THAT(fault(), HasSubstr(std::string("model: ") + option + " is not implemented"));
+  }
+  write_with_model("type", "\"Unigram\"");
+  EXPECT_THAT(fault(), HasSubstr("model: Unigram is not implemented"));
+}
+
+TEST_F(TokenizerTest, RefusesRegexConstructsByName) {
+  const std::pair<const char*, const char*> patterns[] = {{R"(\\bx)", R"(regex escape '\b')"},
+                                                          {R"(\\w+)", R"(regex escape '\w')"},
+                                                          {R"(\\p{Han})", R"(regex property '\p{Han}')"},
+                                                          {R"([a&&b])", "class inside a class"},
+                                                          {R"((?<n>x))", "regex group '(?<n'"},
+                                                          {R"(^x)", "regex anchor '^'"},
+                                                          {R"(x{2}+)", "regex interval '{2}+'"},
+                                                          {R"((x)", "PCRE2 refuses"}};
+  for (const auto& [pattern, message] : patterns) {
+    write_with("pre_tokenizer", std::string(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":)") +
+                                    R"({"Regex": ")" + pattern +
+                                    R"("}, "behavior": "Isolated", "invert": false}, {"type": "ByteLevel"}]})");
+    EXPECT_THAT(fault(), HasSubstr(message)) << pattern;
+  }
+}
+
+TEST_F(TokenizerTest, RefusesBrokenFiles) {
+  EXPECT_THAT(fault(), HasSubstr("tokenizer.json"));
+  write("tokenizer.json", "{\n\"model\": {\n oops");
+  EXPECT_THAT(fault(), HasSubstr("tokenizer.json:3"));
+  write("tokenizer.json", "[]");
+  EXPECT_THAT(fault(), HasSubstr("not a JSON object"));
+  write("tokenizer.json", "{}");
+  EXPECT_THAT(fault(), HasSubstr("pre_tokenizer"));
+  write_with_model("merges", R"([["a", "x"]])");
+  EXPECT_THAT(fault(), HasSubstr("model.merges: merge 0, 'a' with 'x'"));
+  write_with_model("merges", R"(["ab"])");
+  EXPECT_THAT(fault(), HasSubstr("a merge that is not two tokens, 'ab', in model.merges"));
+  write_with_model("vocab", R"({"a": -1})");
+  EXPECT_THAT(fault(), HasSubstr("a negative id in model.vocab"));
+  write_with_model("vocab", R"({"a": 99999999999})");
+  EXPECT_THAT(fault(), HasSubstr("an id that is too large in model.vocab"));
+  write_with_model("vocab", R"({"a": 0, "b": 0})");
+  EXPECT_THAT(fault(), HasSubstr("gives id 0 to both 'a' and 'b'"));
+  write_with("added_tokens", R"([{"id": 9, "content": "<e>", "special": true}])");
+  EXPECT_THAT(fault(), HasSubstr("added token '<e>' states id 9, but Hugging Face tokenizers gives it 4"));
+  write("tokenizer.json", kSmall);
+  write("tokenizer_config.json", R"({"eos_token": "</s>"})");
+  EXPECT_THAT(fault(), HasSubstr("eos_token '</s>' is not a token"));
+}
+
+TEST_F(TokenizerTest, RefusesTextThatIsNotUtf8) {
+  const auto tokenizer = Tokenizer::load(golden("gpt2"));
+  for (const std::string& text : {std::string("ab\xC0\xAF"), std::string("ab\xED\xA0\x80"), std::string("ab\xE6\xB0")})
+    EXPECT_THROW(tokenizer->encode(text, false), Error);
+}
+
+}  // namespace
+}  // namespace ft
