@@ -1,6 +1,6 @@
 #pragma once
-/// Which instruction set the kernels use. Asked once a process; FTENGINE_ISA=scalar|avx2|avx512 lowers it (never raises it),
-/// for tests and for hunting a fault down.
+/// Which instruction set the kernels use. Asked once a process; FTENGINE_ISA=scalar|avx2|avx512 lowers it (never raises
+/// it), for tests and for hunting a fault down.
 
 namespace ft {
 

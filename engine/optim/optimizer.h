@@ -1,8 +1,8 @@
 #pragma once
-/// Optimizers over a rank's own pieces of the parameters: fp32 masters and gradients in, masters out. An optimizer never
-/// talks to other ranks, and what it computes for an element does not depend on how tensors are cut into pieces (at
-/// multiples of 256) nor on the number of threads, so every layout trains alike to the bit.
-/// Built and called by train/; thread rule: one thread calls, kernels use ATen's pool.
+/// Optimizers over a rank's own pieces of the parameters: fp32 masters and gradients in, masters out. An optimizer
+/// never talks to other ranks, and what it computes for an element does not depend on how tensors are cut into pieces
+/// (at multiples of 256) nor on the number of threads, so every layout trains alike to the bit. Built and called by
+/// train/; thread rule: one thread calls, kernels use ATen's pool.
 
 #include <ATen/core/Tensor.h>
 
@@ -17,16 +17,17 @@ namespace ft {
 
 /// One rank-local piece of a parameter: a contiguous range of the flattened tensor.
 struct OptimizerPiece {
-  std::string name;    ///< of the parameter
-  int64_t numel = 0;   ///< of the whole parameter, on all ranks
-  int64_t begin = 0;   ///< first element in the flattened parameter; a multiple of 256
-  int64_t count = 0;   ///< elements of the piece; a multiple of 256 unless the piece ends its parameter. May be 0
-  at::Tensor master;   ///< fp32 [count], a contiguous view that step() updates in place
-  at::Tensor grad;     ///< fp32 [count], a contiguous view; read, never changed
-  bool decay = true;   ///< weight decay acts on it
+  std::string name;   ///< of the parameter
+  int64_t numel = 0;  ///< of the whole parameter, on all ranks
+  int64_t begin = 0;  ///< first element in the flattened parameter; a multiple of 256
+  int64_t count = 0;  ///< elements of the piece; a multiple of 256 unless the piece ends its parameter. May be 0
+  at::Tensor master;  ///< fp32 [count], a contiguous view that step() updates in place
+  at::Tensor grad;    ///< fp32 [count], a contiguous view; read, never changed
+  bool decay = true;  ///< weight decay acts on it
 };
 
-/// One named tensor of an optimizer's state, for checkpoints: a range of a vector that runs along the flattened parameter.
+/// One named tensor of an optimizer's state, for checkpoints: a range of a vector that runs along the flattened
+/// parameter.
 struct StateTensor {
   std::string name;  ///< of the parameter
   std::string key;   ///< "exp_avg", "exp_avg_scale", "exp_avg_sq", "exp_avg_sq_scale", "momentum_buffer"
@@ -52,10 +53,11 @@ class Optimizer {
 /// Builds the optimizer that a resolved plan's `optimizer` block describes:
 ///   { kind = "adamw", lr, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01, bits = 32 | 8 }
 ///   { kind = "sgd", lr, momentum = 0 }        (`type` is read where `kind` is absent)
-/// bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as 8-bit codes of the dynamic maps with one
-/// fp32 scale a block of 256, updated in torchao's order (decay first, then the step, all in fp32); a parameter of fewer
-/// than 4096 elements keeps fp32 state, whatever part of it this rank owns.
-/// @throws Error(config) for an unknown kind, wrong bits or values out of range; Error(internal) for pieces off the grid.
+/// bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as 8-bit codes of the dynamic maps with
+/// one fp32 scale a block of 256, updated in torchao's order (decay first, then the step, all in fp32); a parameter of
+/// fewer than 4096 elements keeps fp32 state, whatever part of it this rank owns.
+/// @throws Error(config) for an unknown kind, wrong bits or values out of range; Error(internal) for pieces off the
+/// grid.
 std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces);
 
 /// Bytes of state that a piece will need: what a plan prints.
