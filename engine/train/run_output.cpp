@@ -130,7 +130,7 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
   std::optional<Error> failed;
   if (first) {
     try {
-      owned_ = open_directory(inputs.plan);
+      owned_.emplace(open_directory(inputs.plan));
       directory_ = owned_->path().string();
       owned_->write(contents(inputs, model, base));
     } catch (const Error& e) {
