@@ -13,10 +13,10 @@
 namespace ft {
 
 struct LogOptions {
-  std::filesystem::path directory;  ///< of the run; empty: no file
+  std::filesystem::path directory{};  ///< of the run; empty: no file
   int rank = 0;
-  std::string level;  ///< of the file: trace, debug, info, warn, error, off; empty: FTENGINE_LOG, else info
-  std::shared_ptr<Terminal> terminal;  ///< null on ranks without one
+  std::string level{};  ///< of the file: trace, debug, info, warn, error, off; empty: FTENGINE_LOG, else info
+  std::shared_ptr<Terminal> terminal{};  ///< null on ranks without one
 };
 
 /// Opens log-rank<N>.txt and adds to it, with time, level and message a line; sends warnings and errors to the terminal

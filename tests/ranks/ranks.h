@@ -30,7 +30,7 @@ struct RankResult {
 };
 
 struct RanksOptions {
-  std::string argument;             ///< handed to every rank's body
+  std::string argument{};           ///< handed to every rank's body
   std::chrono::seconds limit{120};  ///< after it the ranks are killed, and that is a failure
   int threads = 1;                  ///< OMP_NUM_THREADS of each rank
 };

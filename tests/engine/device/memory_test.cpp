@@ -1,0 +1,36 @@
+#include "engine/device/memory.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+namespace ft {
+namespace {
+
+TEST(HostMemory, SeesWhatThisProcessTakes) {
+  const HostMemory before = read_host_memory();
+  constexpr int64_t kBytes = 64 << 20;
+  {
+    std::vector<char> block(kBytes);
+    std::memset(block.data(), 1, block.size());
+    const HostMemory during = read_host_memory();
+    EXPECT_GE(during.anonymous, before.anonymous + kBytes * 9 / 10);
+    EXPECT_GE(during.resident, during.anonymous);
+  }
+  const HostMemory after = read_host_memory();
+  EXPECT_GE(after.peak_resident, before.resident + kBytes * 9 / 10);
+  EXPECT_LT(after.anonymous, before.anonymous + kBytes / 2);
+  if (reset_peak_resident()) {
+    EXPECT_LT(read_host_memory().peak_resident, after.peak_resident);
+  }
+}
+
+TEST(HostMemory, TheMachineHasMoreThanThisProcess) {
+  EXPECT_GT(total_host_bytes(), read_host_memory().resident);
+  EXPECT_GT(available_host_bytes(), 0);
+  EXPECT_LE(available_host_bytes(), total_host_bytes());
+}
+
+}  // namespace
+}  // namespace ft
