@@ -35,8 +35,8 @@ if(FTENGINE_HAVE_CUDA)
   # The runtime library that libtorch_cpu has loaded already.
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   enable_language(CUDA)
-  set(CMAKE_CUDA_STANDARD 20)  # after enable_language, whose first trial does not know the flag yet
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  # CMake 3.25 does not know nvcc's flag for the C++20 that CMAKE_CXX_STANDARD asks of CUDA too.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   find_path(nccl_INCLUDE nccl.h HINTS ${LibTorch_LIB_DIR}/../../nvidia/nccl/include
     ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 endif()
@@ -67,6 +67,6 @@ function(ft_cuda_plugin)
   target_link_libraries(ftengine_cuda PRIVATE ft_quant ft_tensor ft_error LibTorch::cuda)
   target_link_options(ftengine_cuda PRIVATE -Wl,-z,defs)
   target_compile_options(ftengine_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
-    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall> $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall>)
   install(TARGETS ftengine_cuda LIBRARY DESTINATION lib/ftengine)
 endfunction()
