@@ -1,6 +1,6 @@
 #pragma once
-/// A causal language model as a chain of units: embedding, decoder layers, final norm with the head. The unit is what is
-/// gathered, used and released together (engine/train/step.cpp walks them).
+/// A causal language model as a chain of units: embedding, decoder layers, final norm with the head. The unit is what
+/// is gathered, used and released together (engine/train/step.cpp walks them).
 
 #include <memory>
 #include <string>
@@ -26,7 +26,7 @@ struct LoraOptions {
 struct ModelOptions {
   bool quantize_nf4 = false;  ///< every linear of the decoder layers; embedding, norms and head stay as in the file
   bool double_quant = true;
-  DType compute = DType::f32;  ///< dtype of activations and GEMMs
+  DType compute = DType::f32;         ///< dtype of activations and GEMMs
   const LoraOptions* lora = nullptr;  ///< null: every parameter is trained
 };
 

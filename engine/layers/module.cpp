@@ -15,8 +15,13 @@ std::vector<Parameter*> Module::parameters() {
   return all;
 }
 
-Parameter& Module::add_parameter(Parameter parameter) {
-  order_.push_back({std::make_unique<Parameter>(std::move(parameter)), nullptr});
+Parameter& Module::add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init) {
+  auto parameter = std::make_unique<Parameter>();
+  parameter->name = std::move(name);
+  parameter->shape = std::move(shape);
+  parameter->storage = storage;
+  parameter->init = init;
+  order_.push_back({std::move(parameter), nullptr});
   return *order_.back().parameter;
 }
 

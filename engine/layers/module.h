@@ -1,8 +1,8 @@
 #pragma once
-/// The module tree: what a model is made of. A module owns its parameters and children in a fixed order, the same on every
-/// rank, and computes a forward from them; it never knows how they are sharded. Built from a description (a Value that
-/// stdlib/ft/models/*.lua states), which allocates nothing.
-/// Thread rule: forward runs on the thread that walks the schedule, never on one of autograd's.
+/// The module tree: what a model is made of. A module owns its parameters and children in a fixed order, the same on
+/// every rank, and computes a forward from them; it never knows how they are sharded. Built from a description (a Value
+/// that stdlib/ft/models/*.lua states), which allocates nothing. Thread rule: forward runs on the thread that walks the
+/// schedule, never on one of autograd's.
 
 #include <ATen/core/Tensor.h>
 
@@ -23,7 +23,9 @@ struct Context {
   /// For each row the lengths of its documents in order; their sum is T (padding counts as one more document).
   /// Attention is causal inside a document and never crosses into another.
   std::vector<std::vector<int64_t>> documents;
-  at::Tensor targets;     ///< [B, T] int64: the token that follows, -100 where there is nothing to learn; undefined: logits wanted
+  /// [B, T] int64: the token that follows, -100 where there is nothing to learn; undefined: logits wanted.
+  at::Tensor targets;
+  at::Tensor last;        ///< [B] int64: logits of this token of each row alone ([B, 1, V]); undefined: of all
   double loss_scale = 1;  ///< the head returns loss_scale · Σ nll over the targets
   bool training = false;  ///< dropout acts
   uint64_t seed = 0;      ///< dropout's key: (seed, step, row, position in the row, feature, module name)
@@ -48,7 +50,7 @@ class Module {
   std::vector<Parameter*> parameters();
 
  protected:
-  Parameter& add_parameter(Parameter parameter);
+  Parameter& add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init);
   template <class M>
   M& add_child(std::unique_ptr<M> child) {
     M& added = *child;

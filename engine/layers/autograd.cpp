@@ -1,0 +1,175 @@
+/// Autograd nodes of the ops without a weight matrix. Forward and backward go through the dispatcher to the device's
+/// kernels.
+#include <ATen/ops/embedding_dense_backward.h>
+#include <ATen/ops/mul.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "engine/layers/compute.h"
+#include "engine/layers/cpu_ops.h"
+#include "engine/layers/device_op.h"
+#include "engine/layers/ops.h"
+
+namespace ft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+struct RmsNorm : Function<RmsNorm> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight, double eps,
+                            const std::string& owner) {
+    static const DeviceOp<decltype(cpu::rms_norm_forward)> op("ft::rms_norm_forward");
+    check_gathered(weight, owner);
+    auto [y, rstd] = op(x, weight, eps);
+    node->save_for_backward({x, weight, rstd});
+    node->saved_data["owner"] = owner;
+    return y;
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    static const DeviceOp<decltype(cpu::rms_norm_backward)> op("ft::rms_norm_backward");
+    const auto saved = node->get_saved_variables();
+    check_gathered(saved[1], node->saved_data["owner"].toStringView());
+    auto [gx, gw] = op(grads[0], saved[0], saved[1], saved[2], node->needs_input_grad(0), node->needs_input_grad(1));
+    return {gx, gw, {}, {}};
+  }
+};
+
+struct Rope : Function<Rope> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                            const at::Tensor& positions) {
+    node->save_for_backward({cos, sin, positions});
+    return rotate(x, cos, sin, positions, false);
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    const auto saved = node->get_saved_variables();
+    return {rotate(grads[0], saved[0], saved[1], saved[2], true), {}, {}, {}};
+  }
+  static at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                           const at::Tensor& positions, bool inverse) {
+    static const DeviceOp<decltype(cpu::rope_forward)> op("ft::rope_forward");
+    return op(x, cos, sin, positions, inverse);
+  }
+};
+
+struct Swiglu : Function<Swiglu> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& gate, const at::Tensor& up) {
+    static const DeviceOp<decltype(cpu::swiglu_forward)> op("ft::swiglu_forward");
+    node->save_for_backward({gate, up});
+    return op(gate, up);
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    static const DeviceOp<decltype(cpu::swiglu_backward)> op("ft::swiglu_backward");
+    const auto saved = node->get_saved_variables();
+    auto [ggate, gup] = op(grads[0], saved[0], saved[1]);
+    return {ggate, gup};
+  }
+};
+
+struct Attention : Function<Attention> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const std::vector<int64_t>& documents) {
+    static const DeviceOp<decltype(cpu::attention_forward)> op("ft::attention_forward");
+    auto [out, lse] = op(q, k, v, documents);
+    node->save_for_backward({q, k, v, out, lse});
+    node->saved_data["documents"] = documents;
+    return out;
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    static const DeviceOp<decltype(cpu::attention_backward)> op("ft::attention_backward");
+    const auto s = node->get_saved_variables();
+    auto [gq, gk, gv] = op(grads[0], s[0], s[1], s[2], s[3], s[4], node->saved_data["documents"].toIntVector());
+    return {gq, gk, gv, {}};
+  }
+};
+
+struct CounterDropout : Function<CounterDropout> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& keys, double p) {
+    node->save_for_backward({keys});
+    node->saved_data["p"] = p;
+    return drop(x, keys, p);
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    return {drop(grads[0], node->get_saved_variables()[0], node->saved_data["p"].toDouble()), {}, {}};
+  }
+  static at::Tensor drop(const at::Tensor& x, const at::Tensor& keys, double p) {
+    static const DeviceOp<decltype(cpu::dropout_forward)> op("ft::dropout_forward");
+    return op(x, keys, p);
+  }
+};
+
+struct Embedding : Function<Embedding> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& weight, const at::Tensor& tokens,
+                            at::ScalarType dtype, const std::string& owner) {
+    check_gathered(weight, owner);
+    node->save_for_backward({tokens});
+    node->saved_data["rows"] = weight.size(0);
+    auto shape = tokens.sizes().vec();
+    shape.push_back(weight.size(1));
+    return weight.index_select(0, tokens.reshape({-1})).to(dtype).view(shape);
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    // Summed in fp32: a frequent token's row may have thousands of terms.
+    return {at::embedding_dense_backward(grads[0].to(at::kFloat), node->get_saved_variables()[0],
+                                         node->saved_data["rows"].toInt(), /*padding_idx=*/-1,
+                                         /*scale_grad_by_freq=*/false),
+            {},
+            {},
+            {}};
+  }
+};
+
+struct LinearCrossEntropy : Function<LinearCrossEntropy> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& targets, double scale, bool want_x, bool want_weight,
+                            const std::string& owner) {
+    static const DeviceOp<decltype(cpu::linear_cross_entropy_forward)> op("ft::linear_cross_entropy_forward");
+    check_gathered(weight, owner);
+    auto [loss, gx, gw] = op(x, weight, targets, scale, want_x, want_weight);
+    node->save_for_backward({gx, gw});
+    return loss;
+  }
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    auto saved = node->get_saved_variables();
+    // The loss is nearly always the end of the graph, its gradient 1, and the multiplication left out.
+    const bool is_one = grads[0].is_cpu() && grads[0].item<double>() == 1;
+    const auto scaled = [&](const at::Tensor& g) {
+      return !g.defined() || is_one ? g : g.mul(grads[0]).to(g.scalar_type());
+    };
+    return {scaled(saved[0]), scaled(saved[1]), {}, {}, {}, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, const std::string& owner) {
+  return RmsNorm::apply(x, weight, eps, owner);
+}
+
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& positions) {
+  return Rope::apply(x, cos, sin, positions);
+}
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return Swiglu::apply(gate, up); }
+
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents) {
+  return Attention::apply(q, k, v, documents.vec());
+}
+
+at::Tensor counter_dropout(const at::Tensor& x, const at::Tensor& keys, double p) {
+  return CounterDropout::apply(x, keys, p);
+}
+
+at::Tensor embedding(const at::Tensor& weight, const at::Tensor& tokens, at::ScalarType dtype,
+                     const std::string& owner) {
+  return Embedding::apply(weight, tokens, dtype, owner);
+}
+
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, double scale,
+                                const std::string& owner) {
+  const bool graph = at::GradMode::is_enabled();
+  return LinearCrossEntropy::apply(x, weight, targets, scale, graph && x.requires_grad(),
+                                   graph && weight.requires_grad(), owner);
+}
+
+}  // namespace ft::ops

@@ -1,0 +1,69 @@
+#include "engine/layers/builder.h"
+
+#include "engine/error/error.h"
+#include "engine/layers/decoder_blocks.h"
+
+namespace ft {
+namespace {
+
+using Make = std::unique_ptr<Module> (*)(Builder&, const Value&, const std::string&);
+
+template <class M>
+std::unique_ptr<Module> make(Builder& builder, const Value& description, const std::string& parent) {
+  return std::make_unique<M>(builder, description, parent);
+}
+
+template <bool kResidual>
+std::unique_ptr<Module> make_chain(Builder& builder, const Value& description, const std::string& parent) {
+  return std::make_unique<Chain>(builder, description, parent, kResidual);
+}
+
+const std::vector<std::pair<const char*, Make>> kBlocks{
+    {"embedding", make<Embedding>}, {"rmsnorm", make<RmsNorm>}, {"linear", make<Linear>},
+    {"attention", make<Attention>}, {"swiglu", make<Swiglu>},   {"chain", make_chain<false>},
+    {"residual", make_chain<true>},
+};
+
+}  // namespace
+
+std::string module_path(const std::string& parent, const std::string& name) {
+  if (parent.empty() || name.empty()) return parent + name;
+  return parent + "." + name;
+}
+
+Builder::Builder(const ModelOptions& options)
+    : options_(&options), targets_(options.lora ? options.lora->target_modules : Value("all-linear")) {}
+
+std::unique_ptr<Module> Builder::block(const Value& description, const std::string& parent) {
+  const std::string type = description.at("type").as_string();
+  for (const auto& [name, make] : kBlocks)
+    if (type == name) {
+      try {
+        return make(*this, description, parent);
+      } catch (Error& e) {
+        e.context("building " + module_path(parent, description.get("name", type.c_str())));
+        throw;
+      }
+    }
+  std::string known;
+  for (const auto& [name, make] : kBlocks) known += (known.empty() ? "" : ", ") + std::string(name);
+  throw Error(ErrorKind::config, "unknown block '" + type + "'").key(parent).help("blocks: " + known);
+}
+
+bool Builder::adapt(const std::string& module_path) {
+  if (!options_->lora || !targets_.match(module_path, in_layers_)) return false;
+  adapted_.push_back(module_path);
+  return true;
+}
+
+std::shared_ptr<RopeTable> Builder::rope_table(double theta, int64_t width) {
+  auto& table = ropes_[{theta, width}];
+  if (!table) table = std::make_shared<RopeTable>(theta, width);
+  return table;
+}
+
+void Builder::wrong_part(const char* key, const std::string& parent) {
+  throw Error(ErrorKind::config, "another block is wanted here").key(parent + "." + key);
+}
+
+}  // namespace ft

@@ -1,0 +1,61 @@
+#pragma once
+/// From a description to modules. A block is a map with a `type`, a `name` relative to its parent (as weights are
+/// called on disk) and what its type asks for; blocks inside it are maps or lists of maps. stdlib/ft/nn.lua makes them.
+/// Called by Model's constructor alone; nothing is allocated.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/layers/lora_targets.h"
+#include "engine/layers/model.h"
+#include "engine/layers/rope_table.h"
+
+namespace ft {
+
+class Builder {
+ public:
+  explicit Builder(const ModelOptions& options);
+
+  /// @param parent module path that the block's name is appended to; "" at the top.
+  /// @throws Error(config) for an unknown type or a missing key, naming the module's path.
+  std::unique_ptr<Module> block(const Value& description, const std::string& parent);
+  /// The block under a key of its parent's description, as the module type that the parent needs.
+  template <class M>
+  std::unique_ptr<M> part(const Value& description, const char* key, const std::string& parent) {
+    auto made = block(description.at(key), parent);
+    auto* typed = dynamic_cast<M*>(made.get());
+    if (!typed) wrong_part(key, parent);
+    made.release();
+    return std::unique_ptr<M>(typed);
+  }
+
+  /// Inside decoder layers linears are quantized and "all-linear" reaches them; not in the head.
+  void set_in_layers(bool in_layers) { in_layers_ = in_layers; }
+  bool in_layers() const { return in_layers_; }
+  const ModelOptions& options() const { return *options_; }
+  /// How a parameter of the base model is stored.
+  Storage base_storage() const { return options_->lora ? Storage::frozen : Storage::trainable; }
+  /// Whether this linear gets LoRA; remembered in adapted().
+  bool adapt(const std::string& module_path);
+  std::vector<std::string>& adapted() { return adapted_; }
+  /// Rotary tables are shared by all layers of one theta and width.
+  std::shared_ptr<RopeTable> rope_table(double theta, int64_t width);
+
+ private:
+  [[noreturn]] static void wrong_part(const char* key, const std::string& parent);
+
+  const ModelOptions* options_;
+  LoraTargets targets_;
+  bool in_layers_ = false;
+  std::vector<std::string> adapted_;
+  std::map<std::pair<double, int64_t>, std::shared_ptr<RopeTable>> ropes_;
+};
+
+/// "parent.name", or the one that is not empty.
+std::string module_path(const std::string& parent, const std::string& name);
+
+}  // namespace ft

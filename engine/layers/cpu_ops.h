@@ -1,0 +1,46 @@
+#pragma once
+/// CPU kernels behind the ops of ops.h, as the dispatcher knows them: no gradients here. Inputs need not be contiguous.
+/// Results do not depend on the number of threads: sums over tokens are made in fixed chunks, in order.
+
+#include <ATen/core/Tensor.h>
+
+#include <tuple>
+
+namespace ft::cpu {
+
+std::tuple<at::Tensor, at::Tensor> rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps);
+/// @return gradients of x and weight (fp32); an undefined tensor where not wanted.
+std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, const at::Tensor& x,
+                                                     const at::Tensor& weight, const at::Tensor& rstd, bool want_x,
+                                                     bool want_weight);
+/// Backward is the same with inverse = true.
+at::Tensor rope_forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& positions,
+                        bool inverse);
+at::Tensor swiglu_forward(const at::Tensor& gate, const at::Tensor& up);
+std::tuple<at::Tensor, at::Tensor> swiglu_backward(const at::Tensor& grad, const at::Tensor& gate,
+                                                   const at::Tensor& up);
+/// Dropout's backward is dropout of the gradient.
+at::Tensor dropout_forward(const at::Tensor& x, const at::Tensor& keys, double p);
+/// into += dropout(x)
+void dropout_add(at::Tensor into, const at::Tensor& x, const at::Tensor& keys, double p);
+
+/// @return out [B, T, H, D] and the logarithms of the softmax sums [B, H, T] fp32.
+std::tuple<at::Tensor, at::Tensor> attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                     at::IntArrayRef documents);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& grad, const at::Tensor& q,
+                                                                  const at::Tensor& k, const at::Tensor& v,
+                                                                  const at::Tensor& out, const at::Tensor& lse,
+                                                                  at::IntArrayRef documents);
+
+/// NF4 group records to [rows, columns] in `dtype` (fp32, fp16 or bf16).
+at::Tensor nf4_dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double nested_offset,
+                          bool double_quant, at::ScalarType dtype);
+
+/// @return the loss (fp32 scalar), the gradient of x in its dtype and the gradient of weight in fp32 (undefined where
+/// not wanted).
+std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(const at::Tensor& x,
+                                                                            const at::Tensor& weight,
+                                                                            const at::Tensor& targets, double scale,
+                                                                            bool want_x, bool want_weight);
+
+}  // namespace ft::cpu

@@ -1,0 +1,106 @@
+#include "engine/layers/decoder_blocks.h"
+
+#include <ATen/ops/add.h>
+
+#include "engine/error/error.h"
+#include "engine/layers/kv_cache.h"
+#include "engine/layers/ops.h"
+#include "engine/parallel/scalar_type.h"
+
+namespace ft {
+namespace {
+
+std::string path_of(const Value& description, const std::string& parent) {
+  return module_path(parent, description.at("name").as_string());
+}
+
+}  // namespace
+
+Embedding::Embedding(Builder& builder, const Value& description, const std::string& parent)
+    : Module(path_of(description, parent)), compute_(scalar_type(builder.options().compute)) {
+  weight_ =
+      &add_parameter(name() + ".weight", {description.at("vocab").as_integer(), description.at("dim").as_integer()},
+                     builder.base_storage(), {Init::Kind::normal, description.get("init_std", 0.02)});
+}
+
+at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
+  return ops::embedding(weight_->value, tokens, compute_, name());
+}
+
+RmsNorm::RmsNorm(Builder& builder, const Value& description, const std::string& parent)
+    : Module(path_of(description, parent)), eps_(description.get("eps", 1e-6)) {
+  weight_ = &add_parameter(name() + ".weight", {description.at("dim").as_integer()}, builder.base_storage(),
+                           {Init::Kind::ones});
+}
+
+at::Tensor RmsNorm::forward(const at::Tensor& x, const Context&) {
+  return ops::rms_norm(x, weight_->value, eps_, name());
+}
+
+Attention::Attention(Builder& builder, const Value& description, const std::string& parent)
+    : Module(path_of(description, parent)),
+      heads_(description.at("heads").as_integer()),
+      kv_heads_(description.at("kv_heads").as_integer()),
+      head_dim_(description.at("head_dim").as_integer()) {
+  if (kv_heads_ < 1 || heads_ % kv_heads_ != 0)
+    throw Error(ErrorKind::config, "got " + std::to_string(heads_) + " heads and " + std::to_string(kv_heads_) +
+                                       " key-value heads, want a multiple")
+        .key(name());
+  if (head_dim_ % 2 != 0)
+    throw Error(ErrorKind::config, "got head_dim " + std::to_string(head_dim_) + ", want an even number").key(name());
+  rope_ = builder.rope_table(description.at("rope").at("theta").as_number(), head_dim_);
+  q_ = &add_child(builder.part<Linear>(description, "q", name()));
+  k_ = &add_child(builder.part<Linear>(description, "k", name()));
+  v_ = &add_child(builder.part<Linear>(description, "v", name()));
+  o_ = &add_child(builder.part<Linear>(description, "o", name()));
+  if (description.find("q_norm")) q_norm_ = &add_child(builder.part<RmsNorm>(description, "q_norm", name()));
+  if (description.find("k_norm")) k_norm_ = &add_child(builder.part<RmsNorm>(description, "k_norm", name()));
+}
+
+at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
+                              bool rotate) {
+  at::Tensor y = linear.forward(x, context).view({x.size(0), x.size(1), heads, head_dim_});
+  if (norm) y = norm->forward(y, context);
+  return rotate ? ops::rope(y, rope_->cos(), rope_->sin(), context.positions) : y;
+}
+
+at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
+  rope_->reach(context.positions.max().item<int64_t>());
+  const at::Tensor q = project(*q_, q_norm_, heads_, x, context, true);
+  const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, true);
+  const at::Tensor v = project(*v_, nullptr, kv_heads_, x, context, false);
+  at::Tensor mixed;
+  if (context.cache) {
+    mixed = context.cache->attend(name(), q, k, v);
+  } else {
+    std::vector<int64_t> documents;
+    for (const auto& row : context.documents) documents.insert(documents.end(), row.begin(), row.end());
+    mixed = ops::attention(q, k, v, documents);
+  }
+  return o_->forward(mixed.reshape({x.size(0), x.size(1), heads_ * head_dim_}), context);
+}
+
+Swiglu::Swiglu(Builder& builder, const Value& description, const std::string& parent)
+    : Module(path_of(description, parent)) {
+  gate_ = &add_child(builder.part<Linear>(description, "gate", name()));
+  up_ = &add_child(builder.part<Linear>(description, "up", name()));
+  down_ = &add_child(builder.part<Linear>(description, "down", name()));
+}
+
+at::Tensor Swiglu::forward(const at::Tensor& x, const Context& context) {
+  return down_->forward(ops::swiglu(gate_->forward(x, context), up_->forward(x, context)), context);
+}
+
+Chain::Chain(Builder& builder, const Value& description, const std::string& parent, bool residual)
+    : Module(module_path(parent, description.get("name", ""))), residual_(residual) {
+  for (const Value& block : description.at("blocks").as_list())
+    blocks_.push_back(&add_child(builder.block(block, name())));
+}
+
+at::Tensor Chain::forward(const at::Tensor& x, const Context& context) {
+  at::Tensor y = x;
+  for (Module* block : blocks_) y = block->forward(y, context);
+  return residual_ ? at::add(x, y) : y;
+}
+
+}  // namespace ft

@@ -1,0 +1,27 @@
+#pragma once
+/// The last unit: final norm, then the loss straight from hidden states, or logits. With tied embeddings it reads the
+/// embedding's weight, which unit 0 owns.
+
+#include "engine/layers/builder.h"
+#include "engine/layers/linear.h"
+
+namespace ft {
+
+class Head : public Module {
+ public:
+  /// @param description keys norm (a block), output (linear), or tied = true in its stead
+  /// @param embedding the weight to borrow where tied
+  Head(Builder& builder, const Value& description, Parameter& embedding);
+
+  /// @return loss_scale · Σ nll over context.targets (fp32 scalar), or logits fp32 [B, T, V]; [B, 1, V] with
+  /// context.last.
+  at::Tensor forward(const at::Tensor& x, const Context& context) override;
+  bool tied() const { return tied_; }
+
+ private:
+  bool tied_;
+  Module* norm_ = nullptr;
+  Parameter* weight_ = nullptr;
+};
+
+}  // namespace ft

@@ -1,0 +1,130 @@
+/// The one autograd node of every linear layer: dense or NF4 weight, with or without bias and LoRA.
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "engine/error/error.h"
+#include "engine/layers/compute.h"
+#include "engine/layers/cpu_ops.h"
+#include "engine/layers/device_op.h"
+#include "engine/layers/ops.h"
+
+namespace ft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// What forward and backward share beside tensors.
+struct LinearFacts {
+  bool nf4 = false, double_quant = true;
+  int64_t out = 0, in = 0;
+  double nested_offset = 0, scale = 1, dropout_p = 0;
+};
+
+// [out, in] in the compute dtype; a temporary unless the weight is stored so.
+at::Tensor dense(const at::Tensor& weight, const LinearFacts& facts, at::ScalarType dtype) {
+  static const DeviceOp<decltype(cpu::nf4_dequantize)> op("ft::nf4_dequantize");
+  if (!facts.nf4) return in_dtype(weight, dtype);
+  return op(weight, facts.out, facts.in, facts.nested_offset, facts.double_quant, dtype);
+}
+
+at::Tensor drop(const at::Tensor& x, const at::Tensor& keys, double p) {
+  static const DeviceOp<decltype(cpu::dropout_forward)> op("ft::dropout_forward");
+  return keys.defined() ? op(x, keys, p) : x;
+}
+
+struct Linear : Function<Linear> {
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias, const at::Tensor& a, const at::Tensor& b, const at::Tensor& keys,
+                            const LinearFacts& facts, const std::string& owner) {
+    for (const at::Tensor* t : {&weight, &bias, &a, &b}) check_gathered(*t, owner);
+    const at::ScalarType dtype = x.scalar_type();
+    const at::Tensor rows = x.reshape({-1, facts.in});
+    const at::Tensor w = dense(weight, facts, dtype);
+    at::Tensor y = bias.defined() ? at::addmm(in_dtype(bias, dtype), rows, w.t()) : at::mm(rows, w.t());
+    at::Tensor h;
+    if (a.defined()) {
+      h = at::mm(drop(rows, keys, facts.dropout_p), in_dtype(a, dtype).t());
+      y.addmm_(h, in_dtype(b, dtype).t(), 1, facts.scale);
+    }
+    const bool keeps_x = weight.requires_grad() || (a.defined() && a.requires_grad());
+    node->save_for_backward({keeps_x ? x : at::Tensor(), weight, a, b, h, keys});
+    node->saved_data["owner"] = owner;
+    node->saved_data["facts"] = std::vector<int64_t>{facts.nf4, facts.double_quant, facts.out, facts.in};
+    node->saved_data["numbers"] = std::vector<double>{facts.nested_offset, facts.scale, facts.dropout_p};
+    auto shape = x.sizes().vec();
+    shape.back() = facts.out;
+    return y.view(shape);
+  }
+
+  static variable_list backward(AutogradContext* node, const variable_list& grads) {
+    const auto saved = node->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &h = saved[4], &keys = saved[5];
+    for (const at::Tensor* t : {&weight, &a, &b}) check_gathered(*t, node->saved_data["owner"].toStringView());
+    const LinearFacts facts = facts_of(node);
+    const bool want_x = node->needs_input_grad(0), want_w = node->needs_input_grad(1),
+               want_bias = node->needs_input_grad(2);
+    const at::Tensor gy = grads[0].reshape({-1, facts.out});
+    const at::ScalarType dtype = gy.scalar_type();
+    at::Tensor gx, gw, gbias, ga, gb, gh;
+    const at::Tensor rows = x.defined() ? x.reshape({-1, facts.in}) : x;
+    if (want_w) gw = at::mm(gy.t(), rows);
+    if (want_bias) gbias = gy.sum(0, /*keepdim=*/false, at::kFloat);
+    if (a.defined()) {
+      gh = at::mm(gy, in_dtype(b, dtype)).mul_(facts.scale);
+      if (node->needs_input_grad(3)) ga = at::mm(gh.t(), drop(rows, keys, facts.dropout_p));
+      if (node->needs_input_grad(4)) gb = at::mm(gy.t(), h).mul_(facts.scale);
+    }
+    if (want_x) {
+      gx = at::mm(gy, dense(weight, facts, dtype));
+      if (a.defined()) add_lora_input_grad(gx, gh, in_dtype(a, dtype), keys, facts.dropout_p);
+      auto shape = grads[0].sizes().vec();
+      shape.back() = facts.in;
+      gx = gx.view(shape);
+    }
+    return {gx, gw, gbias, ga, gb, {}, {}, {}};
+  }
+
+  static void add_lora_input_grad(at::Tensor& gx, const at::Tensor& gh, const at::Tensor& a, const at::Tensor& keys,
+                                  double p) {
+    static const DeviceOp<decltype(cpu::dropout_add)> op("ft::dropout_add");
+    if (keys.defined()) {
+      op(gx, at::mm(gh, a), keys, p);
+    } else {
+      gx.addmm_(gh, a);
+    }
+  }
+
+  static LinearFacts facts_of(AutogradContext* node) {
+    const auto ints = node->saved_data["facts"].toIntVector();
+    const auto numbers = node->saved_data["numbers"].toDoubleVector();
+    return {ints[0] != 0, ints[1] != 0, ints[2], ints[3], numbers[0], numbers[1], numbers[2]};
+  }
+};
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const BaseWeight& weight, const at::Tensor& bias, const LoraTerm& lora,
+                  const std::string& owner) {
+  LinearFacts facts{.nf4 = weight.nf4,
+                    .double_quant = weight.double_quant,
+                    .out = weight.nf4 ? weight.out_features : weight.value.size(0),
+                    .in = x.size(-1),
+                    .nested_offset = weight.nested_offset,
+                    .scale = lora.scale,
+                    .dropout_p = lora.dropout_p};
+  const auto mismatch = [&](const std::string& what) {
+    return Error(ErrorKind::shape, "got x's last dim " + std::to_string(facts.in) + ", " + what)
+        .key(owner.empty() ? "ft::linear" : owner);
+  };
+  if (!weight.nf4 && weight.value.size(1) != facts.in)
+    throw mismatch("weight wants last dim " + std::to_string(weight.value.size(1)));
+  if (lora.a.defined() &&
+      (lora.a.size(1) != facts.in || lora.b.size(0) != facts.out || lora.a.size(0) != lora.b.size(1)))
+    throw mismatch("lora_A and lora_B do not fit it");
+  return Linear::apply(x, weight.value, bias, lora.a, lora.b, lora.dropout_keys, facts, owner);
+}
+
+}  // namespace ft::ops

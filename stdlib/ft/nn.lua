@@ -1,0 +1,97 @@
+--- Native blocks, from which an architecture is stated. A constructor returns a plain table that the engine builds modules
+--- from (engine/layers/builder.h); nothing is allocated. Every block has a `name` relative to its parent, so that the names
+--- of weights on disk are those of the description. Blocks inside a block stand in its list part, in order.
+
+local nn = {}
+
+--- Raises a config error on a key of the model's config.json.
+local function refuse(key, got, want, help)
+  error({ kind = "config", path = "model.config." .. key, message = "got " .. tostring(got) .. ", want " .. want,
+    help = help }, 0)
+end
+
+--- Makes a constructor for blocks of `type` with exactly these keys; `defaults` fills in those left out.
+local function block(type, required, defaults)
+  return function(stated)
+    local made = { type = type }
+    for key, value in pairs(defaults or {}) do made[key] = value end
+    for key, value in pairs(stated) do
+      if required[key] == nil and (defaults or {})[key] == nil then
+        error(("nn.%s: unknown key '%s'"):format(type, tostring(key)), 2)
+      end
+      made[key] = value
+    end
+    for key, needed in pairs(required) do
+      if needed and made[key] == nil then error(("nn.%s: key '%s' is missing"):format(type, key), 2) end
+    end
+    return made
+  end
+end
+
+--- Rows of a table: tokens [B, T] -> [B, T, dim]. Weight [vocab, dim].
+nn.embedding = block("embedding", { name = true, vocab = true, dim = true }, { init_std = 0.02 })
+--- [.., in] -> [.., out]. Weight [out, in]; "all-linear" adapters and NF4 reach those of decoder layers.
+nn.linear = block("linear", { name = true, ["in"] = true, out = true }, { bias = false, init_std = 0.02 })
+--- Root mean square norm over the last dim.
+nn.rmsnorm = block("rmsnorm", { name = true, dim = true }, { eps = 1e-6 })
+--- Causal self-attention: linears q, k, v, o; norms over each head q_norm, k_norm (optional); rope = { theta = … }.
+nn.attention = block("attention", { name = true, heads = true, kv_heads = true, head_dim = true, rope = true, q = true,
+  k = true, v = true, o = true, q_norm = false, k_norm = false })
+--- down(silu(gate(x)) * up(x)), of three linears.
+nn.swiglu = block("swiglu", { name = true, gate = true, up = true, down = true })
+
+--- Blocks one after another; `name` is put before theirs.
+function nn.chain(blocks)
+  local made = { type = "chain", name = blocks.name, blocks = {} }
+  for i, one in ipairs(blocks) do made.blocks[i] = one end
+  return made
+end
+
+--- x + the blocks' result.
+function nn.residual(blocks)
+  local made = nn.chain(blocks)
+  made.type = "residual"
+  return made
+end
+
+--- The whole: an embedding, a list of layers (each is gathered, run and released as one), and the head: a norm with a linear
+--- as `output`, or `tied = true` where it shares the embedding's weight.
+function nn.decoder(parts)
+  return { type = "decoder", embedding = parts.embedding, layers = parts.layers, head = parts.head }
+end
+
+--- Reads the keys of a config.json that decoders share, in the spelling of transformers 4 or 5, and refuses by name what the
+--- engine would compute otherwise. A key that is absent has transformers' default for the model type.
+--- @param defaults table: tie_word_embeddings, kv_heads (nil: as many as heads), head_dim (nil: hidden_size / heads)
+function nn.decoder_config(config, defaults)
+  local function need(key)
+    if config[key] == nil then refuse(key, "nothing", "a number") end
+    return config[key]
+  end
+  local rope = config.rope_parameters or config.rope_scaling or {}
+  local rope_type = rope.rope_type or rope.type or "default"
+  if rope_type ~= "default" then
+    refuse("rope_parameters.rope_type", ("'%s'"):format(rope_type), "'default': other rotary scalings are not implemented")
+  end
+  if (config.hidden_act or "silu") ~= "silu" then refuse("hidden_act", ("'%s'"):format(config.hidden_act), "'silu'") end
+  if (config.attention_dropout or 0) ~= 0 then
+    refuse("attention_dropout", config.attention_dropout, "0", "dropout is the adapter's: ft.lora { dropout = … }")
+  end
+  if config.use_sliding_window then refuse("use_sliding_window", "true", "false: every layer attends to all of its past") end
+  for i, kind in ipairs(config.layer_types or {}) do
+    if kind ~= "full_attention" then refuse(("layer_types[%d]"):format(i), ("'%s'"):format(kind), "'full_attention'") end
+  end
+  local heads = need("num_attention_heads")
+  local tied = config.tie_word_embeddings
+  if tied == nil then tied = defaults.tie_word_embeddings or false end
+  return {
+    vocab = need("vocab_size"), dim = need("hidden_size"), hidden = need("intermediate_size"),
+    layers = need("num_hidden_layers"), heads = heads, kv_heads = config.num_key_value_heads or defaults.kv_heads or heads,
+    head_dim = config.head_dim or defaults.head_dim or need("hidden_size") / heads,
+    eps = config.rms_norm_eps or 1e-6, std = config.initializer_range or 0.02,
+    rope = { theta = rope.rope_theta or config.rope_theta or 10000.0 },
+    attention_bias = config.attention_bias or false, mlp_bias = config.mlp_bias or false, tied = tied,
+  }
+end
+
+return nn
