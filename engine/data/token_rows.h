@@ -74,6 +74,8 @@ class TokenRows {
   uint64_t fingerprint() const;
 
  private:
+  void check_row(std::span<const int32_t> ids, std::span<const int32_t> labels, const Origin& origin) const;
+
   TokenRowsOptions options_;
   std::vector<int32_t> ids_, labels_;
   std::vector<int64_t> starts_{0}, lines_;
