@@ -1,7 +1,5 @@
-// c10d's NCCL, for the CUDA plugin: found there by dlsym (nccl_backend.cpp), since the engine itself is not linked to
-// LibTorch's CUDA libraries.
-
-#include <c10/cuda/CUDAFunctions.h>
+// Part of the CUDA plugin: c10d's NCCL for ranks on GPUs. Opened and called by nccl_backend.cpp.
+#include <ATen/DeviceGuard.h>
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
@@ -10,10 +8,13 @@
 extern "C" __attribute__((visibility("default"))) void ft_make_nccl_backend(
     const c10::intrusive_ptr<c10d::Store>& store, const ft::BackendPlace& place,
     c10::intrusive_ptr<c10d::Backend>& backend) {
-  c10::cuda::set_device(static_cast<c10::DeviceIndex>(place.device));
-  auto options = c10d::ProcessGroupNCCL::Options::create();
+  static_assert(std::is_same_v<decltype(&ft_make_nccl_backend), ft::NcclFactory>);
+  using Nccl = c10d::ProcessGroupNCCL;
+  auto options = Nccl::Options::create();
   options->timeout = place.timeout;
-  backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, place.rank, place.size, options);
-  // The device is said now, so that the communicator is made here and not within the first collective.
-  backend->setBoundDeviceId(c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(place.device)));
+  // NCCL binds to the current device when its communicator is made.
+  const at::DeviceGuard guard(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(place.device)));
+  auto nccl = c10::make_intrusive<Nccl>(store, place.rank, place.size, options);
+  nccl->setBoundDeviceId(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(place.device)));
+  backend = std::move(nccl);
 }

@@ -51,6 +51,10 @@ Launched launch(int nproc, const char* body, const char* argument = "", std::fun
   char buffer[4096];
   for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) launched.output.append(buffer, n);
   close(ends[0]);
+  // Rank 0 is this test's own binary: what GoogleTest prints before the body runs is not the launcher's.
+  const std::string banner = "Global test environment set-up.\n";
+  if (const size_t at = launched.output.find(banner); at != std::string::npos)
+    launched.output.erase(0, at + banner.size());
   int status = 0;
   waitpid(child, &status, 0);
   launched.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);

@@ -178,12 +178,15 @@ RANK_BODY(one_rank_leaves) {
 
 class OverRanks : public testing::TestWithParam<int> {};
 
-TEST_P(OverRanks, Gather) { run_ranks(GetParam(), "gathers_every_part"); }
-TEST_P(OverRanks, BytesStayBytes) { run_ranks(GetParam(), "bytes_stay_bytes"); }
-TEST_P(OverRanks, ReduceScatter) { run_ranks(GetParam(), "reduces_to_the_owner"); }
-TEST_P(OverRanks, RankOrder) { run_ranks(GetParam(), "sums_in_rank_order"); }
-TEST_P(OverRanks, SmallCollectives) { run_ranks(GetParam(), "small_collectives"); }
-TEST_P(OverRanks, ManyAtOnce) { run_ranks(GetParam(), "many_at_once"); }
+// Together, since starting the ranks takes longer than all of them.
+RANK_BODY(collectives) {
+  for (const auto body : {rank_body_gathers_every_part, rank_body_bytes_stay_bytes, rank_body_reduces_to_the_owner,
+                          rank_body_sums_in_rank_order, rank_body_small_collectives, rank_body_many_at_once})
+    body(group, argument);
+  return "";
+}
+
+TEST_P(OverRanks, Collectives) { run_ranks(GetParam(), "collectives"); }
 INSTANTIATE_TEST_SUITE_P(Ranks, OverRanks, testing::Values(1, 2, 4));
 
 TEST(ProcessGroup, Subgroups) { run_ranks(4, "subgroups"); }
