@@ -41,6 +41,8 @@ class ModelDirectory {
   /// All tensors, in the order of files and of bytes in them. Those of a dtype the engine has no use for are left out.
   const std::vector<const TensorEntry*>& tensors() const { return tensors_; }
   std::vector<std::string> names() const;
+  /// @throws Error(format) when there is a tensor of a dtype the engine has no use for: for whoever needs every one.
+  void check_all_usable() const;
   /// The tensor, or nullptr.   @throws Error(format) for a dtype the engine has no use for.
   const TensorEntry* find(const std::string& name) const;
   /// Fills `out` with a tensor's bytes from `byte_offset`, by pread.   @throws Error(format) when there is no such

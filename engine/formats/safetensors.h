@@ -18,9 +18,9 @@ namespace ft {
 
 /// One tensor of a file: row-major, little-endian.
 struct TensorEntry {
-  std::string name;
+  std::string name = {};
   DType dtype = DType::f32;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape = {};
   uint64_t begin = 0, end = 0;  ///< bytes, counted from the end of the header
 
   int64_t numel() const;
@@ -44,6 +44,10 @@ class SafetensorsFile {
   const std::vector<TensorEntry>& entries() const { return entries_; }
   /// The tensor, or nullptr.   @throws Error(format) for one whose dtype the engine has no use for, naming the dtype.
   const TensorEntry* find(const std::string& name) const;
+  /// Tensors of a dtype the engine has no use for -> that dtype.
+  const std::unordered_map<std::string, std::string>& unusable() const { return unusable_; }
+  /// Whether the file has this tensor, of whatever dtype.
+  bool holds(const std::string& name) const { return index_.contains(name) || unusable_.contains(name); }
   /// Fills `out` with the tensor's bytes from `byte_offset`.
   void read(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const;
 
@@ -53,7 +57,7 @@ class SafetensorsFile {
   std::vector<TensorEntry> entries_;
   SafetensorsMetadata metadata_;
   std::unordered_map<std::string, size_t> index_;
-  std::unordered_map<std::string, std::string> unusable_;  // tensor -> dtype
+  std::unordered_map<std::string, std::string> unusable_;
 };
 
 /// Writes a file whose table of tensors is known up front; the bytes then stream in the table's order. Whole or absent.

@@ -1,0 +1,84 @@
+// The checkpoints of a run directory: found, picked, pruned.
+#include <algorithm>
+#include <charconv>
+
+#include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
+#include "engine/formats/file.h"
+#include "engine/formats/json.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Candidate {
+  int64_t step;
+  fs::path path;
+};
+
+std::vector<Candidate> candidates(const fs::path& run_directory) {
+  std::vector<Candidate> result;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run_directory, error))
+    if (const auto step = checkpoint_step(entry.path()); step && entry.is_directory())
+      result.push_back({*step, entry.path()});
+  std::sort(result.begin(), result.end(), [](const Candidate& a, const Candidate& b) { return a.step < b.step; });
+  return result;
+}
+
+bool is_newer_format(const fs::path& checkpoint) try {
+  const Value manifest = read_json(checkpoint / "manifest.json", {.origins = false});
+  return manifest.get("format_version", 0) > kCheckpointVersion;
+} catch (const Error&) {
+  return false;
+}
+
+bool is_whole(const fs::path& checkpoint) try {
+  Checkpoint opened(checkpoint);
+  return true;
+} catch (const Error&) {
+  return false;
+}
+
+}  // namespace
+
+std::optional<int64_t> checkpoint_step(const fs::path& directory) {
+  constexpr std::string_view kPrefix = "checkpoint-";
+  const std::string name = directory.has_filename() ? directory.filename() : directory.parent_path().filename();
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  int64_t step = 0;
+  const char *first = name.data() + kPrefix.size(), *last = name.data() + name.size();
+  const auto [end, error] = std::from_chars(first, last, step);
+  if (error != std::errc() || end != last || step < 0) return std::nullopt;
+  return step;
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& run_directory) {
+  std::vector<fs::path> result;
+  for (const Candidate& candidate : candidates(run_directory))
+    if (is_whole(candidate.path)) result.push_back(candidate.path);
+  return result;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
+  std::vector<Candidate> all = candidates(run_directory);
+  for (auto candidate = all.rbegin(); candidate != all.rend(); ++candidate) {
+    if (is_newer_format(candidate->path)) Checkpoint refused(candidate->path);  // throws, naming both versions
+    if (is_whole(candidate->path)) return candidate->path;
+  }
+  return std::nullopt;
+}
+
+void prune_checkpoints(const fs::path& run_directory, int64_t keep) {
+  if (keep <= 0) return;
+  const std::vector<fs::path> all = list_checkpoints(run_directory);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) {
+    std::error_code error;
+    fs::remove(all[i] / "manifest.json", error);
+    if (!error) fs::remove_all(all[i], error);
+    if (error) throw Error(ErrorKind::io, "cannot remove: " + error.message()).at(all[i].string());
+  }
+}
+
+}  // namespace ft

@@ -1,0 +1,243 @@
+#include "engine/formats/model_directory.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr const char* kSingleName = "model.safetensors";
+
+// Lists at most a few names: "3 missing tensors: a, b, c".
+std::string list_text(const char* what, const std::vector<std::string>& names) {
+  constexpr size_t kMost = 8;
+  std::string text = std::to_string(names.size()) + " " + what + (names.size() == 1 ? " tensor: " : " tensors: ");
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i ? ", " : "") + names[i];
+  if (names.size() > kMost) text += ", … and " + std::to_string(names.size() - kMost) + " more";
+  return text;
+}
+
+bool is_rotary_buffer(std::string_view name) { return name.ends_with(".rotary_emb.inv_freq"); }
+
+// A file name in an index must stay in the directory. Links may lead out: the Hugging Face cache is made of them.
+void check_inside(const std::string& name, const Origin& origin) {
+  const fs::path file(name);
+  const bool outside = file.is_absolute() || std::find(file.begin(), file.end(), fs::path("..")) != file.end();
+  if (outside || file.empty())
+    throw Error(ErrorKind::format, "got file '" + name + "', which lies outside the index's directory")
+        .at(origin.str())
+        .help("a weight_map names files of its own directory only");
+}
+
+}  // namespace
+
+ModelDirectory::ModelDirectory(fs::path path, Weights weights) : path_(std::move(path)) {
+  if (!fs::is_directory(path_))
+    throw Error(ErrorKind::io, fs::exists(path_) ? "is no directory, want a Hugging Face model directory"
+                                                 : "does not exist, want a Hugging Face model directory")
+        .at(path_.string());
+  config_ = read_json(path_ / "config.json");
+  if (!config_.is_map())
+    throw Error(ErrorKind::format, "got " + describe(config_) + ", want a map").at((path_ / "config.json").string());
+  if (fs::exists(path_ / kIndexName)) {
+    read_index(path_ / kIndexName);
+  } else if (fs::exists(path_ / kSingleName)) {
+    add_file(kSingleName);
+  } else if (weights == Weights::required) {
+    const bool pickled = fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
+    throw Error(ErrorKind::io, std::string("holds neither ") + kSingleName + " nor " + kIndexName)
+        .at(path_.string())
+        .help(pickled ? "its weights are pickles (pytorch_model.bin); save them as safetensors first"
+                      : "give a directory with weights");
+  }
+}
+
+void ModelDirectory::add_file(const std::string& name) {
+  files_.push_back(std::make_unique<SafetensorsFile>(path_ / name));
+  const SafetensorsFile& file = *files_.back();
+  for (const TensorEntry& entry : file.entries()) {
+    if (!owner_.emplace(entry.name, &file).second)
+      throw Error(ErrorKind::format,
+                  "stands in two files, '" + owner_[entry.name]->path().filename().string() + "' and '" + name + "'")
+          .at(path_.string())
+          .key(entry.name);
+    tensors_.push_back(&entry);
+  }
+}
+
+void ModelDirectory::read_index(const fs::path& index) {
+  const Value value = read_json(index, {.refuse_duplicates = true});
+  const Value* weight_map = value.find("weight_map");
+  if (!weight_map || !weight_map->is_map())
+    throw Error(ErrorKind::format, "has no weight_map {tensor: file}").at(index.string());
+  std::map<std::string, const Value*> files;  // by name, so that the order does not depend on the index's
+  for (const auto& [tensor, file] : weight_map->as_map()) {
+    if (!file.is_string())
+      throw Error(ErrorKind::format, "got " + describe(file) + ", want a file name").at(file.origin.str()).key(tensor);
+    check_inside(file.as_string(), file.origin);
+    files.emplace(file.as_string(), &file);
+  }
+  std::map<std::string, size_t> positions;
+  for (const auto& [name, file] : files) {
+    if (!fs::exists(path_ / name))
+      throw Error(ErrorKind::io, "points at '" + name + "', which does not exist").at(file->origin.str());
+    positions[name] = files_.size();
+    add_file(name);
+  }
+  for (const auto& [tensor, file] : weight_map->as_map())
+    if (!files_[positions.at(file.as_string())]->holds(tensor))
+      throw Error(ErrorKind::format, "points at '" + file.as_string() + "', which does not hold this tensor")
+          .at(file.origin.str())
+          .key(tensor);
+}
+
+std::vector<std::string> ModelDirectory::names() const {
+  std::vector<std::string> result;
+  for (const TensorEntry* tensor : tensors_) result.push_back(tensor->name);
+  return result;
+}
+
+const TensorEntry* ModelDirectory::find(const std::string& name) const {
+  if (const auto owner = owner_.find(name); owner != owner_.end()) return owner->second->find(name);
+  for (const auto& file : files_)
+    if (const TensorEntry* entry = file->find(name)) return entry;  // throws for a dtype of no use
+  return nullptr;
+}
+
+void ModelDirectory::check_all_usable() const {
+  for (const auto& file : files_)
+    if (!file->unusable().empty()) file->find(file->unusable().begin()->first);
+}
+
+void ModelDirectory::read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const {
+  const TensorEntry* entry = find(name);
+  if (!entry) throw Error(ErrorKind::format, "is missing").at(path_.string()).key(name);
+  owner_.at(name)->read(*entry, byte_offset, out);
+}
+
+int64_t ModelDirectory::total_parameters() const {
+  int64_t total = 0;
+  for (const TensorEntry* tensor : tensors_) total += tensor->numel();
+  return total;
+}
+
+uint64_t ModelDirectory::total_bytes() const {
+  uint64_t total = 0;
+  for (const TensorEntry* tensor : tensors_) total += tensor->bytes();
+  return total;
+}
+
+void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) const {
+  std::vector<std::string> missing, unexpected, misshapen;
+  std::set<std::string_view> wanted;
+  for (const ExpectedTensor& want : expected) {
+    wanted.insert(want.name);
+    const TensorEntry* got = find(want.name);
+    if (!got) {
+      if (!want.optional) missing.push_back(want.name);
+    } else if (got->shape != want.shape) {
+      misshapen.push_back(want.name + " (got " + shape_text(got->shape) + ", want " + shape_text(want.shape) + ")");
+    }
+  }
+  for (const TensorEntry* tensor : tensors_)
+    if (!wanted.contains(tensor->name) && !is_rotary_buffer(tensor->name)) unexpected.push_back(tensor->name);
+  std::string text;
+  const auto add = [&](const char* what, const std::vector<std::string>& names) {
+    if (!names.empty()) text += (text.empty() ? "" : "; ") + list_text(what, names);
+  };
+  add("missing", missing);
+  add("unexpected", unexpected);
+  add("wrongly shaped", misshapen);
+  if (!text.empty())
+    throw Error(ErrorKind::shape, text).at(path_.string()).help("do config.json and the weights belong together?");
+}
+
+std::vector<fs::path> ModelDirectory::companions() const { return companion_files(path_); }
+
+std::string ModelDirectory::fingerprint() const {
+  constexpr uint64_t kSample = 65536;
+  std::string text;
+  for (const auto& file : files_) {
+    text += file->path().filename().string() + '\0' + std::to_string(file->size()) + '\0';
+    for (const TensorEntry& entry : file->entries())
+      text += entry.name + '\0' + safetensors_name(entry.dtype) + shape_text(entry.shape) + std::to_string(entry.begin);
+    const InputFile bytes(file->path());
+    std::string sample(std::min(kSample, bytes.size()), '\0');
+    bytes.read((bytes.size() - sample.size()) / 2, std::as_writable_bytes(std::span(sample)));
+    text += sample;
+  }
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx",
+                static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
+  return digits;
+}
+
+namespace {
+
+// transformers 4 kept the base in `rope_theta` and the rest in `rope_scaling`, whose `rope_type` was `type`
+// before 4.43.
+Value rope_parameters(const Value* scaling, const Value* theta) {
+  Value rope = scaling && scaling->is_map() ? *scaling : Value::map();
+  if (rope.origin.file.empty() && theta) rope.origin = theta->origin;
+  if (const Value* type = rope.find("type")) {
+    if (!rope.find("rope_type")) rope.set("rope_type", Value(*type));
+    std::erase_if(rope.as_map(), [](const auto& entry) { return entry.first == "type"; });
+  }
+  if (!rope.find("rope_type")) rope.set("rope_type", "default");
+  return rope;
+}
+
+}  // namespace
+
+Value normalize_config(const Value& config) {
+  Value result = Value::map();
+  result.origin = config.origin;
+  for (const auto& [key, value] : config.as_map()) {
+    if (key == "rope_theta" || key == "rope_scaling") continue;
+    if (key != "torch_dtype")
+      result.set(key, value);
+    else if (!config.find("dtype"))
+      result.set("dtype", value);
+  }
+  const Value *theta = config.find("rope_theta"), *scaling = config.find("rope_scaling");
+  Value* rope = result.find("rope_parameters");
+  if ((!rope || !rope->is_map()) && (theta || (scaling && scaling->is_map())))
+    rope = &result.set("rope_parameters", rope_parameters(scaling, theta));
+  if (rope && rope->is_map() && theta && !rope->find("rope_theta")) rope->set("rope_theta", *theta);
+  return result;
+}
+
+std::string plain_architecture(std::string_view name) {
+  constexpr std::string_view kPrefix = "FSDP";
+  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+  return std::string(name);
+}
+
+std::vector<fs::path> companion_files(const fs::path& directory) {
+  constexpr std::array kNames = {"generation_config.json",
+                                 "tokenizer.json",
+                                 "tokenizer_config.json",
+                                 "special_tokens_map.json",
+                                 "added_tokens.json",
+                                 "vocab.json",
+                                 "merges.txt",
+                                 "tokenizer.model",
+                                 "chat_template.jinja",
+                                 "chat_template.json"};
+  std::vector<fs::path> result;
+  for (const char* name : kNames)
+    if (fs::is_regular_file(directory / name)) result.push_back(directory / name);
+  return result;
+}
+
+}  // namespace ft

@@ -1,0 +1,149 @@
+#include "engine/merge/merge.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "engine/device/memory.h"
+#include "engine/error/error.h"
+#include "engine/formats/file.h"
+#include "engine/formats/json.h"
+#include "engine/merge/adapter_writer.h"
+#include "engine/merge/merge_source.h"
+#include "engine/merge/model_writer.h"
+#include "engine/merge/output_directory.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+int thread_count(int wanted) {
+  constexpr int kMost = 16;  // past it the disk is what is waited for
+  return wanted > 0 ? wanted : std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost);
+}
+
+// Tells the caller how far the bytes are.
+class Counter {
+ public:
+  Counter(uint64_t total, const MergeCallback& callback) : callback_(callback) { progress_.bytes_total = total; }
+
+  void operator()(uint64_t bytes, const std::string& tensor) {
+    progress_.bytes_done += bytes;
+    progress_.tensor = tensor;
+    if (callback_) callback_(progress_);
+  }
+
+ private:
+  MergeProgress progress_;
+  const MergeCallback& callback_;
+};
+
+fs::path output_path(const MergeOptions& options, const MergeSource& source) {
+  if (!options.output.empty()) return options.output;
+  const char* kind = options.adapter_only ? "adapter-" : "merged-";
+  return source.run_directory() / (kind + std::to_string(source.checkpoint().step()));
+}
+
+void put(const fs::path& directory, const std::string& name, const std::string& text, MergeReport& report) {
+  write_text(directory / name, text);
+  report.files.push_back(name);
+}
+
+void merge_model(const MergeOptions& options, const MergeSource& source, const MergeCallback& progress,
+                 MergeReport& report) {
+  const std::vector<MergeShard> shards = deal_shards(source.tensors(), options.shard_size);
+  for (const MergeTensor& tensor : source.tensors()) {
+    report.bytes += tensor.bytes();
+    report.parameters += tensor.numel();
+    report.folded += tensor.lora.has_value();
+  }
+  OutputDirectory output(output_path(options, source), report.bytes);
+  const fs::path& directory = output.temporary();
+  Counter counter(report.bytes, progress);
+  for (const MergeShard& shard : shards) {
+    write_shard(source, shard, directory, thread_count(options.threads), std::ref(counter));
+    report.files.push_back(shard.file);
+  }
+  if (shards.size() > 1) put(directory, "model.safetensors.index.json", index_text(shards), report);
+  put(directory, "config.json", write_json(merged_config(source.config(), source.tensors()), 2) + "\n", report);
+  // The run's own copies first: they are what it was trained with, wherever the base has gone.
+  std::vector<fs::path> companions = companion_files(source.run_directory());
+  if (companions.empty() && source.base()) companions = source.base()->companions();
+  for (const fs::path& file : companions) {
+    copy_whole(file, directory / file.filename());
+    report.files.push_back(file.filename());
+  }
+  output.commit();
+  report.output = output.path();
+}
+
+void merge_adapter(const MergeOptions& options, const MergeSource& source, const MergeCallback& progress,
+                   MergeReport& report) {
+  const std::vector<TensorEntry> entries = adapter_tensors(source, options.dtype);
+  for (const TensorEntry& entry : entries) {
+    report.bytes += static_cast<uint64_t>(entry.numel()) * byte_size(entry.dtype);
+    report.parameters += entry.numel();
+  }
+  OutputDirectory output(output_path(options, source), report.bytes);
+  Counter counter(report.bytes, progress);
+  write_adapter(source, entries, output.temporary(), std::ref(counter));
+  report.files.push_back("adapter_model.safetensors");
+  put(output.temporary(), "adapter_config.json",
+      write_json(minimal_adapter_config(source.adapter(), source.base_model()), 2) + "\n", report);
+  output.commit();
+  report.output = output.path();
+}
+
+void check_options(const MergeOptions& options) {
+  if (options.dtype && *options.dtype != DType::f32 && *options.dtype != DType::f16 && *options.dtype != DType::bf16)
+    throw Error(ErrorKind::config, std::string("got ") + to_string(*options.dtype) + ", want fp32, fp16 or bf16")
+        .key("--dtype");
+  if (options.shard_size == 0) throw Error(ErrorKind::config, "got 0, want at least one byte").key("--shard-size");
+  if (options.adapter_only && options.base == MergeBase::dequantized)
+    throw Error(ErrorKind::config, "an adapter alone has no base weights").key("--base");
+}
+
+}  // namespace
+
+MergeReport merge(const MergeOptions& options, const MergeCallback& progress) {
+  const auto begin = std::chrono::steady_clock::now();
+  check_options(options);
+  const MergeSource source(options);
+  MergeReport report;
+  report.step = source.checkpoint().step();
+  if (options.adapter_only)
+    merge_adapter(options, source, progress, report);
+  else
+    merge_model(options, source, progress, report);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  report.peak_bytes = static_cast<uint64_t>(read_host_memory().peak_resident);
+  return report;
+}
+
+uint64_t parse_bytes(const std::string& text) {
+  const auto refuse = [&]() -> Error {
+    return Error(ErrorKind::config, "got '" + text + "', want a size such as 5GB, 500MB or 2GiB");
+  };
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) throw refuse();
+  std::string unit(end, text.data() + text.size());
+  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size() : unit.find_first_not_of(' '));
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1},      {"B", 1},        {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12}, {"KIB", 0x1p10}, {"MIB", 0x1p20}, {"GIB", 0x1p30}, {"TIB", 0x1p40}};
+  for (const auto& [name, factor] : kUnits)
+    if (unit == name) {
+      const double bytes = number * factor;
+      if (!(bytes >= 1) || bytes > 0x1p62) throw refuse();
+      return static_cast<uint64_t>(std::llround(bytes));
+    }
+  throw refuse();
+}
+
+}  // namespace ft

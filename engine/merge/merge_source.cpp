@@ -1,0 +1,229 @@
+#include "engine/merge/merge_source.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string_view>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kMaster = "master";
+constexpr std::string_view kWeight = ".weight", kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
+
+bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
+
+DType config_dtype(const Value& config) {
+  for (const char* key : {"dtype", "torch_dtype"})
+    if (const Value* value = config.find(key); value && value->is_string())
+      if (const auto dtype = dtype_from_name(value->as_string()); dtype && is_float(*dtype)) return *dtype;
+  return DType::f32;
+}
+
+// What of PEFT's LoRA changes the arithmetic and is not done here: refused by name, never passed over.
+void check_adapter(const Value& adapter) {
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
+    if (adapter.get(key, false))
+      throw Error(ErrorKind::config, "merging does not know it").at(adapter.at(key).origin.str()).key(key);
+  for (const char* key : {"rank_pattern", "alpha_pattern"})
+    if (const Value* value = adapter.find(key); value && value->is_map() && !value->as_map().empty())
+      throw Error(ErrorKind::config, "merging does not know it").at(value->origin.str()).key(key);
+}
+
+}  // namespace
+
+bool is_lora_name(const std::string& name) { return name.ends_with(kLoraA) || name.ends_with(kLoraB); }
+
+int64_t MergeTensor::numel() const {
+  int64_t n = 1;
+  for (const int64_t dim : shape) n *= dim;
+  return n;
+}
+
+MergeSource::MergeSource(const MergeOptions& options) {
+  open_run(options);
+  read_adapter();
+  if (!options.adapter_only) {
+    open_base(options);
+    list_tensors(options);
+    check_all_used();
+    if (options.base == MergeBase::dequantized) choose_dequantized();
+  }
+}
+
+void MergeSource::open_run(const MergeOptions& options) {
+  fs::path input = fs::absolute(options.input).lexically_normal();
+  if (!input.has_filename()) input = input.parent_path();
+  if (!fs::is_directory(input))
+    throw Error(ErrorKind::io, fs::exists(input) ? "is no directory, want a run directory or a checkpoint"
+                                                 : "does not exist, want a run directory or a checkpoint")
+        .at(input.string());
+  const bool is_run = fs::exists(input / "run.json");
+  if (is_run) {
+    run_directory_ = input;
+    const auto newest = newest_checkpoint(input);
+    if (!newest)
+      throw Error(ErrorKind::config, "holds no whole checkpoint").at(input.string()).help("let the run save one first");
+    checkpoint_.emplace(*newest);
+  } else {
+    if (!checkpoint_step(input) && !fs::exists(input / "manifest.json"))
+      throw Error(ErrorKind::config, "is neither a run directory (run.json) nor a checkpoint (manifest.json)")
+          .at(input.string());
+    run_directory_ = input.parent_path();
+    checkpoint_.emplace(input);
+  }
+  run_ = read_json(run_directory_ / "run.json");
+  config_ = read_json(run_directory_ / "config.json");
+}
+
+void MergeSource::read_adapter() {
+  const auto& tensors = checkpoint_->tensors();
+  const bool has_lora = std::any_of(tensors.begin(), tensors.end(), [](const Checkpoint::Tensor& tensor) {
+    return tensor.kind == kMaster && is_lora_name(tensor.name);
+  });
+  if (!has_lora) return;
+  adapter_ = read_json(run_directory_ / "adapter_config.json");
+  check_adapter(adapter_);
+  const double r = adapter_.at("r").as_number(), alpha = adapter_.at("lora_alpha").as_number();
+  if (r < 1) throw Error(ErrorKind::config, "got " + describe(adapter_.at("r")) + ", want at least 1").key("r");
+  scale_ = static_cast<float>(alpha / (adapter_.get("use_rslora", false) ? std::sqrt(r) : r));
+}
+
+void MergeSource::open_base(const MergeOptions& options) {
+  fs::path path = options.model;
+  if (path.empty()) path = run_.get("base_model", "");
+  if (path.empty()) {
+    if (!adapter_.is_null())
+      throw Error(ErrorKind::config, "names no base model, so there is nothing to fold LoRA into")
+          .at((run_directory_ / "run.json").string())
+          .key("base_model")
+          .help("use --adapter-only");
+    return;
+  }
+  try {
+    base_.emplace(path);
+  } catch (Error& error) {
+    if (!fs::exists(path)) error.help("if the base model has moved, name it with --model DIR");
+    throw error.context("opening the base model");
+  }
+  const std::string want = run_.get("model_fingerprint", ""), got = base_->fingerprint();
+  if (!want.empty() && want != got)
+    throw Error(ErrorKind::config,
+                "is not the model that the run was trained on: got fingerprint " + got + ", want " + want)
+        .at(path.string())
+        .help("name the right one with --model DIR");
+}
+
+bool MergeSource::is_tied_head(const std::string& name) const {
+  return name == "lm_head.weight" && config_.get("tie_word_embeddings", false);
+}
+
+void MergeSource::list_tensors(const MergeOptions& options) {
+  std::set<std::string> listed;
+  if (base_) {
+    base_->check_all_usable();
+    for (const TensorEntry* entry : base_->tensors()) {
+      if (is_tied_head(entry->name)) continue;  // the embedding's weights are the head's
+      tensors_.push_back(base_tensor(*entry));
+      listed.insert(entry->name);
+    }
+  }
+  const DType other = config_dtype(config_);
+  for (const Checkpoint::Tensor& tensor : checkpoint_->tensors()) {
+    if (tensor.kind != kMaster || is_lora_name(tensor.name) || listed.contains(tensor.name)) continue;
+    if (is_tied_head(tensor.name)) continue;
+    tensors_.push_back({.name = tensor.name,
+                        .shape = tensor.shape,
+                        .stored = tensor.dtype,
+                        .target = is_float(tensor.dtype) ? other : tensor.dtype,
+                        .from_checkpoint = true});
+  }
+  if (options.dtype)
+    for (MergeTensor& tensor : tensors_)
+      if (is_float(tensor.stored)) tensor.target = *options.dtype;
+}
+
+MergeTensor MergeSource::base_tensor(const TensorEntry& entry) const {
+  MergeTensor result{.name = entry.name, .shape = entry.shape, .stored = entry.dtype, .target = entry.dtype};
+  if (const Checkpoint::Tensor* trained = checkpoint_->find(entry.name, kMaster)) {
+    if (trained->shape != entry.shape)
+      throw Error(ErrorKind::shape,
+                  "the checkpoint has " + shape_text(trained->shape) + ", the base " + shape_text(entry.shape))
+          .at(checkpoint_->path().string())
+          .key(entry.name);
+    result.stored = trained->dtype;
+    result.from_checkpoint = true;
+  }
+  result.lora = lora_of(entry.name, entry.shape);
+  if (result.lora && !is_float(entry.dtype))
+    throw Error(ErrorKind::format, std::string("LoRA cannot be folded into ") + to_string(entry.dtype))
+        .at(base_->path().string())
+        .key(entry.name);
+  return result;
+}
+
+std::optional<LoraPair> MergeSource::lora_of(const std::string& weight, const std::vector<int64_t>& shape) const {
+  if (!weight.ends_with(kWeight)) return std::nullopt;
+  const std::string module = weight.substr(0, weight.size() - kWeight.size());
+  LoraPair pair{module + std::string(kLoraA), module + std::string(kLoraB)};
+  const Checkpoint::Tensor *a = checkpoint_->find(pair.a, kMaster), *b = checkpoint_->find(pair.b, kMaster);
+  if (!a && !b) return std::nullopt;
+  if (!a || !b)
+    throw Error(ErrorKind::format, std::string("the checkpoint lacks ") + (a ? "lora_B" : "lora_A"))
+        .at(checkpoint_->path().string())
+        .key(module);
+  pair.rank = adapter_.at("r").as_integer();
+  const bool fits = shape.size() == 2 && a->shape == std::vector<int64_t>{pair.rank, shape[1]} &&
+                    b->shape == std::vector<int64_t>{shape[0], pair.rank};
+  if (!fits || a->dtype != DType::f32 || b->dtype != DType::f32)
+    throw Error(ErrorKind::shape, "got lora_A " + shape_text(a->shape) + " " + to_string(a->dtype) + " and lora_B " +
+                                      shape_text(b->shape) + " " + to_string(b->dtype) +
+                                      ", want [r, in] and [out, r] in fp32 for weight " + shape_text(shape) +
+                                      " with r = " + std::to_string(pair.rank))
+        .at(checkpoint_->path().string())
+        .key(module);
+  return pair;
+}
+
+// A trained matrix that finds no weight would be lost without a word.
+void MergeSource::check_all_used() const {
+  std::set<std::string> used;
+  for (const MergeTensor& tensor : tensors_)
+    if (tensor.lora) used.insert({tensor.lora->a, tensor.lora->b});
+  for (const Checkpoint::Tensor& tensor : checkpoint_->tensors())
+    if (tensor.kind == kMaster && is_lora_name(tensor.name) && !used.contains(tensor.name))
+      throw Error(ErrorKind::shape, "the base has no weight for it")
+          .at(checkpoint_->path().string())
+          .key(tensor.name)
+          .help("is it the model that the run was trained on? --adapter-only needs no base");
+}
+
+void MergeSource::choose_dequantized() {
+  const Value* names = run_.find("quantized");
+  if (!names || !names->is_list() || names->as_list().empty())
+    throw Error(ErrorKind::config, "the run's base was not quantized, so there is nothing to dequantize")
+        .at((run_directory_ / "run.json").string())
+        .key("quantized")
+        .help("leave --base dequantized away");
+  std::set<std::string> missing;
+  for (const Value& name : names->as_list()) missing.insert(name.as_string());
+  for (MergeTensor& tensor : tensors_) tensor.dequantized = missing.erase(tensor.name) > 0;
+  if (!missing.empty())
+    throw Error(ErrorKind::shape, "the base lacks this weight, which the run quantized")
+        .at(base_->path().string())
+        .key(*missing.begin());
+}
+
+void MergeSource::read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const {
+  if (tensor.from_checkpoint) return checkpoint_->read(tensor.name, kMaster, begin, count, out);
+  const auto width = byte_size(tensor.stored);
+  base_->read(tensor.name, static_cast<uint64_t>(begin) * width,
+              {static_cast<std::byte*>(out), static_cast<size_t>(count) * width});
+}
+
+}  // namespace ft

@@ -1,0 +1,37 @@
+#pragma once
+/// One tensor of the merged model as a stream of bytes: read, taken through NF4 where asked, LoRA folded in, rounded
+/// once to the target dtype; in blocks, so that memory does not depend on the tensor's size. Used by merge alone, from
+/// one thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/merge/merge_source.h"
+
+namespace ft {
+
+class TensorStream {
+ public:
+  /// With a dequantized tensor reads it once whole, for the mean of its absmax.
+  TensorStream(const MergeSource& source, const MergeTensor& tensor, int threads);
+
+  /// Fills `block` with the next bytes; false after the last.
+  bool next(std::vector<std::byte>& block);
+
+ private:
+  void chunk(int64_t begin, int64_t count, std::byte* out) const;
+  void through_nf4(const std::byte* raw, int64_t count, float* weight) const;
+  void fold(int64_t begin, int64_t count, float* weight) const;
+  float measure_offset() const;
+
+  const MergeSource& source_;
+  const MergeTensor& tensor_;
+  int threads_;
+  int64_t at_ = 0;
+  std::vector<float> lora_a_;
+  float offset_ = 0;  // nested offset of the tensor's NF4 scales
+};
+
+}  // namespace ft
