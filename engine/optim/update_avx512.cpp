@@ -1,0 +1,8 @@
+#include "engine/optim/update_kernels.h"
+#include "engine/optim/update_loops.h"
+
+namespace ft::update {
+
+const Kernels kAvx512Kernels{adamw, sgd_momentum, sgd};
+
+}  // namespace ft::update
