@@ -1,6 +1,6 @@
 #pragma once
 /// tokenizer.json as read: a small tree, and the vocabulary and merges beside it, which are too many for one (Llama 3
-/// has 400,000 of them; a tree takes seconds, events take a tenth of one). Used inside engine/text only.
+/// has 400,000 of them, and each would be a node). Used inside engine/text only.
 
 #include <cstdint>
 #include <filesystem>

@@ -162,7 +162,7 @@ TEST_F(TokenizerTest, ReadsTheMarksBesideIt) {
 
 TEST_F(TokenizerTest, DecodesBrokenBytesAsReplacementCharacters) {
   const auto tokenizer = Tokenizer::load(golden("gpt2"));
-  const std::vector<int32_t> ids = tokenizer->encode("水", false);
+  const std::vector<int32_t> ids = tokenizer->encode("火", false);
   const std::vector<int32_t> cut(ids.begin(), ids.end() - 1);
   EXPECT_EQ(tokenizer->decode({}, false), "");
   EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{-1, 1 << 30}, false), "");
@@ -217,12 +217,22 @@ TEST_F(TokenizerTest, RefusesBrokenFiles) {
   EXPECT_THAT(fault(), HasSubstr("not a JSON object"));
   write("tokenizer.json", "{}");
   EXPECT_THAT(fault(), HasSubstr("pre_tokenizer"));
+  write("tokenizer.json", "{\"model\": {\"vocab\": {\"a\": 0},\n\"merges\": []}\n\"x\": 5}");
+  EXPECT_THAT(fault(), HasSubstr("tokenizer.json:3"));
+  write("tokenizer.json", "{\"model\": {\"vocab\": {\n\n}}, \"x\": oops}");
+  EXPECT_THAT(fault(), HasSubstr("tokenizer.json:3"));
+  write("tokenizer.json", "{\"model\": {\"vocab\": {\"\\ud800x\": 1}}}");
+  EXPECT_THAT(fault(), HasSubstr("half of a surrogate pair"));
+  write("tokenizer.json", "{\"model\": {\"vocab\": {\"a");
+  EXPECT_THAT(fault(), HasSubstr("a string without an end"));
+  write("tokenizer.json", "{\"a\": \"\xC0\xAF\"}");
+  EXPECT_THAT(fault(), HasSubstr("not UTF-8 at byte 7"));
   write_with_model("merges", R"([["a", "x"]])");
   EXPECT_THAT(fault(), HasSubstr("model.merges: merge 0, 'a' with 'x'"));
   write_with_model("merges", R"(["ab"])");
   EXPECT_THAT(fault(), HasSubstr("a merge that is not two tokens, 'ab', in model.merges"));
   write_with_model("vocab", R"({"a": -1})");
-  EXPECT_THAT(fault(), HasSubstr("a negative id in model.vocab"));
+  EXPECT_THAT(fault(), HasSubstr("an id that is not a whole number in model.vocab"));
   write_with_model("vocab", R"({"a": 99999999999})");
   EXPECT_THAT(fault(), HasSubstr("an id that is too large in model.vocab"));
   write_with_model("vocab", R"({"a": 0, "b": 0})");
