@@ -196,8 +196,11 @@ class Supervisor {
       take_signals();
       reap();
       if (deadline_ && Clock::now() >= *deadline_) {
-        signal_all(SIGKILL);
         deadline_.reset();
+        if (stopping_)
+          signal_all(SIGKILL);
+        else
+          stop_others();
       }
     }
     for (RankProcess& process : ranks_) {
@@ -248,13 +251,19 @@ class Supervisor {
       process.status = status;
       if (!process.failed()) continue;
       if (!first_failed_) first_failed_ = process.rank;
+      drain(process.errors, process.error_text, 1 << 20);
       // An interrupted run ends with 130 on every rank, each when its save is done: no failure to stop the others for.
-      if (!(interrupts_ > 0 && process.error_text.empty() && process.exit_code() > 128)) stop_others();
+      const bool told = process.error_text.rfind("interrupt\n", 0) == 0;
+      if (told || (interrupts_ > 0 && process.error_text.empty() && process.exit_code() > 128)) continue;
+      if (!comm_only(process))
+        stop_others();
+      else if (!deadline_ && !stopping_)  // the rank that it lost may still be about to say why
+        deadline_ = Clock::now() + std::chrono::seconds(1);
     }
   }
 
   void stop_others() {
-    if (deadline_ || stopping_) return;
+    if (stopping_) return;
     stopping_ = true;
     for (RankProcess& process : ranks_) process.stopped_by_us = !process.status;
     signal_all(SIGTERM);
@@ -266,10 +275,11 @@ class Supervisor {
       if (!process.status) kill(process.pid, signal);
   }
 
+  static bool comm_only(const RankProcess& process) { return process.error_text.rfind("comm\n", 0) == 0; }
+
   // Prints the one message, and returns the exit code that belongs to it.
   int closing_word() const {
     const RankProcess* blamed = nullptr;
-    const auto comm_only = [](const RankProcess& p) { return p.error_text.rfind("comm\n", 0) == 0; };
     const auto better = [&](const RankProcess& p) {
       const auto worth = [&](const RankProcess& q) {  // a reason, a crash, lost touch, stopped by us
         return !q.error_text.empty() ? (comm_only(q) ? 1 : 3) : q.stopped_by_us ? 0 : 2;

@@ -14,7 +14,7 @@ namespace ft {
 
 struct StepFigures {
   int64_t step = 0;
-  std::optional<double> loss, grad_norm, lr, val_loss;
+  std::optional<double> loss{}, grad_norm{}, lr{}, val_loss{};
   int64_t tokens = 0;        ///< of the step, over all ranks
   double seconds = 0;        ///< of the step
   int64_t memory_bytes = 0;  ///< resident on this rank, or on its GPU

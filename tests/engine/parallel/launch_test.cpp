@@ -88,6 +88,17 @@ RANK_BODY(fails_on_one_rank) {
 
 RANK_BODY(fails_on_every_rank) { throw Error(ErrorKind::io, "cannot be read").at("model.safetensors"); }
 
+// The rank that knows why comes to say it after those that have lost it.
+RANK_BODY(says_why_late) {
+  group->barrier();
+  if (group->rank() == 1) {
+    report_fatal(Error(ErrorKind::comm, "lost another rank"));
+    _exit(1);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  throw Error(ErrorKind::memory, "no memory for the optimizer");
+}
+
 RANK_BODY(crashes) {
   group->barrier();
   if (group->rank() == 1) {
@@ -116,8 +127,12 @@ RANK_BODY(waits_for_interrupt) {
   group->barrier();
   if (group->rank() == 0) say("ready\n");
   for (int i = 0; i < 1000 && g_interrupts < wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  std::this_thread::sleep_for(std::chrono::milliseconds(100 * group->rank()));  // saves take unequal time
   if (group->max(-g_interrupts) != -wanted || group->max(g_interrupts) != wanted) _exit(7);
+  if (group->rank() == 0) {  // its save takes longer; the others' leaving must not end it
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    say(g_interrupts == wanted ? "saved\n" : "interrupted again\n");
+  }
+  report_fatal(Error(ErrorKind::interrupt, "stopped"));
   _exit(130);
 }
 
@@ -140,6 +155,7 @@ TEST(Launch, OneMessageTheOneThatSaysWhy) {
     EXPECT_EQ(launched.output, "chats.jsonl:17: not JSON\n   help: each line is one object\n") << rank;
     EXPECT_LT(launched.seconds, 10);
   }
+  EXPECT_EQ(launch(2, "says_why_late").output, "no memory for the optimizer\n");
   EXPECT_EQ(launch(4, "fails_on_every_rank").output, "model.safetensors: cannot be read\n");
 }
 
@@ -165,7 +181,7 @@ TEST(Launch, AnInterruptReachesEachRankOnceAndLetsItSave) {
       kill(supervisor, signal);
     });
     EXPECT_EQ(launched.exit_code, 130) << launched.output;
-    EXPECT_EQ(launched.output, "");
+    EXPECT_EQ(launched.output, "saved\nstopped\n");
   }
 }
 
