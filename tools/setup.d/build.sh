@@ -19,6 +19,7 @@ ensure_setup() {
   [ "$key" = "$old_key" ] && [ -e "$ft_libtorch/lib/libtorch_cpu.so" ] && return
   "$ft_root/tools/setup"
   mkdir -p "$ft_root/build"
+  rm -f "$ft_root"/build/*/.libtorch # what was found may have changed what can be built: configure again
   printf '%s\n%s\n' "$key" "$ft_libtorch" >"$stamp"
 }
 

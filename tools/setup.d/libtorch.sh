@@ -23,7 +23,7 @@ given_libtorch() {
     "give the torch/ folder of a LibTorch $ft_libtorch_version, or unset FTENGINE_LIBTORCH to have it fetched"
 }
 
-# find_nvcc: prints the nvcc that CMake will take too, nothing where there is none.
+# find_nvcc: prints the nvcc of a toolkit that the user has, nothing where there is none.
 find_nvcc() {
   local place
   for place in "${CUDACXX:-}" "$(command -v nvcc || true)" "${CUDA_HOME:-}/bin/nvcc" /usr/local/cuda/bin/nvcc; do
@@ -34,19 +34,26 @@ find_nvcc() {
   done
 }
 
+# usable_nvcc: true where that nvcc is of a CUDA that LibTorch's headers and libraries go with.
+usable_nvcc() {
+  local nvcc release
+  nvcc=$(find_nvcc)
+  [ -n "$nvcc" ] || return 1
+  release=$("$nvcc" --version | sed -nE 's/.*release ([0-9]+).*/\1/p')
+  [ "${release:-0}" -ge 13 ]
+}
+
 has_gpu() { [ -e /dev/nvidia0 ] || [ -e /dev/dxg ]; }
 
 # wanted_parts: cpu always; link, the parts of LibTorch that the CUDA plugin is linked to, where there is an nvcc; gpu, what
-# these load at run time, where there is a GPU. $ft_cuda (auto, on, off) overrides.
+# these load at run time, where there is a GPU, and nvcc where no toolkit brings it. $ft_cuda (auto, on, off) overrides.
 wanted_parts() {
-  echo cpu
-  case $ft_cuda in
-    on) echo link gpu ;;
-    auto)
-      if [ -n "$(find_nvcc)" ]; then echo link; fi
-      if has_gpu; then echo link gpu; fi
-      ;;
-  esac
+  local parts=cpu
+  [ "$ft_cuda" = off ] || ! usable_nvcc || parts+=" link"
+  if [ "$ft_cuda" = on ] || { [ "$ft_cuda" = auto ] && has_gpu; }; then
+    usable_nvcc && parts+=" gpu" || parts+=" link gpu nvcc"
+  fi
+  echo "$parts"
 }
 
 # wheels_to_unpack PARTS: prints the lines of wheels.txt that are wanted and have no marker. torch has two halves.
@@ -92,7 +99,8 @@ unpack() {
       [[ $parts != *" link "* ]] || patterns+=('torch/lib/libtorch_cuda*.so' torch/lib/libc10_cuda.so
         torch/lib/libtorch_nvshmem.so torch/lib/libcaffe2_nvrtc.so)
       ;;
-    nvidia-nccl-*) patterns+=('nvidia/nccl/include/*') ;;
+    nvidia-cuda-runtime* | nvidia-nvvm* | nvidia-cuda-nvcc* | nvidia-cuda-crt* | nvidia-cuda-cccl*) patterns=('nvidia/*') ;;
+    *) [[ $parts != *" gpu "* ]] || patterns+=('nvidia/*/include/*') ;;
   esac
   total=$(unzip -l "$wheel" "${patterns[@]}" | tail -n 1 | awk '{print int($1 / 1000000) + 1}')
   unzip -q "$wheel" "${patterns[@]}" -d "$folder" >>"$ft_log" 2>&1 &
@@ -126,7 +134,7 @@ fetch_wheel() {
 # install_libtorch: fetches what is wanted and absent, under a lock, since two checkouts may be set up at once.
 install_libtorch() {
   local parts wheels free megabytes
-  parts=$(wanted_parts | tr '\n' ' ')
+  parts=$(wanted_parts)
   [ -n "$(wheels_to_unpack $parts)" ] || return 0
   mkdir -p "$ft_cache"
   exec 9>"$ft_cache/lock"
@@ -140,8 +148,11 @@ install_libtorch() {
     free=$(df -Pm "$ft_cache" | awk 'NR == 2 {print $4}')
     [ "$free" -gt $((megabytes * 3)) ] || fail "LibTorch needs about $((megabytes * 3)) MB in $ft_cache; there are $free MB" \
       "make room, or name another folder in FTENGINE_CACHE"
-    say "LibTorch $ft_libtorch_version (${parts% }): ${#wheels[@]} files, $megabytes MB to download, to $ft_wheel_home"
+    say "LibTorch $ft_libtorch_version ($parts): ${#wheels[@]} files, $megabytes MB to download, to $ft_wheel_home"
     for wheel in "${wheels[@]}"; do fetch_wheel $wheel "$parts"; done
+    # Linkers and nvcc look for these names, which wheels cannot hold.
+    ln -sf libcudart.so.13 "$ft_wheel_home/nvidia/cu13/lib/libcudart.so"
+    ln -sfn lib "$ft_wheel_home/nvidia/cu13/lib64"
   fi
   exec 9>&-
 }
