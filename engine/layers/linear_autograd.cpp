@@ -18,7 +18,7 @@ using torch::autograd::variable_list;
 
 // What forward and backward share beside tensors.
 struct LinearFacts {
-  bool nf4 = false, double_quant = true;
+  bool nf4 = false, double_quant = true, has_bias = false;
   int64_t out = 0, in = 0;
   double nested_offset = 0, scale = 1, dropout_p = 0;
 };
@@ -35,16 +35,26 @@ at::Tensor drop(const at::Tensor& x, const at::Tensor& keys, double p) {
   return keys.defined() ? op(x, keys, p) : x;
 }
 
+std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
 struct Linear : Function<Linear> {
-  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& a, const at::Tensor& b, const at::Tensor& keys,
-                            const LinearFacts& facts, const std::string& owner) {
+  using Maybe = std::optional<at::Tensor>;
+
+  static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight, const Maybe& bias_in,
+                            const Maybe& a_in, const Maybe& b_in, const Maybe& keys_in, const LinearFacts& facts,
+                            const std::string& owner) {
+    const at::Tensor bias = bias_in.value_or(at::Tensor()), a = a_in.value_or(at::Tensor());
+    const at::Tensor b = b_in.value_or(at::Tensor()), keys = keys_in.value_or(at::Tensor());
     for (const at::Tensor* t : {&weight, &bias, &a, &b}) check_gathered(*t, owner);
     const at::ScalarType dtype = x.scalar_type();
     const at::Tensor rows = x.reshape({-1, facts.in});
-    const at::Tensor w = dense(weight, facts, dtype);
-    at::Tensor y = bias.defined() ? at::addmm(in_dtype(bias, dtype), rows, w.t()) : at::mm(rows, w.t());
-    at::Tensor h;
+    at::Tensor y, h;
+    {
+      const at::Tensor w = dense(weight, facts, dtype);
+      y = bias.defined() ? at::addmm(in_dtype(bias, dtype), rows, w.t()) : at::mm(rows, w.t());
+    }
     if (a.defined()) {
       h = at::mm(drop(rows, keys, facts.dropout_p), in_dtype(a, dtype).t());
       y.addmm_(h, in_dtype(b, dtype).t(), 1, facts.scale);
@@ -52,7 +62,8 @@ struct Linear : Function<Linear> {
     const bool keeps_x = weight.requires_grad() || (a.defined() && a.requires_grad());
     node->save_for_backward({keeps_x ? x : at::Tensor(), weight, a, b, h, keys});
     node->saved_data["owner"] = owner;
-    node->saved_data["facts"] = std::vector<int64_t>{facts.nf4, facts.double_quant, facts.out, facts.in};
+    node->saved_data["facts"] =
+        std::vector<int64_t>{facts.nf4, facts.double_quant, facts.has_bias, facts.out, facts.in};
     node->saved_data["numbers"] = std::vector<double>{facts.nested_offset, facts.scale, facts.dropout_p};
     auto shape = x.sizes().vec();
     shape.back() = facts.out;
@@ -64,19 +75,20 @@ struct Linear : Function<Linear> {
     const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3], &h = saved[4], &keys = saved[5];
     for (const at::Tensor* t : {&weight, &a, &b}) check_gathered(*t, node->saved_data["owner"].toStringView());
     const LinearFacts facts = facts_of(node);
-    const bool want_x = node->needs_input_grad(0), want_w = node->needs_input_grad(1),
-               want_bias = node->needs_input_grad(2);
+    // Edges exist only for the tensors that were given.
+    size_t edge = 0;
+    const auto wants = [&](bool given) { return given && node->needs_input_grad(edge++); };
+    const bool want_x = wants(true), want_w = wants(true), want_bias = wants(facts.has_bias);
+    const bool want_a = wants(a.defined()), want_b = wants(b.defined());
     const at::Tensor gy = grads[0].reshape({-1, facts.out});
     const at::ScalarType dtype = gy.scalar_type();
     at::Tensor gx, gw, gbias, ga, gb, gh;
     const at::Tensor rows = x.defined() ? x.reshape({-1, facts.in}) : x;
     if (want_w) gw = at::mm(gy.t(), rows);
     if (want_bias) gbias = gy.sum(0, /*keepdim=*/false, at::kFloat);
-    if (a.defined()) {
-      gh = at::mm(gy, in_dtype(b, dtype)).mul_(facts.scale);
-      if (node->needs_input_grad(3)) ga = at::mm(gh.t(), drop(rows, keys, facts.dropout_p));
-      if (node->needs_input_grad(4)) gb = at::mm(gy.t(), h).mul_(facts.scale);
-    }
+    if (a.defined() && (want_x || want_a)) gh = at::mm(gy, in_dtype(b, dtype)).mul_(facts.scale);
+    if (want_a) ga = at::mm(gh.t(), drop(rows, keys, facts.dropout_p));
+    if (want_b) gb = at::mm(gy.t(), h).mul_(facts.scale);
     if (want_x) {
       gx = at::mm(gy, dense(weight, facts, dtype));
       if (a.defined()) add_lora_input_grad(gx, gh, in_dtype(a, dtype), keys, facts.dropout_p);
@@ -100,7 +112,7 @@ struct Linear : Function<Linear> {
   static LinearFacts facts_of(AutogradContext* node) {
     const auto ints = node->saved_data["facts"].toIntVector();
     const auto numbers = node->saved_data["numbers"].toDoubleVector();
-    return {ints[0] != 0, ints[1] != 0, ints[2], ints[3], numbers[0], numbers[1], numbers[2]};
+    return {ints[0] != 0, ints[1] != 0, ints[2] != 0, ints[3], ints[4], numbers[0], numbers[1], numbers[2]};
   }
 };
 
@@ -110,6 +122,7 @@ at::Tensor linear(const at::Tensor& x, const BaseWeight& weight, const at::Tenso
                   const std::string& owner) {
   LinearFacts facts{.nf4 = weight.nf4,
                     .double_quant = weight.double_quant,
+                    .has_bias = bias.defined(),
                     .out = weight.nf4 ? weight.out_features : weight.value.size(0),
                     .in = x.size(-1),
                     .nested_offset = weight.nested_offset,
@@ -124,7 +137,8 @@ at::Tensor linear(const at::Tensor& x, const BaseWeight& weight, const at::Tenso
   if (lora.a.defined() &&
       (lora.a.size(1) != facts.in || lora.b.size(0) != facts.out || lora.a.size(0) != lora.b.size(1)))
     throw mismatch("lora_A and lora_B do not fit it");
-  return Linear::apply(x, weight.value, bias, lora.a, lora.b, lora.dropout_keys, facts, owner);
+  return Linear::apply(x, weight.value, if_defined(bias), if_defined(lora.a), if_defined(lora.b),
+                       if_defined(lora.dropout_keys), facts, owner);
 }
 
 }  // namespace ft::ops

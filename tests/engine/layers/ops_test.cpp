@@ -1,0 +1,188 @@
+// The fused ops against compositions of ATen ops in fp64, forward and every gradient.
+#include "engine/layers/ops.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/silu.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "engine/device/cpu_features.h"
+#include "engine/error/error.h"
+#include "tests/engine/layers/model_fixture.h"
+
+namespace ft::testing {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using Op = std::function<at::Tensor(const Tensors&)>;
+
+double distance(const at::Tensor& got, const at::Tensor& want) {
+  const double norm = want.to(at::kDouble).norm().item<double>();
+  return got.to(at::kDouble).sub(want.to(at::kDouble)).norm().item<double>() / (norm > 0 ? norm : 1);
+}
+
+struct Ran {
+  at::Tensor y;
+  Tensors grads;
+};
+
+// y and the gradients of <y, probe> for each input.
+Ran run(const Op& op, const Tensors& inputs, at::ScalarType dtype) {
+  Tensors leaves;
+  for (const at::Tensor& t : inputs) leaves.push_back(t.to(dtype).detach().clone().requires_grad_(true));
+  const at::Tensor y = op(leaves);
+  const at::Tensor probe = formula("probe", y.sizes(), 1).to(y.scalar_type());
+  return {y.detach(), torch::autograd::grad({y}, leaves, {probe})};
+}
+
+void expect_equal_ops(const Op& fused, const Op& reference, const Tensors& inputs, double tolerance) {
+  const Ran got = run(fused, inputs, at::kFloat), want = run(reference, inputs, at::kDouble);
+  EXPECT_LT(distance(got.y, want.y), tolerance);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_LT(distance(got.grads[i], want.grads[i]), tolerance) << "input " << i;
+}
+
+TEST(Ops, RmsNormAndItsGradients) {
+  const Op reference = [](const Tensors& in) {
+    return in[0].mul(in[0].pow(2).mean(-1, true).add(1e-5).rsqrt()).mul(in[1]);
+  };
+  // 150 rows: more than two of the chunks in which the weight's gradient is summed; 37 features: not whole lanes.
+  expect_equal_ops([](const Tensors& in) { return ops::rms_norm(in[0], in[1], 1e-5); }, reference,
+                   {formula("x", {3, 50, 37}, 2), formula("w", {37}, 1, 1)}, 1e-6);
+}
+
+TEST(Ops, SwigluAndItsGradients) {
+  expect_equal_ops([](const Tensors& in) { return ops::swiglu(in[0], in[1]); },
+                   [](const Tensors& in) { return at::silu(in[0]).mul(in[1]); },
+                   {formula("gate", {7, 131}, 20), formula("up", {7, 131}, 2)}, 1e-6);
+}
+
+TEST(Ops, SwigluOfExtremeGatesIsFinite) {
+  const at::Tensor gate = at::full({4}, 0, at::kFloat);
+  gate[0] = -1e4, gate[1] = 1e4, gate[2] = -100, gate[3] = 100;
+  const at::Tensor y = ops::swiglu(gate, at::ones({4}));
+  EXPECT_NEAR(y[0].item<double>(), 0, 1e-30);
+  EXPECT_EQ(y[1].item<float>(), 1e4f);
+  EXPECT_EQ(y[3].item<float>(), 100.f);
+  EXPECT_TRUE(y.isfinite().all().item<bool>());
+}
+
+TEST(Ops, RopeRotatesHalfSplitPairs) {
+  const at::Tensor cos = formula("cos", {11, 6}, 1), sin = formula("sin", {11, 6}, 1);
+  at::Tensor positions = at::empty({2, 5}, at::TensorOptions(at::kLong));
+  for (int64_t i = 0; i < 10; ++i) positions.data_ptr<int64_t>()[i] = i * 3 % 11;
+  const Op reference = [&](const Tensors& in) {
+    const at::Tensor c = cos.to(at::kDouble).index_select(0, positions.flatten()).view({2, 5, 1, 6});
+    const at::Tensor s = sin.to(at::kDouble).index_select(0, positions.flatten()).view({2, 5, 1, 6});
+    const at::Tensor a = in[0].narrow(-1, 0, 6), b = in[0].narrow(-1, 6, 6);
+    return at::cat({a.mul(c).sub(b.mul(s)), b.mul(c).add(a.mul(s))}, -1);
+  };
+  expect_equal_ops([&](const Tensors& in) { return ops::rope(in[0], cos, sin, positions); }, reference,
+                   {formula("x", {2, 5, 3, 12}, 1)}, 1e-6);
+}
+
+TEST(Ops, AttentionStaysInsideDocuments) {
+  const std::vector<int64_t> documents{5, 1, 7, 13, 9, 4};  // three rows of 13 tokens
+  const Op reference = [&](const Tensors& in) {
+    Tensors rows;
+    size_t next = 0;
+    for (int64_t row = 0; row < 3; ++row) {
+      Tensors pieces;
+      for (int64_t begin = 0; begin < 13; begin += documents[next++]) {
+        Tensors part;
+        for (int i = 0; i < 3; ++i) {
+          const at::Tensor one = in[i].narrow(0, row, 1).narrow(1, begin, documents[next]).transpose(1, 2);
+          part.push_back(i == 0 ? one : one.repeat_interleave(3, 1));
+        }
+        pieces.push_back(at::scaled_dot_product_attention(part[0], part[1], part[2], {}, 0.0, true).transpose(1, 2));
+      }
+      rows.push_back(at::cat(pieces, 1));
+    }
+    return at::cat(rows, 0);
+  };
+  expect_equal_ops([&](const Tensors& in) { return ops::attention(in[0], in[1], in[2], documents); }, reference,
+                   {formula("q", {3, 13, 6, 8}, 2), formula("k", {3, 13, 2, 8}, 2), formula("v", {3, 13, 2, 8}, 1)},
+                   2e-6);
+}
+
+TEST(Ops, AttentionRefusesDocumentsThatDoNotFillTheRows) {
+  const at::Tensor x = formula("q", {1, 6, 2, 8}, 1);
+  EXPECT_THROW(ops::attention(x, x, x, {4}), Error);
+  EXPECT_THROW(ops::attention(x, x, x, {4, 3}), Error);
+}
+
+// 400,000 classes: 41 tokens a chunk, so 100 tokens make three.
+TEST(Ops, LinearCrossEntropyOverSeveralChunks) {
+  constexpr int64_t kTokens = 100, kVocab = 400000;
+  at::Tensor targets = at::empty({kTokens}, at::TensorOptions(at::kLong));
+  for (int64_t i = 0; i < kTokens; ++i) targets.data_ptr<int64_t>()[i] = i % 7 == 3 ? -100 : i * 3989 % kVocab;
+  const Op reference = [&](const Tensors& in) {
+    const at::Tensor kept = targets.ne(-100), logits = in[0].matmul(in[1].t());
+    const at::Tensor picked = logits.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
+    return logits.logsumexp(1).sub(picked).mul(kept).sum().mul(0.25);
+  };
+  expect_equal_ops([&](const Tensors& in) { return ops::linear_cross_entropy(in[0], in[1], targets, 0.25); }, reference,
+                   {formula("x", {kTokens, 3}, 3), formula("w", {kVocab, 3}, 3)}, 2e-6);
+}
+
+TEST(Ops, LinearCrossEntropyScalesItsGradient) {
+  const at::Tensor targets = at::ones({4}, at::kLong);
+  const Op once = [&](const Tensors& in) { return ops::linear_cross_entropy(in[0], in[1], targets, 1); };
+  const Op thrice = [&](const Tensors& in) { return once(in).mul(3); };
+  const Tensors inputs{formula("x", {4, 5}, 1), formula("w", {9, 5}, 1)};
+  EXPECT_LT(distance(run(thrice, inputs, at::kFloat).grads[1], run(once, inputs, at::kFloat).grads[1].mul(3)), 1e-6);
+}
+
+TEST(Ops, LinearCrossEntropyRefusesTargetsBeyondTheVocabulary) {
+  const at::Tensor x = formula("x", {2, 5}, 1), w = formula("w", {9, 5}, 1);
+  EXPECT_THROW(ops::linear_cross_entropy(x, w, at::full({2}, 9, at::kLong), 1), Error);
+}
+
+TEST(Ops, CounterDropoutKeepsTheShareAndScalesIt) {
+  at::Tensor keys = at::empty({1000}, at::TensorOptions(at::kLong));
+  for (int64_t i = 0; i < 1000; ++i) keys.data_ptr<int64_t>()[i] = i * 7919;
+  const at::Tensor y = ops::counter_dropout(at::ones({1000, 256}), keys, 0.1);
+  EXPECT_NEAR(y.eq(0).to(at::kDouble).mean().item<double>(), 0.1, 0.002);  // 3.4 standard deviations
+  EXPECT_NEAR(y.max().item<double>(), 1 / 0.9, 1e-6);
+  // No feature and no token is favoured.
+  EXPECT_NEAR(y.eq(0).to(at::kDouble).mean(0).max().item<double>(), 0.1, 0.05);
+  EXPECT_NEAR(y.eq(0).to(at::kDouble).mean(1).max().item<double>(), 0.1, 0.1);
+}
+
+TEST(Ops, EveryInstructionSetGivesTheSameBits) {
+  const Isa best = cpu_isa();
+  at::Tensor keys = at::empty({6}, at::TensorOptions(at::kLong));
+  for (int64_t i = 0; i < 6; ++i) keys.data_ptr<int64_t>()[i] = -i * 77777777777;
+  const at::Tensor targets = at::full({6}, 17, at::kLong);
+  const auto all = [&](Isa isa, at::ScalarType dtype) {
+    limit_cpu_isa(isa);
+    const at::Tensor x = formula("x", {6, 77}, 3).to(dtype), w = formula("w", {77}, 1, 1);
+    Tensors results;
+    const auto add = [&](const Op& op, const Tensors& inputs) {
+      Ran ran = run(op, inputs, dtype);
+      results.push_back(ran.y);
+      results.insert(results.end(), ran.grads.begin(), ran.grads.end());
+    };
+    add([](const Tensors& in) { return ops::rms_norm(in[0], in[1], 1e-6); }, {x, w});
+    add([](const Tensors& in) { return ops::swiglu(in[0], in[1]); }, {x, x.flip({0})});
+    add([&](const Tensors& in) { return ops::counter_dropout(in[0], keys, 0.3); }, {x});
+    add([&](const Tensors& in) { return ops::linear_cross_entropy(in[0], in[1], targets, 1); },
+        {x, formula("v", {39, 77}, 1)});
+    return results;
+  };
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Tensors want = all(Isa::scalar, dtype);
+    for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+      const Tensors got = all(isa, dtype);
+      for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(got[i].equal(want[i])) << to_string(isa) << " result " << i;
+    }
+  }
+  limit_cpu_isa(best);
+}
+
+}  // namespace
+}  // namespace ft::testing

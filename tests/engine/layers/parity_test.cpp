@@ -1,0 +1,91 @@
+// Against transformers and peft in fp32, on weights by formula (tests/golden/models.py).
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/tensor/counter_random.h"
+#include "tests/engine/layers/model_fixture.h"
+
+namespace ft::testing {
+namespace {
+
+using nlohmann::json;
+
+Value to_value(const json& j) {
+  if (j.is_object()) {
+    Value made = Value::map();
+    for (const auto& [key, item] : j.items()) made.set(key, to_value(item));
+    return made;
+  }
+  if (j.is_boolean()) return j.get<bool>();
+  if (j.is_number_integer()) return j.get<int64_t>();
+  if (j.is_number()) return j.get<double>();
+  return j.get<std::string>();
+}
+
+json golden(const std::string& name) {
+  std::ifstream in(std::string(FT_GOLDEN_DIR) + "/models/" + name + ".json");
+  EXPECT_TRUE(in) << name;
+  return json::parse(in);
+}
+
+// Estimates |got - want| / |want| from sums under random signs; see models.py.
+double gradient_distance(const json& want, const std::string& name, const at::Tensor& got, uint64_t seed) {
+  const at::Tensor flat = got.to(at::kDouble).flatten().contiguous();
+  const double* g = flat.data_ptr<double>();
+  double squares = 0;
+  for (size_t k = 0; k < want["sums"].size(); ++k) {
+    const CounterRandom random(seed, name + "#" + std::to_string(k));
+    double sum = 0;
+    for (int64_t i = 0; i < flat.numel(); ++i) sum += random.bits(static_cast<uint64_t>(i)) >> 63 ? g[i] : -g[i];
+    squares += std::pow(sum - want["sums"][k].get<double>(), 2);
+  }
+  return std::sqrt(squares / static_cast<double>(want["sums"].size())) / want["norm"].get<double>();
+}
+
+void expect_parity(Model& model, const json& file, const json& want) {
+  const auto rows = file["rows"].get<int64_t>(), tokens = file["tokens"].get<int64_t>();
+  const Batch batch = golden_batch(rows, tokens, model.vocab_size());
+  const Gradients got = backward(model, batch);
+  const double loss = want["loss"].get<double>();
+  EXPECT_NEAR(got.loss, loss, 1e-5 * loss);
+  EXPECT_EQ(got.of.size(), want["grads"].size());
+  for (const auto& [name, digest] : want["grads"].items()) {
+    ASSERT_TRUE(got.of.contains(name)) << name;
+    EXPECT_LT(gradient_distance(digest, name, got.of.at(name), file["seed"].get<uint64_t>()), 1e-4) << name;
+  }
+  Batch for_logits = batch;
+  for_logits.context.targets = at::Tensor();
+  const at::Tensor logits = forward(model, for_logits);
+  ASSERT_EQ(logits.sizes(), (std::vector<int64_t>{rows, tokens, model.vocab_size()}));
+  for (const auto& [place, row] : want["logits"].items()) {
+    const int64_t b = std::stoll(place), t = std::stoll(place.substr(place.find(',') + 1));
+    const at::Tensor stored = at::tensor(row.get<std::vector<float>>());
+    EXPECT_LT(logits[b][t].sub(stored).abs().max().item<double>(), 1e-4) << place;
+  }
+}
+
+class Parity : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Parity, FullTrainingEqualsTransformers) {
+  const json file = golden(GetParam());
+  Model model(describe_model(to_value(file["config"])), {});
+  fill(model);
+  expect_parity(model, file, file["full"]);
+}
+
+TEST_P(Parity, LoraEqualsPeft) {
+  const json file = golden(GetParam());
+  const LoraOptions lora{.r = 4, .alpha = 10, .use_rslora = std::string(GetParam()).ends_with("_tied")};
+  Model model(describe_model(to_value(file["config"])), {.lora = &lora});
+  fill(model);
+  expect_parity(model, file, file["lora"]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("llama_untied", "llama_tied", "qwen3_untied", "qwen3_tied"));
+
+}  // namespace
+}  // namespace ft::testing

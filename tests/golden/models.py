@@ -1,0 +1,137 @@
+"""Reference values for tests/engine/layers from transformers and peft, on weights that a formula gives.
+
+    HF_HUB_OFFLINE=1 python tests/golden/models.py        writes tests/golden/models/*.json
+
+Weights, tokens and projection signs come from the engine's counter-based generator (engine/tensor/counter_random.h), so that
+only results are stored: the loss, some rows of logits, and for each gradient its norm with its sums under eight random signs.
+The root mean square of eight differences of such sums estimates the norm of the gradients' difference.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+OUT = pathlib.Path(__file__).parent / "models"
+SEED, ROWS, TOKENS, SIGNS = 20261121, 2, 19, 8
+MASK64 = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix64(x):
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def bits(name, count):
+    h = 0xCBF29CE484222325
+    for c in name.encode():
+        h = ((h ^ c) * 0x100000001B3) & MASK64
+    with np.errstate(over="ignore"):
+        key = mix64(np.uint64((SEED + GOLDEN) & MASK64)) ^ np.uint64(h)
+        return mix64(key + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN))
+
+
+def uniform(name, shape, scale, centre=0.0):
+    u = (bits(name, int(np.prod(shape))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return torch.from_numpy((centre + scale * (2 * u - 1)).astype(np.float32).reshape(shape))
+
+
+def weight(name, shape):
+    """Norms around 1, the rest around 0 and large enough that every part of the model matters."""
+    return uniform(name, shape, 0.3, 1.0) if name.endswith("norm.weight") else uniform(name, shape, 0.15)
+
+
+def data(vocab):
+    tokens = torch.from_numpy((bits("tokens", ROWS * TOKENS) % np.uint64(vocab)).astype(np.int64)).view(ROWS, TOKENS)
+    targets = torch.full_like(tokens, -100)
+    targets[:, :-1] = tokens[:, 1:]
+    targets[0, :5] = -100
+    return tokens, targets
+
+
+def digest(name, grad):
+    g = grad.detach().double().flatten().numpy()
+    sums = []
+    for k in range(SIGNS):
+        signs = (bits(f"{name}#{k}", g.size) >> np.uint64(63)).astype(np.float64) * 2 - 1
+        sums.append(float(np.dot(signs, g)))
+    return {"norm": float(np.linalg.norm(g)), "sums": sums}
+
+
+def run(model, names):
+    model.train()
+    tokens, targets = data(model.config.vocab_size)
+    logits = model(input_ids=tokens).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    loss.backward()
+    grads = {names(n): digest(names(n), p.grad) for n, p in model.named_parameters() if p.grad is not None}
+    rows = {f"{b},{t}": logits[b, t].tolist() for b in range(ROWS) for t in (0, 7, 18)}
+    return {"loss": loss.item(), "logits": rows, "grads": grads}
+
+
+def build(cls, config):
+    model = cls(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(weight(name, p.shape))
+    return model
+
+
+CASES = {
+    "llama_untied": (LlamaForCausalLM, LlamaConfig(
+        hidden_size=48, intermediate_size=104, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+        vocab_size=131, tie_word_embeddings=False, rms_norm_eps=1e-5)),
+    "llama_tied": (LlamaForCausalLM, LlamaConfig(
+        hidden_size=40, intermediate_size=72, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1,
+        head_dim=16, vocab_size=97, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
+    "qwen3_untied": (Qwen3ForCausalLM, Qwen3Config(
+        hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=24, vocab_size=131, tie_word_embeddings=False)),
+    "qwen3_tied": (Qwen3ForCausalLM, Qwen3Config(
+        hidden_size=36, intermediate_size=68, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1,
+        head_dim=12, vocab_size=101, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})),
+}
+
+
+def config_of(config):
+    keys = ("model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+            "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act")
+    return {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
+
+
+def lora_case(cls, config, rslora):
+    model = build(cls, config)
+    model = get_peft_model(model, LoraConfig(r=4, lora_alpha=10, target_modules="all-linear", lora_dropout=0.0,
+                                             use_rslora=rslora, task_type="CAUSAL_LM"))
+
+    def short(name):
+        return name.replace("base_model.model.", "").replace(".default", "")
+
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_" in name:
+                p.copy_(uniform(short(name), p.shape, 0.2))
+    return run(model, short)
+
+
+def main():
+    torch.manual_seed(0)
+    OUT.mkdir(exist_ok=True)
+    for name, (cls, config) in CASES.items():
+        config._attn_implementation = "eager"
+        stored = {"config": config_of(config), "seed": SEED, "rows": ROWS, "tokens": TOKENS, "signs": SIGNS}
+        stored["full"] = run(build(cls, config), lambda n: n)
+        stored["lora"] = lora_case(cls, config, rslora=name.endswith("_tied"))
+        (OUT / f"{name}.json").write_text(json.dumps(stored, indent=None, separators=(",", ":")) + "\n")
+        print(name, stored["full"]["loss"], stored["lora"]["loss"], len(stored["lora"]["grads"]))
+
+
+if __name__ == "__main__":
+    main()
