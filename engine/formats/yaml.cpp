@@ -114,7 +114,8 @@ class Converter {
         fail(entry.first, "merge keys (<<) are not read; write the keys out");
       if (!seen.insert(key).second) fail(entry.first, "key '" + key + "' stands twice");
       Value value = convert(entry.second, depth + 1);
-      if (value.origin.line == 0) value.origin.line = entry.first.Mark().line + 1;
+      // yaml-cpp marks an absent value at whatever comes next.
+      if (value.is_null()) value.origin.line = entry.first.Mark().line + 1;
       entries.emplace_back(key, std::move(value));
     }
     return Value(std::move(entries));

@@ -21,10 +21,10 @@ enum class MergeBase {
 };
 
 struct MergeOptions {
-  std::filesystem::path input;          ///< a checkpoint, or a run directory (its newest checkpoint is taken)
-  std::filesystem::path output;         ///< empty: merged-<step> (or adapter-<step>) in the run directory
-  std::filesystem::path model;          ///< the base where it has moved; empty: the one that run.json names
-  std::optional<DType> dtype;           ///< f32, f16 or bf16; default: each tensor's dtype in the base
+  std::filesystem::path input = {};     ///< a checkpoint, or a run directory (its newest checkpoint is taken)
+  std::filesystem::path output = {};    ///< empty: merged-<step> (or adapter-<step>) in the run directory
+  std::filesystem::path model = {};     ///< the base where it has moved; empty: the one that run.json names
+  std::optional<DType> dtype = {};      ///< f32, f16 or bf16; default: each tensor's dtype in the base
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file; a larger tensor gets a file alone
   bool adapter_only = false;            ///< a PEFT adapter instead of a merged model
   MergeBase base = MergeBase::original;

@@ -69,6 +69,10 @@ TEST(File, NamesThePathAndTheReason) {
   EXPECT_ERROR(InputFile(directory / "absent"), io, "absent: cannot open: No such file or directory");
   EXPECT_ERROR(InputFile(directory.path()), io, "Is a directory");
   EXPECT_ERROR(write_text(directory / "no/such/a", ""), io, "cannot write: No such file or directory");
+}
+
+TEST(File, NamesAFileThatItMayNotRead) {
+  const test::TemporaryDirectory directory;
   if (geteuid() == 0) GTEST_SKIP() << "root reads everything";
   write_text(directory / "secret", "x");
   chmod((directory / "secret").c_str(), 0);

@@ -81,9 +81,10 @@ TEST(Json, WritesAsPythonDoes) {
 }
 
 TEST(Json, RoundTripsToTheBit) {
-  for (const double number : {0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308, -0.0, 123456789012345680.0})
-    EXPECT_EQ(std::signbit(parse(write_json(number)).as_number()), std::signbit(number)),
-        EXPECT_EQ(parse(write_json(number)).as_number(), number);
+  for (const double number : {0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308, -0.0, 123456789012345680.0}) {
+    EXPECT_EQ(std::signbit(parse(write_json(number)).as_number()), std::signbit(number));
+    EXPECT_EQ(parse(write_json(number)).as_number(), number);
+  }
   EXPECT_EQ(parse(write_json(2.0)).kind(), Value::Kind::number);
 }
 
