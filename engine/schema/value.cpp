@@ -109,10 +109,15 @@ std::string describe(const Value& value) {
   constexpr size_t kMostItems = 4, kMostChars = 60;
   std::ostringstream out;
   switch (value.kind()) {
-    case Value::Kind::null: return "null";
-    case Value::Kind::boolean: return value.as_bool() ? "true" : "false";
-    case Value::Kind::integer: return std::to_string(value.as_integer());
-    case Value::Kind::number: out << value.as_number(); return out.str();
+    case Value::Kind::null:
+      return "null";
+    case Value::Kind::boolean:
+      return value.as_bool() ? "true" : "false";
+    case Value::Kind::integer:
+      return std::to_string(value.as_integer());
+    case Value::Kind::number:
+      out << value.as_number();
+      return out.str();
     case Value::Kind::string: {
       const std::string& text = value.as_string();
       return "'" + (text.size() > kMostChars ? text.substr(0, kMostChars) + "…" : text) + "'";
@@ -120,7 +125,10 @@ std::string describe(const Value& value) {
     case Value::Kind::list: {
       out << '[';
       for (size_t i = 0; i < value.as_list().size(); ++i) {
-        if (i == kMostItems) { out << ", …"; break; }
+        if (i == kMostItems) {
+          out << ", …";
+          break;
+        }
         out << (i ? ", " : "") << describe(value.as_list()[i]);
       }
       out << ']';
@@ -129,7 +137,10 @@ std::string describe(const Value& value) {
     case Value::Kind::map: {
       out << '{';
       for (size_t i = 0; i < value.as_map().size(); ++i) {
-        if (i == kMostItems) { out << ", …"; break; }
+        if (i == kMostItems) {
+          out << ", …";
+          break;
+        }
         out << (i ? ", " : "") << value.as_map()[i].first << " = " << describe(value.as_map()[i].second);
       }
       out << '}';

@@ -1,7 +1,7 @@
 #pragma once
 /// The value that passes between Lua, YAML, JSON and the engine: plans, options, model descriptions, configs.
-/// Maps keep their order (ranks must walk alike, and files keep their users' order). Each value may remember where its text
-/// stands, so that a message can blame it. Owned by value; no thread rules.
+/// Maps keep their order (ranks must walk alike, and files keep their users' order). Each value may remember where its
+/// text stands, so that a message can blame it. Owned by value; no thread rules.
 
 #include <cstdint>
 #include <initializer_list>

@@ -1,0 +1,415 @@
+#include "engine/schema/registry.h"
+
+namespace ft {
+namespace {
+
+const std::vector<std::string> kDataKinds = {"chat", "alpaca", "completion", "tokenized"};
+
+Option compute_option() {
+  return {.key = "compute",
+          .kinds = kString,
+          .doc = "dtype of activations and GEMMs; auto takes the one that this processor is fast in",
+          .fallback = "auto",
+          .allowed = {"auto", "fp32", "bf16", "fp16"}};
+}
+
+Schema plan_schema() {
+  return {
+      .name = "plan",
+      .doc = "Describes a training run; loads nothing.",
+      .options =
+          {{.key = "model",
+            .kinds = kBlock,
+            .doc = "ft.hf { dir } or ft.scratch { config }",
+            .required = true,
+            .schemas = {"hf", "scratch"}},
+           {.key = "adapter",
+            .kinds = kBlock,
+            .doc = "ft.lora { … }; without it every parameter is trained",
+            .schemas = {"lora"}},
+           {.key = "data",
+            .kinds = kBlock,
+            .doc = "a data set for each split: { train = ft.chat { … }, val = … }",
+            .required = true,
+            .schemas = {"data"}},
+           {.key = "parallel",
+            .kinds = kProfile | kBlock,
+            .doc = "a name of configs/profiles, a YAML file, or ft.fsdp2 { … }",
+            .fallback = "fsdp2",
+            .schemas = {"fsdp2"}},
+           {.key = "activation_checkpointing",
+            .kinds = kBoolean,
+            .doc =
+                "keep only each layer's input and run the layer again before its backward: about a third more compute",
+            .fallback = false},
+           {.key = "optimizer",
+            .kinds = kBlock,
+            .doc = "ft.adamw { … } or ft.sgd { … }",
+            .required = true,
+            .schemas = {"adamw", "sgd"}},
+           {.key = "batch", .kinds = kBlock, .doc = "rows a step", .fallback = Value::map(), .schemas = {"batch"}},
+           {.key = "epochs",
+            .kinds = kNumber,
+            .doc = "passes over the training data; a part of one will do",
+            .fallback = 1,
+            .above = 0},
+           {.key = "max_steps",
+            .kinds = kInteger,
+            .doc = "stop after so many steps, whatever epochs says",
+            .at_least = 1},
+           {.key = "seed",
+            .kinds = kInteger,
+            .doc = "of initial values, dropout and shuffling; the same on every layout",
+            .fallback = 42,
+            .at_least = 0},
+           {.key = "save",
+            .kinds = kBlock,
+            .doc = "where and how often checkpoints are written",
+            .fallback = Value::map(),
+            .schemas = {"save"}}},
+      .renames = {{"num_epochs", "epochs", "is called epochs here"},
+                  {"steps", "max_steps", "is called max_steps here"},
+                  {"gradient_checkpointing", "activation_checkpointing", "is called activation_checkpointing here"}}};
+}
+
+Schema hf_schema() {
+  return {.name = "hf",
+          .doc = "A model in a Hugging Face directory.",
+          .options = {{.key = "dir",
+                       .kinds = kPath,
+                       .doc = "directory with config.json, *.safetensors and tokenizer.json",
+                       .required = true},
+                      {.key = "quantize",
+                       .kinds = kString,
+                       .doc = "how the decoder's linears are kept; nf4: 4.1 bits a weight, frozen",
+                       .fallback = "none",
+                       .allowed = {"none", "nf4"}},
+                      {.key = "double_quant",
+                       .kinds = kBoolean,
+                       .doc = "quantize NF4's block scales as well: 0.37 bits a weight less",
+                       .fallback = true},
+                      compute_option(),
+                      {.key = "tokenizer",
+                       .kinds = kPath,
+                       .doc = "directory with tokenizer.json, when it is not the model's"}},
+          .renames = {{"load_in_4bit", "quantize", "is quantize = \"nf4\" here"}},
+          .replacements = {{"quantize", "fp4", "write quantize = \"nf4\""},
+                           {"quantize", "4bit", "write quantize = \"nf4\""}},
+          .positional = "dir"};
+}
+
+Schema scratch_schema() {
+  return {.name = "scratch",
+          .doc = "A model of a config alone, with seeded random weights.",
+          .options = {{.key = "config",
+                       .kinds = kMap | kPath,
+                       .doc = "ft.config { model_type = …, hidden_size = …, … }, or a config.json",
+                       .required = true},
+                      compute_option(),
+                      {.key = "tokenizer",
+                       .kinds = kPath,
+                       .doc = "directory with tokenizer.json; not needed for tokenized data"}},
+          .positional = "config"};
+}
+
+Schema lora_schema() {
+  return {
+      .name = "lora",
+      .doc = "LoRA adapters as PEFT defines them.",
+      .options =
+          {{.key = "r", .kinds = kInteger, .doc = "rank: trained parameters grow with it", .fallback = 16, .above = 0},
+           {.key = "alpha", .kinds = kNumber, .doc = "the update is scaled by alpha / r", .fallback = 32, .above = 0},
+           {.key = "dropout",
+            .kinds = kNumber,
+            .doc = "share of the adapter's inputs that training sets to zero",
+            .fallback = 0.0,
+            .at_least = 0,
+            .below = 1},
+           {.key = "use_rslora", .kinds = kBoolean, .doc = "scale by alpha / sqrt(r) instead", .fallback = false},
+           {.key = "target_modules",
+            .kinds = kString | kList,
+            .doc = "\"all-linear\", a list of names, or a pattern for whole module paths",
+            .fallback = "all-linear"}},
+      .renames = {{"rank", "r", "is called r here"},
+                  {"lora_r", "r", "is called r here"},
+                  {"lora_alpha", "alpha", "is called alpha here"},
+                  {"lora_dropout", "dropout", "is called dropout here"},
+                  {"lora_target_modules", "target_modules", "is called target_modules here"},
+                  {"peft_use_rslora", "use_rslora", "is called use_rslora here"}}};
+}
+
+std::vector<Option> data_options() {
+  return {
+      {.key = "path", .kinds = kPath, .doc = "a .jsonl or .json file", .required = true},
+      {.key = "seq_len",
+       .kinds = kInteger,
+       .doc = "tokens a row; activations grow with it",
+       .fallback = 2048,
+       .at_least = 2},
+      {.key = "pack",
+       .kinds = kBoolean,
+       .doc = "put several samples into a row (attention stays inside each)",
+       .fallback = true},
+      {.key = "split",
+       .kinds = kString | kNumber,
+       .doc = "a share such as 0.05: that part of the file, drawn by the seed; \"train\": what the shares of other "
+              "splits of the same file leave over",
+       .above = 0,
+       .below = 1},
+      {.key = "too_long",
+       .kinds = kString,
+       .doc = "what becomes of samples longer than seq_len",
+       .fallback = "truncate",
+       .allowed = {"truncate", "drop", "error"}},
+      {.key = "remainder",
+       .kinds = kString,
+       .doc = "rows left over when an epoch does not fill its last step: fill up with rows of no weight (pad), leave "
+              "them out (drop), or fill up from the epoch's first rows (wrap)",
+       .fallback = "pad",
+       .allowed = {"pad", "drop", "wrap"}},
+      {.key = "shuffle", .kinds = kBoolean, .doc = "a new order of rows in each epoch", .fallback = true},
+      {.key = "limit", .kinds = kInteger, .doc = "samples to take from the start of the file", .at_least = 1}};
+}
+
+Schema data_schema(std::string name, std::string doc, std::vector<Option> more) {
+  Schema schema{.name = std::move(name), .doc = std::move(doc), .options = data_options(), .positional = "path"};
+  for (Option& option : more) schema.options.push_back(std::move(option));
+  schema.renames = {{"max_seq_length", "seq_len", "is called seq_len here"},
+                    {"sequence_len", "seq_len", "is called seq_len here"},
+                    {"packing", "pack", "is called pack here"},
+                    {"sample_packing", "pack", "is called pack here"},
+                    {"excess_length_strategy", "too_long", "is called too_long here"}};
+  schema.replacements = {{"too_long", "raise", "write too_long = \"error\""}};
+  return schema;
+}
+
+std::vector<Option> chat_options() {
+  return {{.key = "format",
+           .kinds = kString,
+           .doc = "chatml, llama3, or auto: the one whose special tokens the tokenizer has",
+           .fallback = "auto",
+           .allowed = {"auto", "chatml", "llama3"}},
+          {.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the assistant's turns alone", .fallback = true},
+          {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"}};
+}
+
+Schema splits_schema() {
+  const auto split = [](const char* key, const char* doc, bool required) {
+    return Option{.key = key, .kinds = kBlock, .doc = doc, .required = required, .schemas = kDataKinds};
+  };
+  return {.name = "data",
+          .doc = "A data set for each split.",
+          .options = {split("train", "what is learned: ft.chat, ft.alpaca, ft.completion or ft.tokenized", true),
+                      split("val", "run:evaluate(\"val\")", false), split("test", "run:evaluate(\"test\")", false)},
+          .renames = {{"validation", "val", "is called val here"}, {"eval", "val", "is called val here"}}};
+}
+
+Schema fsdp2_schema() {
+  return {.name = "fsdp2",
+          .doc = "Parameters, gradients and optimizer state split over all ranks.",
+          .options = {{.key = "profile",
+                       .kinds = kString,
+                       .doc = "the file of configs/profiles that this block was read from"},
+                      {.key = "fsdp_version", .kinds = kInteger, .doc = "2 is the only one", .fallback = 2},
+                      {.key = "reshard_after_forward",
+                       .kinds = kBoolean,
+                       .doc = "release a unit's parameters between forward and backward; false keeps them: less "
+                              "traffic, the whole model in memory",
+                       .fallback = true},
+                      {.key = "offload_params",
+                       .kinds = kBoolean,
+                       .doc = "keep each rank's range of parameters, gradients and optimizer state on the host",
+                       .fallback = false},
+                      {.key = "cpu_offload_pin_memory",
+                       .kinds = kBoolean,
+                       .doc = "page-locked host memory; false lets the system swap it out",
+                       .fallback = true},
+                      {.key = "prefetch",
+                       .kinds = kBoolean,
+                       .doc = "gather the next unit while this one runs: one unit's buffer more",
+                       .fallback = true},
+                      {.key = "param_dtype",
+                       .kinds = kString,
+                       .doc = "dtype in which trained parameters are gathered; auto: the compute dtype",
+                       .fallback = "auto",
+                       .allowed = {"auto", "fp32", "bf16", "fp16"}},
+                      {.key = "reduce_dtype",
+                       .kinds = kString,
+                       .doc = "dtype in which gradients are summed over ranks",
+                       .fallback = "fp32",
+                       .allowed = {"fp32", "bf16"}},
+                      {.key = "nproc",
+                       .kinds = kInteger,
+                       .doc = "ranks on this machine; default: its GPUs, or on a CPU what the profile says",
+                       .fallback = 1,
+                       .at_least = 1}},
+          .renames = {{"version", "fsdp_version", "is called fsdp_version here"},
+                      {"fsdp_reshard_after_forward", "reshard_after_forward", "renamed in FSDP2"},
+                      {"fsdp_offload_params", "offload_params", "renamed in FSDP2"},
+                      {"fsdp_cpu_offload_pin_memory", "cpu_offload_pin_memory", "renamed in FSDP2"}}};
+}
+
+std::vector<Option> optimizer_options(double lr) {
+  return {{.key = "lr", .kinds = kNumber, .doc = "peak learning rate", .fallback = lr, .above = 0},
+          {.key = "schedule",
+           .kinds = kBlock,
+           .doc = "ft.constant { … }, ft.linear { … } or ft.cosine { … }",
+           .fallback = Value::map({{"kind", "constant"}, {"warmup", 0}}),
+           .schemas = {"constant", "linear", "cosine"}}};
+}
+
+Schema adamw_schema() {
+  Schema schema{
+      .name = "adamw",
+      .doc = "AdamW on fp32 masters.",
+      .options = optimizer_options(2e-4),
+      .renames = {{"learning_rate", "lr", "is called lr here"}, {"adam_epsilon", "eps", "is called eps here"}}};
+  for (Option& option : std::vector<Option>{
+           {.key = "betas", .kinds = kList, .doc = "decay of the two averages", .fallback = Value::list({0.9, 0.999})},
+           {.key = "eps",
+           .kinds = kNumber,
+           .doc = "added to the root of the second average",
+           .fallback = 1e-8,
+           .above = 0},
+           {.key = "weight_decay",
+           .kinds = kNumber,
+           .doc = "decoupled, times the learning rate",
+           .fallback = 0.01,
+           .at_least = 0},
+           {.key = "bits",
+           .kinds = kInteger,
+           .doc = "of the optimizer's state; 8: block-wise, 2.06 bytes a parameter instead of 8",
+           .fallback = 32,
+           .allowed = {32, 8}}})
+    schema.options.push_back(std::move(option));
+  return schema;
+}
+
+Schema sgd_schema() {
+  Schema schema{.name = "sgd",
+                .doc = "Plain gradient descent.",
+                .options = optimizer_options(0.1),
+                .renames = {{"learning_rate", "lr", "is called lr here"}}};
+  schema.options.push_back({.key = "momentum",
+                            .kinds = kNumber,
+                            .doc = "of the running sum of gradients; above 0 it costs 4 bytes a parameter",
+                            .fallback = 0.0,
+                            .at_least = 0,
+                            .below = 1});
+  return schema;
+}
+
+Schema schedule_schema(std::string name, std::string doc, bool decays) {
+  Schema schema{.name = std::move(name),
+                .doc = std::move(doc),
+                .options = {{.key = "warmup",
+                             .kinds = kNumber,
+                             .doc = "linear rise from 0: a share of all steps when below 1, else a number of steps",
+                             .fallback = 0,
+                             .at_least = 0}},
+                .renames = {{"warmup_ratio", "warmup", "is called warmup here"},
+                            {"warmup_steps", "warmup", "is called warmup here"}}};
+  if (decays)
+    schema.options.push_back({.key = "min_lr_ratio",
+                              .kinds = kNumber,
+                              .doc = "where it ends, as a share of lr",
+                              .fallback = 0.0,
+                              .at_least = 0,
+                              .at_most = 1});
+  return schema;
+}
+
+Schema batch_schema() {
+  return {.name = "batch",
+          .doc = "Rows a step.",
+          .options = {{.key = "total",
+                       .kinds = kInteger,
+                       .doc = "rows a step over all ranks; default: micro on every rank, once",
+                       .above = 0},
+                      {.key = "micro",
+                       .kinds = kInteger,
+                       .doc = "rows in one forward and backward of a rank; activations grow with it",
+                       .fallback = 1,
+                       .above = 0}},
+          .renames = {{"micro_batch_size", "micro", "is called micro here"},
+                      {"batch_size", "total", "is called total here"}},
+          .replacements = {}};
+}
+
+Schema save_schema() {
+  return {.name = "save",
+          .doc = "Where and how often checkpoints are written.",
+          .options = {{.key = "dir",
+                       .kinds = kPath,
+                       .doc = "each run makes a fresh numbered directory of this name",
+                       .fallback = "runs/run"},
+                      {.key = "out", .kinds = kPath, .doc = "exactly this run directory; what --out gives"},
+                      {.key = "every",
+                       .kinds = kInteger,
+                       .doc = "steps between checkpoints; 0: only at the end",
+                       .fallback = 0,
+                       .at_least = 0},
+                      {.key = "keep",
+                       .kinds = kInteger,
+                       .doc = "newest checkpoints that stay on the disk",
+                       .fallback = 2,
+                       .at_least = 1},
+                      {.key = "state_dict_type",
+                       .kinds = kString,
+                       .doc = "each rank writes its own shard",
+                       .fallback = "SHARDED_STATE_DICT",
+                       .allowed = {"SHARDED_STATE_DICT"}},
+                      {.key = "final",
+                       .kinds = kString,
+                       .doc = "what the run ends with; huggingface: also merged at once",
+                       .fallback = "sharded",
+                       .allowed = {"sharded", "huggingface"}}},
+          .renames = {{"save_steps", "every", "is called every here"},
+                      {"save_total_limit", "keep", "is called keep here"},
+                      {"output_dir", "dir", "is called dir here"}},
+          .replacements = {
+              {"state_dict_type", "FULL_STATE_DICT",
+               "write \"SHARDED_STATE_DICT\"; save.final = \"huggingface\" also writes the whole model at the end"},
+              {"state_dict_type", "LOCAL_STATE_DICT", "FSDP2 has none; write \"SHARDED_STATE_DICT\""}}};
+}
+
+}  // namespace
+
+const std::vector<Schema>& schemas() {
+  static const std::vector<Schema> all = {
+      plan_schema(),
+      hf_schema(),
+      scratch_schema(),
+      {.name = "config",
+       .doc = "A model's config.json as a table.",
+       .options = {{.key = "model_type",
+                    .kinds = kString,
+                    .doc = "\"llama\", \"qwen3\", or a module ft.models.<model_type> of one's own",
+                    .required = true}},
+       .open = true},
+      lora_schema(),
+      splits_schema(),
+      data_schema("chat", "Conversations: messages, ShareGPT conversations, or Alpaca rows.", chat_options()),
+      data_schema("alpaca", "Rows of instruction, input and output, in Alpaca's prompt.",
+                  {{.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the outputs alone", .fallback = true}}),
+      data_schema("completion", "Plain text, learned whole.",
+                  {{.key = "field", .kinds = kString, .doc = "the key that holds the text", .fallback = "text"}}),
+      data_schema("tokenized", "Rows of input_ids and labels.", {}),
+      fsdp2_schema(),
+      adamw_schema(),
+      sgd_schema(),
+      schedule_schema("constant", "The learning rate stays.", false),
+      schedule_schema("linear", "The learning rate falls in a line.", true),
+      schedule_schema("cosine", "The learning rate falls along half a cosine.", true),
+      batch_schema(),
+      save_schema()};
+  return all;
+}
+
+const Schema* find_schema(std::string_view name) {
+  for (const Schema& schema : schemas())
+    if (schema.name == name) return &schema;
+  return nullptr;
+}
+
+}  // namespace ft

@@ -1,0 +1,124 @@
+// Files that the standard library reads by itself: JSON, YAML, profiles.
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <lua.hpp>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+#include "engine/formats/yaml.h"
+#include "engine/schema/fault.h"
+#include "lua/bind/native.h"
+#include "lua/boundary/guarded.h"
+#include "lua/boundary/values.h"
+
+namespace ft {
+namespace {
+
+int read_json_file(lua_State* L) {
+  return guarded(L, [&] {
+    push_value(L, read_json(text_argument(L, 1, "a file's path")), true);
+    return 1;
+  });
+}
+
+int read_yaml_file(lua_State* L) {
+  return guarded(L, [&] {
+    push_value(L, read_yaml(text_argument(L, 1, "a file's path")), true);
+    return 1;
+  });
+}
+
+int json_text(lua_State* L) {
+  return guarded(L, [&] {
+    const double flat = -1;
+    const std::string text =
+        write_json(to_value(L, 1, "value"), static_cast<int>(number_argument(L, 2, "indent", &flat)));
+    lua_pushlstring(L, text.data(), text.size());
+    return 1;
+  });
+}
+
+int parse_json_text(lua_State* L) {
+  return guarded(L, [&] {
+    push_value(L, parse_json(text_argument(L, 1, "JSON"), lua_isstring(L, 2) ? lua_tostring(L, 2) : "text"));
+    return 1;
+  });
+}
+
+int exists(lua_State* L) {
+  return guarded(L, [&] {
+    std::error_code ignored;
+    const auto status = std::filesystem::status(text_argument(L, 1, "a path"), ignored);
+    if (!std::filesystem::exists(status)) return 0;
+    lua_pushstring(L, std::filesystem::is_directory(status) ? "directory" : "file");
+    return 1;
+  });
+}
+
+int absolute_path(lua_State* L) {
+  return guarded(L, [&] {
+    const auto path = std::filesystem::absolute(text_argument(L, 1, "a path")).lexically_normal();
+    lua_pushstring(L, path.c_str());
+    return 1;
+  });
+}
+
+/// native.list_folder(path) -> names of its entries, sorted.
+int list_folder(lua_State* L) {
+  return guarded(L, [&] {
+    std::vector<std::string> names;
+    std::error_code failed;
+    for (const auto& entry : std::filesystem::directory_iterator(text_argument(L, 1, "a folder"), failed))
+      names.push_back(entry.path().filename().string());
+    if (failed) throw Error(ErrorKind::io, "cannot read the folder: " + failed.message()).at(lua_tostring(L, 1));
+    std::sort(names.begin(), names.end());
+    push_value(L, Value(Value::List(names.begin(), names.end())));
+    return 1;
+  });
+}
+
+int profile(lua_State* L) {
+  return guarded(L, [&] {
+    push_value(L, read_profile(host_of(L), text_argument(L, 1, "a profile")), true);
+    return 1;
+  });
+}
+
+}  // namespace
+
+Value read_profile(const Host& host, const std::string& name) {
+  const std::string extension = std::filesystem::path(name).extension().string();
+  Value profile;
+  if (extension == ".yaml" || extension == ".yml") {
+    profile = read_yaml(name);
+  } else if (const EmbeddedFile* file = find_file(host.files, "profiles/" + name + ".yaml")) {
+    profile = parse_yaml(file->bytes, "configs/profiles/" + name + ".yaml");
+  } else {
+    std::vector<std::string> names;
+    for (const EmbeddedFile& known : host.files)
+      if (known.name.rfind("profiles/", 0) == 0) names.emplace_back(known.name.substr(9, known.name.size() - 14));
+    const std::string near = nearest(name, names);
+    throw Error(ErrorKind::config, "no profile '" + name + "'")
+        .key("parallel")
+        .help((near.empty() ? "" : "did you mean '" + near + "'?  ") +
+              ("profiles: " + enumerate(names) + "; or the path of a .yaml file"));
+  }
+  if (!profile.is_map())
+    throw Error(ErrorKind::config, "got " + describe(profile) + ", want keys and values").at(profile.origin.str());
+  profile.set("profile", Value(name));
+  return profile;
+}
+
+void bind_files(lua_State* L) {
+  add_function(L, "read_json", read_json_file);
+  add_function(L, "read_yaml", read_yaml_file);
+  add_function(L, "to_json", json_text);
+  add_function(L, "parse_json", parse_json_text);
+  add_function(L, "exists", exists);
+  add_function(L, "absolute", absolute_path);
+  add_function(L, "list_folder", list_folder);
+  add_function(L, "profile", profile);
+}
+
+}  // namespace ft

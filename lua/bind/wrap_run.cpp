@@ -1,0 +1,226 @@
+// Run: what a recipe's loop drives. stdlib/ft/run.lua gives it the recipe's spelling (run:steps(), run.lr).
+#include <cstdio>
+#include <cstdlib>
+#include <lua.hpp>
+
+#include "engine/data/token_rows.h"
+#include "engine/error/error.h"
+#include "engine/parallel/launch.h"
+#include "engine/parallel/process_group.h"
+#include "engine/text/tokenizer.h"
+#include "engine/train/run.h"
+#include "lua/bind/native.h"
+#include "lua/boundary/guarded.h"
+#include "lua/boundary/handle.h"
+#include "lua/boundary/values.h"
+#include "lua/vm/vm.h"
+
+namespace ft {
+namespace {
+
+constexpr std::chrono::seconds kTimeout{600};  // for a rank that is not heard of
+
+/// native.ranks() -> { rank=, world_size=, launched= }; world_size 0: no launcher has set the environment
+int ranks(lua_State* L) {
+  return guarded(L, [&] {
+    const auto environment = RankEnvironment::from_env();
+    push_value(L, Value::map({{"rank", environment ? environment->rank : 0},
+                              {"world_size", environment ? environment->world_size : 0}}));
+    return 1;
+  });
+}
+
+/// native.launch(nproc): becomes the supervisor of local ranks; leaves the process with their exit code.
+int launch(lua_State* L) {
+  return guarded(L, [&]() -> int {
+    LaunchOptions options;
+    options.nproc = static_cast<int>(number_argument(L, 1, "number of ranks"));
+    std::fflush(nullptr);
+    const int code = launch_local_ranks(host_of(L).arguments, options);
+    std::fflush(nullptr);
+    std::_Exit(code);
+  });
+}
+
+/// native.start(plan, { train = TokenRows, … }, tokenizer or nil) -> Run
+int start(lua_State* L) {
+  return guarded(L, [&] {
+    RunInputs inputs;
+    inputs.plan = to_value(L, 1, "plan");
+    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
+      inputs.data[lua_tostring(L, -2)] = check_handle<TokenRows>(L, -1);
+    if (!lua_isnoneornil(L, 3)) inputs.tokenizer = check_handle<const Tokenizer>(L, 3);
+    const auto environment = RankEnvironment::from_env();
+    inputs.group = environment ? ProcessGroup::connect(*environment, kTimeout) : ProcessGroup::single();
+    defer_interrupts(L);
+    push_handle(L, Run::start(std::move(inputs)));
+    return 1;
+  });
+}
+
+int next_step(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushboolean(L, check_handle<Run>(L, 1)->next_step());
+    lua_gc(L, LUA_GCSTEP, 0);  // between two windows nothing waits on this rank's collector
+    return 1;
+  });
+}
+
+template <class T>
+int number_of(lua_State* L, T (Run::*method)() const) {
+  return guarded(L, [&] {
+    lua_pushnumber(L, static_cast<double>(((*check_handle<Run>(L, 1)).*method)()));
+    return 1;
+  });
+}
+int step(lua_State* L) { return number_of(L, &Run::step); }
+int total_steps(lua_State* L) { return number_of(L, &Run::total_steps); }
+int window_tokens(lua_State* L) { return number_of(L, &Run::window_tokens); }
+int lr(lua_State* L) { return number_of(L, &Run::lr); }
+int rank(lua_State* L) { return number_of(L, &Run::rank); }
+int world_size(lua_State* L) { return number_of(L, &Run::world_size); }
+
+/// run:window() -> list of Batch
+int window(lua_State* L) {
+  return guarded(L, [&] {
+    const auto run = check_handle<Run>(L, 1);
+    lua_createtable(L, static_cast<int>(run->window().size()), 0);
+    int i = 0;
+    for (const Batch& batch : run->window()) {
+      push_handle(L, std::make_shared<Batch>(batch));  // a copy: a recipe may keep it beyond its window
+      lua_rawseti(L, -2, ++i);
+    }
+    return 1;
+  });
+}
+
+int backward(lua_State* L) {
+  return guarded(L, [&] {
+    const auto run = check_handle<Run>(L, 1);
+    const auto batch = check_handle<Batch>(L, 2);
+    lua_pushnumber(L, run->backward(*batch, number_argument(L, 3, "the window's tokens over all ranks")));
+    return 1;
+  });
+}
+
+int sum(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushnumber(L, check_handle<Run>(L, 1)->sum(number_argument(L, 2, "this rank's part")));
+    return 1;
+  });
+}
+
+int clip(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushnumber(L, check_handle<Run>(L, 1)->clip(number_argument(L, 2, "the greatest norm")));
+    return 1;
+  });
+}
+
+int update(lua_State* L) {
+  return guarded(L, [&] {
+    check_handle<Run>(L, 1)->update();
+    return 0;
+  });
+}
+
+int log(lua_State* L) {
+  return guarded(L, [&] {
+    check_handle<Run>(L, 1)->log(to_value(L, 2, "run:log"));
+    return 0;
+  });
+}
+
+/// run:evaluate(split, { generate = true, max_new_tokens =, limit = }) -> { loss, tokens, prompts, exact_match }
+int evaluate(lua_State* L) {
+  return guarded(L, [&] {
+    const Value given = lua_istable(L, 3) ? to_value(L, 3, "run:evaluate") : Value::map();
+    EvaluateOptions options;
+    options.generate = given.get("generate", options.generate);
+    options.max_new_tokens = given.get("max_new_tokens", options.max_new_tokens);
+    options.limit = given.get("limit", options.limit);
+    const Evaluation result = check_handle<Run>(L, 1)->evaluate(text_argument(L, 2, "a split's name"), options);
+    push_value(L, Value::map({{"loss", result.loss},
+                              {"tokens", result.tokens},
+                              {"prompts", result.prompts},
+                              {"exact_match", result.exact_match}}));
+    return 1;
+  });
+}
+
+int save(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushstring(L, check_handle<Run>(L, 1)->save().c_str());
+    return 1;
+  });
+}
+
+int finish(lua_State* L) {
+  return guarded(L, [&] {
+    check_handle<Run>(L, 1)->finish();
+    return 0;
+  });
+}
+
+int directory(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushstring(L, check_handle<Run>(L, 1)->directory().c_str());
+    return 1;
+  });
+}
+
+int batch_tokens(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushnumber(L, static_cast<double>(check_handle<Batch>(L, 1)->num_targets));
+    return 1;
+  });
+}
+
+}  // namespace
+
+template <>
+const HandleClass& handle_class<Run>() {
+  static const HandleClass type{"Run",
+                                {{"next_step", next_step},
+                                 {"step", step},
+                                 {"total_steps", total_steps},
+                                 {"window", window},
+                                 {"window_tokens", window_tokens},
+                                 {"backward", backward},
+                                 {"sum", sum},
+                                 {"clip", clip},
+                                 {"update", update},
+                                 {"log", log},
+                                 {"lr", lr},
+                                 {"evaluate", evaluate},
+                                 {"save", save},
+                                 {"finish", finish},
+                                 {"rank", rank},
+                                 {"world_size", world_size},
+                                 {"directory", directory}},
+                                [](const void* object) {
+                                  const auto* run = static_cast<const Run*>(object);
+                                  return "Run " + run->directory() + ", step " + std::to_string(run->step()) + " of " +
+                                         std::to_string(run->total_steps());
+                                }};
+  return type;
+}
+
+template <>
+const HandleClass& handle_class<Batch>() {
+  static const HandleClass type{"Batch", {{"tokens", batch_tokens}}, [](const void* object) {
+                                  const auto* batch = static_cast<const Batch*>(object);
+                                  return "Batch [" + std::to_string(batch->rows) + ", " +
+                                         std::to_string(batch->length) + "], " + std::to_string(batch->num_targets) +
+                                         " targets";
+                                }};
+  return type;
+}
+
+void bind_run(lua_State* L) {
+  add_function(L, "ranks", ranks);
+  add_function(L, "launch", launch);
+  add_function(L, "start", start);
+}
+
+}  // namespace ft

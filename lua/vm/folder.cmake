@@ -1,0 +1,1 @@
+target_link_libraries(ft_vm PUBLIC dep::luajit)

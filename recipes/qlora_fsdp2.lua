@@ -1,0 +1,44 @@
+-- QLoRA on FSDP2: NF4 base weights sharded over every rank, LoRA trained on top.
+--   ftengine run recipes/qlora_fsdp2.lua --model DIR --data chats.jsonl --nproc 2
+local ft = require "ft"
+
+local opt = ft.options {                     -- what the command line, --config FILE and --set may fill; nothing else
+  model    = { "path",    default = "recipes/demo/model", help = "Hugging Face model directory" },
+  data     = { "path",    default = "recipes/demo/train.jsonl", help = "conversations to learn: .jsonl or .json" },
+  test     = { "path",    help = "prompts with answers; exact match before and after. Default: the demo's, for its data" },
+  out      = { "output",  default = "runs/qlora_fsdp2", help = "run directory; without it a fresh numbered one" },
+  rank     = { "integer", default = 16, above = 0, help = "LoRA's r; alpha is twice that" },
+  lr       = { "number",  default = 2e-4, above = 0 },
+  epochs   = { "number",  default = 1, above = 0 },
+  seq_len  = { "integer", default = 512, above = 1, help = "tokens a row" },
+  parallel = { "profile", default = "fsdp2_offload", help = "a name of configs/profiles, or a YAML file" },
+}
+
+local plan = ft.plan {                       -- describes and checks; loads nothing
+  model    = ft.hf { opt.model, quantize = "nf4", double_quant = true, compute = "auto" },
+  adapter  = ft.lora { r = opt.rank, alpha = 2 * opt.rank, dropout = 0.05, target_modules = "all-linear" },
+  data     = { train = ft.chat { opt.data, seq_len = opt.seq_len, pack = true, split = "train" },
+               val   = ft.chat { opt.data, seq_len = opt.seq_len, split = 0.05 } },
+  parallel = opt.parallel,                   -- fsdp_version 2, offload_params, cpu_offload_pin_memory, …
+  activation_checkpointing = true,
+  optimizer = ft.adamw { lr = opt.lr, bits = 8, schedule = ft.cosine { warmup = 0.03 } },
+  batch    = { total = 16, micro = 4 },      -- rows a step over all ranks; accumulation follows from the layout
+  epochs   = opt.epochs,
+  save     = { dir = opt.out, every = 200, keep = 2, state_dict_type = "SHARDED_STATE_DICT" },
+}
+
+plan:rule("adapters must see more tokens than they have weights", function(p)   -- one's own, beside stdlib/ft/rules
+  return p.tokens > p.trainable, "raise epochs or lower rank"
+end)
+
+local run = plan:start()                     -- every rank: build on meta, shard, stream its own byte ranges in
+for step, window in run:steps() do
+  local tokens = run:sum(window:tokens())    -- the loss is divided by the window's tokens over all ranks,
+  local loss = 0                             -- since packed batches hold unequal numbers of labels
+  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
+  local norm = run:clip(1.0)
+  run:update()
+  run:log { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
+  if step % 200 == 0 then run:log { step = step, val_loss = run:evaluate("val").loss } end
+end
+run:finish()                                 -- last save; then: ftengine merge runs/qlora_fsdp2

@@ -1,0 +1,73 @@
+--- From data files to token rows: rows are read natively, conversations are formatted in Lua (ft.chat.*), tokens are made
+--- natively. Every rank reads the same files, so that all agree on rows and packing.
+local native = require "ft.native"
+
+local data = {}
+
+local function find_format(name, tokenizer)
+  if name ~= "auto" then return require("ft.chat." .. name) end
+  for _, candidate in ipairs { "chatml", "llama3" } do
+    local format = require("ft.chat." .. candidate)
+    if tokenizer:token_id(format.end_of_turn) then return format end
+  end
+  native.raise {
+    kind = "config", path = "data.format", message = "the tokenizer has neither <|im_end|> nor <|eot_id|>: no format fits",
+    help = "write format = \"chatml\" or \"llama3\" if the model shall learn one of them as plain text",
+  }
+end
+
+--- ft.data.format("auto", tokenizer) -> module with segments(messages, options) and prompt(messages)
+data.format = find_format
+
+--- Which rows of a file belong to a split: nil for all, else a function of the row's number.
+local function chooser(plan, name)
+  local split = plan.data[name]
+  local share, keep_held = split.split, true
+  if share == "train" then
+    keep_held, share = false, nil
+    for _, other in ipairs { "val", "test" } do
+      local described = plan.data[other]
+      if described and described.path == split.path and type(described.split) == "number" then
+        share = (share or 0) + described.split
+      end
+    end
+  end
+  if type(share) ~= "number" then return nil end
+  local held = native.held_out(native.count_rows(split.path), share, plan.seed)
+  return function(number) return held[number] == keep_held end
+end
+
+local function read_split(plan, name, tokenizer)
+  local split = plan.data[name]
+  local rows = native.token_rows {
+    seq_len = split.seq_len, vocab_size = plan.model.config.vocab_size or 0, too_long = split.too_long,
+  }
+  local format = split.kind == "chat" and find_format(split.format, tokenizer)
+  local how = { kind = split.kind, field = split.field, mask_prompts = split.mask_prompts }
+  local reader, belongs, number, taken = native.row_reader(split.path), chooser(plan, name), 0, 0
+  while taken ~= split.limit and reader:next() do
+    number = number + 1
+    if not belongs or belongs(number) then
+      taken = taken + 1
+      if format then
+        rows:add_segments(tokenizer, format.segments(reader:messages(), split), false, reader)
+      else
+        rows:add_row(reader, how, tokenizer)
+      end
+    end
+  end
+  rows:check_trainable(split.path)
+  return rows
+end
+
+--- Reads every split of a plan. @return token rows by split, and the tokenizer (nil when all data is tokenized)
+function data.load(plan)
+  local tokenizer = plan.model.tokenizer and native.tokenizer(plan.model.tokenizer) or nil
+  local splits = {}
+  for _, name in ipairs { "train", "val", "test" } do
+    if plan.data[name] then splits[name] = read_split(plan, name, tokenizer) end
+  end
+  return splits, tokenizer
+end
+
+return data

@@ -1,0 +1,40 @@
+--- The standard library of recipes: `local ft = require "ft"`.
+--- Constructors describe (ft.plan, ft.hf, ft.lora, …) and load nothing; live objects have methods called by `:`.
+local native = require "ft.native"
+
+local ft = {
+  aten = native.aten,     --- every ATen and ft:: op by its schema: ft.aten.add(a, b, { alpha = 2 })
+  tensor = native.tensor, --- ft.tensor({ { 1, 2 }, { 3, 4 } }, "fp32")
+  null = native.null,     --- JSON's null inside lists
+  options = require "ft.options",
+  plan = require "ft.plan",
+}
+
+--- Constructors of the built-in schemas: each takes one table, refuses unknown keys, and fills in defaults.
+for _, name in ipairs {
+  "hf", "scratch", "config", "lora", "chat", "alpaca", "completion", "tokenized", "fsdp2", "adamw", "sgd", "constant",
+  "linear", "cosine",
+} do
+  ft[name] = function(given)
+    local made = native.construct(name, given)
+    return made
+  end
+end
+
+--- Parts that few recipes need are loaded when they are named.
+local parts = { nn = "ft.nn", test = "ft.test", rules = "ft.rules", tokenizer = "ft.tokenizer" }
+
+return setmetatable(ft, {
+  __index = function(_, key)
+    if parts[key] then return require(parts[key]) end
+    local names = {}
+    for name in pairs(ft) do names[#names + 1] = name end
+    for name in pairs(parts) do names[#names + 1] = name end
+    table.sort(names)
+    local near = native.nearest(tostring(key), names)
+    native.raise {
+      kind = "config", path = "ft", message = "has no '" .. tostring(key) .. "'",
+      help = near and ("did you mean 'ft." .. near .. "'?") or nil,
+    }
+  end,
+})

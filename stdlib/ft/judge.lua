@@ -1,0 +1,70 @@
+--- Applies rules to a plan: every one that fails is reported, together, with the line to blame. A rule that asks for a
+--- fact which only the data gives waits until the data is read.
+local native = require "ft.native"
+
+local judge = {}
+local needs_data = setmetatable({}, { __tostring = function() return "needs data" end })
+
+--- Facts that need the tokens of the training data.
+local data_facts = { tokens = true, targets = true, rows = true, documents = true, steps = true }
+
+--- What rules see: the plan's keys, and facts.
+---   world_size, trainable, all_parameters, layers, adapted: known from the plan alone
+---   tokens, targets, rows, documents, steps: of the training data, over all epochs for tokens and targets
+local function facts_of(plan_object, data)
+  local plan = plan_object.plan
+  local model
+  local facts = { world_size = plan.parallel.nproc, facts = { launched = plan_object.ranks.world_size } }
+  return setmetatable(facts, { __index = function(_, key)
+    if plan[key] ~= nil then return plan[key] end
+    if key == "trainable" or key == "all_parameters" or key == "layers" or key == "adapted" then
+      model = model or native.model_facts(plan)
+      return key == "all_parameters" and model.all or model[key]
+    end
+    if data_facts[key] then
+      if not data.train then error(needs_data, 0) end
+      local train = data.train:facts(plan.data.train.seq_len, plan.data.train.pack)
+      local steps = math.ceil(train.rows * plan.epochs / plan.batch.total)
+      local known = {
+        tokens = train.tokens * plan.epochs, targets = train.targets * plan.epochs, rows = train.rows,
+        documents = train.documents, steps = math.min(steps, plan.max_steps or steps),
+      }
+      return known[key]
+    end
+    return nil
+  end })
+end
+
+local function fault_of(plan_object, rule, help, key, what)
+  local file, line = rule.file, rule.line
+  if not file then file, line = native.origin(plan_object.plan, key or "") end
+  return {
+    path = key or (rule.file and "plan:rule") or "", message = what or rule.name, help = help or "",
+    rule = what and rule.name or "", file = file, line = line,
+  }
+end
+
+--- Applies all rules. @param data token rows by split; {} before they are read. @return names of rules that need data
+function judge.apply(plan_object, data)
+  local p = facts_of(plan_object, data)
+  local faults, waiting, passed = {}, {}, 0
+  local function try(rule)
+    local done, ok, help, key, what = pcall(rule.check, p)
+    if not done and ok == needs_data then
+      waiting[#waiting + 1] = rule.name
+    elseif not done then
+      error(ok, 0)
+    elseif not ok then
+      faults[#faults + 1] = fault_of(plan_object, rule, help, key, what)
+    else
+      passed = passed + 1
+    end
+  end
+  for _, rule in ipairs(require("ft.rules").list) do try(rule) end
+  for _, rule in ipairs(plan_object.own_rules) do try(rule) end
+  if #faults > 0 then native.raise_list(faults) end
+  plan_object.waiting, plan_object.passed = waiting, passed
+  return waiting
+end
+
+return judge

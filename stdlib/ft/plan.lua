@@ -1,0 +1,103 @@
+--- ft.plan { model =, data =, optimizer =, … }: describes a run and checks it; loads nothing.
+---   plan:rule(sentence, function(p) return ok, help end)   adds a condition of one's own
+---   plan:start()                                           every rank: builds, shards, streams its ranges in
+--- In `ftengine check` and `ftengine plan`, start() reports and returns a run of no steps.
+local native = require "ft.native"
+local options = require "ft.options"
+
+local Plan = {}
+Plan.__index = Plan
+
+--- A profile's name becomes the block it stands for, which says which lines it came from.
+local function with_profile(given)
+  if type(given) ~= "table" or type(given.parallel) ~= "string" then return given end
+  local copy = {}
+  for key, value in pairs(given) do copy[key] = value end
+  copy.parallel = native.profile(given.parallel)
+  return copy
+end
+
+--- A path that the user set by a flag or a config file is taken as it is; the recipe's own is a stem for numbered ones.
+local function output_asked_for(plan)
+  local file = native.origin(plan, "save.dir")
+  return file:sub(1, 2) == "--" or file:match("%.ya?ml$") ~= nil
+end
+
+--- Reads the model's config.json and what stdlib/ft/models makes of it. Headers of weights are not read.
+local function describe_model(model)
+  local config = model.config
+  if model.kind == "hf" then
+    model.dir = native.absolute(model.dir)
+    if native.exists(model.dir) ~= "directory" then
+      local file, line = native.origin(model, "dir")
+      native.raise_list { {
+        path = "model.dir", message = ("no directory '%s'"):format(model.dir), file = file, line = line,
+        help = "give the folder of a Hugging Face model: config.json, *.safetensors, tokenizer.json",
+      } }
+    end
+    config = native.read_json(model.dir .. "/config.json")
+  elseif type(config) == "string" then
+    config = native.read_json(config)
+  end
+  config.kind = nil
+  model.config = config
+  model.tokenizer = model.tokenizer or (model.kind == "hf" and native.exists(model.dir .. "/tokenizer.json") and model.dir)
+    or nil
+  local found, architecture = pcall(require, "ft.models." .. tostring(config.model_type))
+  if not found then
+    if type(architecture) == "table" or not tostring(architecture):match("module 'ft%.models%.[^']*' not found") then
+      error(architecture, 0)
+    end
+    native.raise {
+      kind = "config", path = "model.config.model_type",
+      message = ("got '%s', which has no description"):format(tostring(config.model_type)),
+      help = "state it in ft/models/" .. tostring(config.model_type) .. ".lua beside the recipe; docs/models.md shows how",
+    }
+  end
+  model.description = architecture(config)
+end
+
+local function ft_plan(given)
+  if not options.filled then native.refuse_flags() end
+  local place = { native.caller() }
+  local plan = native.construct("plan", with_profile(given))
+  native.raise_faults(plan)
+  local host, ranks = native.host(), native.ranks()
+  if output_asked_for(plan) then plan.save.out = native.absolute(plan.save.dir) end
+  plan.nproc_given = host.nproc
+  if host.nproc > 0 then plan.parallel.nproc = host.nproc end
+  if ranks.world_size > 0 then plan.parallel.nproc = ranks.world_size end
+  plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.nproc
+  describe_model(plan.model)
+  return setmetatable({ plan = plan, host = host, ranks = ranks, place = place, own_rules = {} }, Plan)
+end
+
+--- Adds a rule of the recipe's own. `check(p)` returns ok, help; p holds the plan's keys and facts (docs/recipes.md).
+function Plan:rule(sentence, check)
+  local file, line = native.caller()
+  table.insert(self.own_rules, { name = sentence, check = check, file = file, line = line })
+  return self
+end
+
+--- The plan as the engine reads it: plain data, without what only the front needs.
+function Plan:resolved()
+  local out = {}
+  for key, value in pairs(self.plan) do out[key] = value end
+  out.nproc_given = nil
+  out.recipe = self.host.recipe
+  return out
+end
+
+--- Builds, shards and loads on every rank, after the rules have passed. Collective in a run of several ranks.
+function Plan:start()
+  local judge = require "ft.judge"
+  judge.apply(self, {})
+  local command = self.host.command
+  if command == "check" or command == "plan" then return require("ft.report")[command](self) end
+  if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
+  local data, tokenizer = require("ft.data").load(self.plan)
+  judge.apply(self, data)
+  return require("ft.run").start(self:resolved(), data, tokenizer)
+end
+
+return ft_plan

@@ -1,0 +1,80 @@
+--- What `ftengine check` and `ftengine plan` print.
+local native = require "ft.native"
+
+local report = {}
+
+local function grouped(n)
+  local text = ("%d"):format(n)
+  local with_commas = text:reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (with_commas:gsub("^,", ""))
+end
+
+local function line(name, ...)
+  print(("  %-12s %s"):format(name, table.concat({ ... }, "")))
+end
+
+local function yes(flag, text) return flag and (", " .. text) or "" end
+
+local function adapter_line(plan, model)
+  local adapter = plan.adapter
+  if not adapter then
+    line("trains", "every parameter: ", grouped(model.trainable))
+    return
+  end
+  local kinds, counts = {}, {}
+  for _, name in ipairs(model.adapted) do
+    local kind = name:match("[^.]+$")
+    if not counts[kind] then kinds[#kinds + 1] = kind end
+    counts[kind] = (counts[kind] or 0) + 1
+  end
+  line("adapter", ("LoRA r = %d, alpha = %g, dropout = %g on %d linears: %s"):format(adapter.r, adapter.alpha,
+    adapter.dropout, #model.adapted, table.concat(kinds, ", ")))
+  line("trains", ("%s of %s parameters (%.4f%%)"):format(grouped(model.trainable), grouped(model.all),
+    100 * model.trainable / model.all))
+end
+
+local function data_lines(plan)
+  for _, name in ipairs { "train", "val", "test" } do
+    local split = plan.data[name]
+    if split then
+      line(name, split.path, (" (%s%s, seq_len %d%s)"):format(split.kind, type(split.split) == "number" and (", " .. split.split)
+        or "", split.seq_len, yes(split.pack, "packed")))
+    end
+  end
+end
+
+--- Prints what the plan comes to. Returns a run of no steps.
+function report.check(plan_object)
+  local plan = plan_object.plan
+  local model = native.model_facts(plan)
+  local parallel, optimizer, batch = plan.parallel, plan.optimizer, plan.batch
+  print(plan_object.host.recipe)
+  line("model", plan.model.dir or "from a config", (" (%s, %d layers, %s parameters)"):format(plan.model.config.model_type,
+    model.layers, grouped(model.all)), yes(plan.model.quantize == "nf4", "base in NF4"))
+  adapter_line(plan, model)
+  data_lines(plan)
+  line("layout", ("fsdp2 on %d rank%s"):format(parallel.nproc, parallel.nproc == 1 and "" or "s"),
+    yes(parallel.reshard_after_forward, "resharded after forward"), yes(parallel.offload_params, "offloaded"),
+    yes(parallel.offload_params and not parallel.cpu_offload_pin_memory, "pageable"),
+    yes(plan.activation_checkpointing, "activation checkpointing"))
+  line("optimizer", optimizer.kind, yes(optimizer.bits == 8, "8-bit state"), (", lr %g %s"):format(optimizer.lr, optimizer.schedule.kind))
+  line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, parallel.nproc, batch.micro,
+    batch.total / (parallel.nproc * batch.micro)))
+  for _, name in ipairs(plan_object.waiting) do line("needs data", name) end
+  print(("ok: %d rules hold%s"):format(plan_object.passed, #plan_object.waiting > 0 and
+    (", %d wait for the data (applied by plan and run)"):format(#plan_object.waiting) or ""))
+  return require("ft.run").empty()
+end
+
+--- Reads the data as well, and applies the rules that wait for it.
+function report.plan(plan_object)
+  local data = require("ft.data").load(plan_object.plan)
+  require("ft.judge").apply(plan_object, data)
+  local run = report.check(plan_object)
+  local train = data.train:facts(plan_object.plan.data.train.seq_len, plan_object.plan.data.train.pack)
+  line("data", data.train:report())
+  line("packing", train.packing)
+  return run
+end
+
+return report

@@ -1,0 +1,7 @@
+return function(rule)
+  rule("adapter.target_modules_not_empty", function(p)
+    local targets = p.adapter and p.adapter.target_modules
+    return not targets or #targets > 0, "write \"all-linear\", or name modules: { \"q_proj\", \"v_proj\" }",
+      "adapter.target_modules", "is empty: nothing would be trained"
+  end)
+end

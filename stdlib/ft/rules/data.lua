@@ -1,0 +1,31 @@
+local names = { "train", "val", "test" }
+
+return function(rule)
+  rule("data.seq_len_fits_the_model", function(p)
+    local most = p.model.config and p.model.config.max_position_embeddings
+    for _, name in ipairs(names) do
+      local split = p.data[name]
+      if split and most and split.seq_len > most then
+        return false, ("write seq_len = %d or less"):format(most), "data." .. name .. ".seq_len",
+          ("got %d, want at most the model's max_position_embeddings = %d"):format(split.seq_len, most)
+      end
+    end
+    return true
+  end)
+
+  rule("data.train_has_no_share_held_for_itself", function(p)
+    return type(p.data.train.split) ~= "number", "write split = \"train\": what the other splits leave over",
+      "data.train.split", "a share is what is held out"
+  end)
+
+  rule("data.split_is_a_share_or_train", function(p)
+    for _, name in ipairs(names) do
+      local split = p.data[name] and p.data[name].split
+      if type(split) == "string" and split ~= "train" then
+        return false, "write split = \"train\", or a share such as 0.05", "data." .. name .. ".split",
+          ("got '%s'"):format(split)
+      end
+    end
+    return true
+  end)
+end

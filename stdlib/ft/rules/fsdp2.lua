@@ -1,0 +1,19 @@
+return function(rule)
+  rule("fsdp2.version_is_2", function(p)
+    return p.parallel.fsdp_version == 2, "set fsdp_version: 2; FSDP1 is not offered", "parallel.fsdp_version",
+      ("got %d, want 2"):format(p.parallel.fsdp_version)
+  end)
+
+  rule("fsdp2.pin_memory_needs_offload", function(p)
+    return p.parallel.cpu_offload_pin_memory or p.parallel.offload_params,
+      "set offload_params: true, or remove cpu_offload_pin_memory; see docs/troubleshooting.md",
+      "parallel.cpu_offload_pin_memory", "false needs parallel.offload_params = true (it is false)"
+  end)
+
+  rule("fsdp2.mesh_fits_ranks", function(p)
+    local launched = p.facts.launched
+    return launched == 0 or p.nproc_given == 0 or launched == p.nproc_given,
+      "leave --nproc away under a launcher that has set WORLD_SIZE", "parallel.nproc",
+      ("--nproc %d, but the launcher started %d ranks"):format(p.nproc_given, launched)
+  end)
+end

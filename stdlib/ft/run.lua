@@ -1,0 +1,67 @@
+--- A run in the recipe's spelling, around the native one.
+---   for step, window in run:steps() do … end      window:tokens(), window:each()
+---   run:sum(x)  run:backward(batch, tokens)  run:clip(max_norm)  run:update()  run:log{…}  run:evaluate(split, {…})
+---   run:save()  run:finish()                      run.lr, run.step, run.total_steps, run.rank, run.world_size, run.directory
+local native = require "ft.native"
+
+local Run, Window = {}, {}
+Window.__index = Window
+
+--- Labels of this rank's rows in the window.
+function Window:tokens() return self.native:window_tokens() end
+
+--- Iterates over this rank's micro batches.
+function Window:each()
+  local batches, i = self.native:window(), 0
+  return function()
+    i = i + 1
+    return batches[i]
+  end
+end
+
+--- Iterates over the windows that are left: step number, window. Collective.
+function Run:steps()
+  local inner = self.native
+  return function()
+    if not inner:next_step() then return nil end
+    return inner:step(), setmetatable({ native = inner }, Window)
+  end
+end
+
+for _, name in ipairs { "sum", "backward", "clip", "update", "log", "evaluate", "save", "finish" } do
+  Run[name] = function(self, ...) return self.native[name](self.native, ...) end
+end
+
+--- Values that change, or that the run alone knows.
+local values = { lr = true, step = true, total_steps = true, rank = true, world_size = true, directory = true }
+
+local meta = {
+  __index = function(self, key)
+    if Run[key] then return Run[key] end
+    if values[key] then return rawget(self, "native")[key](rawget(self, "native")) end
+    native.raise { kind = "config", path = "run", message = "has no '" .. tostring(key) .. "'" }
+  end,
+  __tostring = function(self) return tostring(rawget(self, "native")) end,
+}
+
+local run = {}
+
+--- Starts the native run. Collective.
+function run.start(plan, data, tokenizer)
+  return setmetatable({ native = native.start(plan, data, tokenizer) }, meta)
+end
+
+--- A run of no steps, for `check` and `plan`: every call is taken, none does anything.
+function run.empty()
+  local zero = function() return 0 end
+  local nothing = function() end
+  return {
+    steps = function() return function() return nil end end,
+    sum = function(_, value) return value end,
+    backward = zero, clip = zero, update = nothing, log = nothing, save = nothing, finish = nothing,
+    evaluate = function() return { loss = 0, tokens = 0, prompts = 0, exact_match = 0 } end,
+    lr = 0, step = 0, total_steps = 0, rank = 0, world_size = 1, directory = "",
+  }
+end
+
+return run

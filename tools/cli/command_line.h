@@ -1,0 +1,24 @@
+#pragma once
+/// argv of the program: the command, its file, and what is the recipe's own business. Pure.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ft {
+
+struct CommandLine {
+  std::string command;             ///< "run", "merge", …, "--help", "--version"
+  std::string file;                ///< of run, check and plan: the recipe
+  std::vector<std::string> flags;  ///< the rest, in order
+  int64_t nproc = 0;               ///< --nproc; 0: not given
+  bool trace = false;              ///< --trace
+  std::string wrong;               ///< what is wrong with it (exit code 2); "" when nothing is
+};
+
+CommandLine read_command_line(const std::vector<std::string>& arguments);
+
+/// The page of --help.
+std::string help_text();
+
+}  // namespace ft

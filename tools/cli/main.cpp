@@ -1,0 +1,89 @@
+// The program: argv to the Lua state or to the merge.
+#include <malloc.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "engine/error/error.h"
+#include "engine/parallel/launch.h"
+#include "engine/train/interrupt.h"
+#include "lua/bind/native.h"
+#include "lua/boundary/error_value.h"
+#include "lua/embed/embedded.h"
+#include "lua/vm/vm.h"
+#include "tools/cli/command_line.h"
+#include "tools/cli/merge_command.h"
+#include "tools/cli/version.h"
+
+namespace ft {
+namespace {
+
+/// glibc hands blocks above 128 KiB back to the system at once; the page faults cost 15 to 20% of a CPU step.
+void keep_big_blocks() {
+  constexpr int kThreshold = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, kThreshold);
+  mallopt(M_TRIM_THRESHOLD, kThreshold);
+}
+
+ErrorKind kind_of(const std::string& name) {
+  for (const ErrorKind kind : {ErrorKind::format, ErrorKind::io, ErrorKind::shape, ErrorKind::memory, ErrorKind::comm,
+                               ErrorKind::interrupt, ErrorKind::internal})
+    if (name == to_string(kind)) return kind;
+  return ErrorKind::config;
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+bool stop_wanted() { return interrupted() != 0; }
+
+int finish(const Outcome& outcome, bool trace) {
+  if (trace && !outcome.trace.empty()) std::fprintf(stderr, "%s\n", outcome.trace.c_str());
+  if (outcome.exit_code == 130) return interrupted() ? interrupt_exit_code(interrupted()) : 130;
+  if (outcome.exit_code == 2) std::fprintf(stderr, "ftengine: %s\n", outcome.error.c_str());
+  if (outcome.exit_code == 1) report_fatal(Error(kind_of(outcome.kind), outcome.error));
+  return outcome.exit_code;
+}
+
+int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) {
+  Host host{.command = line.command,
+            .recipe = line.file,
+            .flags = line.flags,
+            .arguments = arguments,
+            .nproc = line.nproc,
+            .quiet = under_launcher() || (environment("RANK") != "" && environment("RANK") != "0"),
+            .files = embedded_files()};
+  watch_for_interrupts();
+  Vm vm({.files = embedded_files(), .stdlib_on_disk = environment("FTENGINE_STDLIB"), .interrupted = stop_wanted});
+  open_native(vm.state(), host);
+  const bool recipe = !line.file.empty();
+  return finish(recipe ? vm.run_file(line.file, line.flags) : vm.run_module("ft.commands." + line.command, line.flags),
+                line.trace);
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const CommandLine line = read_command_line(arguments);
+  if (!line.wrong.empty()) {
+    std::fprintf(stderr, "ftengine: %s\n", line.wrong.c_str());
+    return 2;
+  }
+  if (line.command == "--help") return std::fputs(help_text().c_str(), stdout), 0;
+  if (line.command == "--version") return std::fputs(version_text().c_str(), stdout), 0;
+  if (line.command == "merge") return merge_command(line.flags);
+  return run_lua(line, arguments);
+}
+
+}  // namespace
+}  // namespace ft
+
+int main(int argc, char** argv) {
+  ft::keep_big_blocks();
+  try {
+    return ft::run({argv, argv + argc});
+  } catch (const std::exception& exception) {
+    ft::report_fatal(ft::to_error(exception));
+    return 1;
+  }
+}

@@ -1,0 +1,98 @@
+#include "tools/cli/merge_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
+#include "engine/device/figures.h"
+#include "engine/device/progress_bar.h"
+#include "engine/error/error.h"
+#include "engine/merge/merge.h"
+#include "engine/schema/fault.h"
+
+namespace ft {
+namespace {
+
+const std::vector<std::string> kFlags{"-o",           "--output", "--model",        "--dtype",
+                                      "--shard-size", "--base",   "--adapter-only", "--threads"};
+
+DType read_dtype(const std::string& text) {
+  const auto dtype = dtype_from_name(text);
+  if (dtype && (*dtype == DType::f32 || *dtype == DType::f16 || *dtype == DType::bf16)) return *dtype;
+  throw Error(ErrorKind::config, "got '" + text + "', want fp32, fp16 or bf16").key("--dtype");
+}
+
+MergeBase read_base(const std::string& text) {
+  if (text == "original") return MergeBase::original;
+  if (text == "dequantized") return MergeBase::dequantized;
+  throw Error(ErrorKind::config, "got '" + text + "', want original or dequantized").key("--base");
+}
+
+void set(MergeOptions& options, const std::string& flag, const std::string& text) {
+  if (flag == "-o" || flag == "--output") options.output = text;
+  if (flag == "--model") options.model = text;
+  if (flag == "--dtype") options.dtype = read_dtype(text);
+  if (flag == "--shard-size") options.shard_size = parse_bytes(text);
+  if (flag == "--base") options.base = read_base(text);
+  if (flag == "--threads") options.threads = std::atoi(text.c_str());
+}
+
+/// Reads the flags. @return what is wrong with them; "" when nothing is.
+std::string read(const std::vector<std::string>& arguments, MergeOptions& options) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument.empty() || argument[0] != '-') {
+      if (!options.input.empty()) return "merge takes one directory, got '" + argument + "' as well";
+      options.input = argument;
+      continue;
+    }
+    const size_t equals = argument.find('=');
+    const std::string flag = argument.substr(0, equals);
+    if (std::find(kFlags.begin(), kFlags.end(), flag) == kFlags.end()) {
+      const std::string near = nearest(flag, kFlags);
+      return "unknown flag '" + flag + "'\n   help: " + (near.empty() ? "" : "did you mean '" + near + "'?  ") +
+             "flags: " + enumerate(kFlags);
+    }
+    if (flag == "--adapter-only") {
+      options.adapter_only = true;
+    } else if (equals == std::string::npos && i + 1 == arguments.size()) {
+      return "'" + flag + "' wants a value";
+    } else {
+      set(options, flag, equals == std::string::npos ? arguments[++i] : argument.substr(equals + 1));
+    }
+  }
+  return options.input.empty() ? "merge wants a checkpoint, or a run's directory" : "";
+}
+
+}  // namespace
+
+int merge_command(const std::vector<std::string>& arguments) {
+  MergeOptions options;
+  if (const std::string wrong = read(arguments, options); !wrong.empty()) {
+    std::fprintf(stderr, "ftengine merge: %s\n", wrong.c_str());
+    return 2;
+  }
+  const auto terminal = Terminal::on(STDOUT_FILENO);
+  std::optional<ProgressBar> bar;
+  uint64_t shown = 0;
+  const MergeReport report = merge(options, [&](const MergeProgress& progress) {
+    if (!bar)
+      bar.emplace(terminal, options.adapter_only ? "Writing Adapter" : "Merging Model Shards",
+                  static_cast<int64_t>(progress.bytes_total));
+    bar->advance(static_cast<int64_t>(progress.bytes_done - shown));
+    shown = progress.bytes_done;
+  });
+  if (bar) bar->finish();
+  terminal->print(report.output.string() + ": " + std::to_string(report.files.size()) +
+                  (report.files.size() == 1 ? " file, " : " files, ") + bytes_text(static_cast<double>(report.bytes)) +
+                  ", " + count_text(report.parameters) + " parameters, step " + std::to_string(report.step) +
+                  (report.folded ? ", LoRA folded into " + count_text(report.folded) + " linears" : "") + "; " +
+                  duration_text(report.seconds) + ", peak memory " +
+                  bytes_text(static_cast<double>(report.peak_bytes)));
+  return 0;
+}
+
+}  // namespace ft
