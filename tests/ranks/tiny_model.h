@@ -58,7 +58,7 @@ inline Value tiny_decoder(bool tied, int64_t layers = 2, int64_t vocab = 97, int
                                                {"name", "model.embed_tokens"},
                                                {"vocab", vocab},
                                                {"dim", dim},
-                                               {"init_std", 0.5}})},
+                                               {"init_std", 0.1}})},
                      {"layers", std::move(blocks)},
                      {"head", std::move(head)}});
 }
