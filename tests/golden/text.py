@@ -50,6 +50,8 @@ def texts(rng):
         "\u0301", "\u0323", "\u0308", "水", "で", "か\u3099", "да", "\u1100", "\u1161", "\u11a8", "ǆ", "ǅ", "ʰ", "٠", "Ⅷ", "²", "_", "—",
         "€", "👍", "\u200d", "\u0e33", "\u0dd9", "\u0dcf", "\u09c7", "\u09be", "\U0001e130", "\u1715", "\u07fd", "\u0345", "<|end|>",
         "<mask>", "<strip>", "word", "Norm\u00e9", "Ğ", "  ", "'ll", "'RE"]
+    syllables = ["ba", "ke", "ri", "so", "tun", "mel", "über", "né", "bat", "unke", "r", "t", "u"]
+    fixed += ["".join(rng.choices(syllables, k=rng.randint(60, 160))) for _ in range(8)]  # words too long to merge by scanning
     for _ in range(160):
         fixed.append("".join(rng.choices(alphabet, k=rng.randint(1, 24))))
     return fixed
