@@ -89,17 +89,20 @@ def check(base, merged, adapter):
     scale = theirs.peft_config["default"].lora_alpha / (
         math.sqrt(theirs.peft_config["default"].r) if theirs.peft_config["default"].use_rslora else theirs.peft_config["default"].r)
     unmerged = logits(theirs, ids)  # computed in fp32 from the base's own weights and the adapter beside them
+    before = AutoModelForCausalLM.from_pretrained(base, dtype="auto").state_dict()
     peft_merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="auto"), adapter).merge_and_unload()
     ours, info = AutoModelForCausalLM.from_pretrained(merged, dtype="auto", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], info
     worst = 0.0
     for (name, a), (_, b) in zip(ours.state_dict().items(), peft_merged.state_dict().items()):
         assert a.shape == b.shape, name
-        size = torch.maximum(a.float().abs(), b.float().abs()).clamp_min(1e-30)
+        # peft rounds the update before it adds it, so steps are counted at the larger of weight and update
+        size = torch.stack([a.float(), b.float(), before[name].float(), b.float() - before[name].float()]).abs().amax(0).clamp_min(1e-30)
         ulp = torch.exp2(torch.floor(torch.log2(size)) - {torch.bfloat16: 7, torch.float16: 10, torch.float32: 23}[b.dtype])
         worst = max(worst, ((a.float() - b.float()).abs() / ulp).max().item())
+    dtype = str(ours.dtype)
     ours_logits, peft_logits = logits(ours, ids), logits(peft_merged, ids)
-    print(json.dumps(dict(dtype=str(ours.dtype), scale=scale, worst_weight_difference_ulp=worst,
+    print(json.dumps(dict(dtype=dtype, scale=scale, worst_weight_difference_ulp=worst,
                           logits_ours_vs_peft_merged=(ours_logits - peft_logits).abs().max().item(),
                           logits_ours_vs_unmerged=(ours_logits - unmerged).abs().max().item(),
                           logits_peft_merged_vs_unmerged=(peft_logits - unmerged).abs().max().item(),
