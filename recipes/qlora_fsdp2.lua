@@ -5,7 +5,7 @@ local ft = require "ft"
 local opt = ft.options {                     -- what the command line, --config FILE and --set may fill; nothing else
   model    = { "path",    default = "recipes/demo/model", help = "Hugging Face model directory" },
   data     = { "path",    default = "recipes/demo/train.jsonl", help = "conversations to learn: .jsonl or .json" },
-  test     = { "path",    help = "prompts with answers; exact match before and after. Default: the demo's, for its data" },
+  test     = { "path",    default = "recipes/demo/test.jsonl", unless = "data", help = "unseen prompts with answers" },
   out      = { "output",  default = "runs/qlora_fsdp2", help = "run directory; without it a fresh numbered one" },
   rank     = { "integer", default = 16, above = 0, help = "LoRA's r; alpha is twice that" },
   lr       = { "number",  default = 2e-4, above = 0 },
@@ -18,7 +18,8 @@ local plan = ft.plan {                       -- describes and checks; loads noth
   model    = ft.hf { opt.model, quantize = "nf4", double_quant = true, compute = "auto" },
   adapter  = ft.lora { r = opt.rank, alpha = 2 * opt.rank, dropout = 0.05, target_modules = "all-linear" },
   data     = { train = ft.chat { opt.data, seq_len = opt.seq_len, pack = true, split = "train" },
-               val   = ft.chat { opt.data, seq_len = opt.seq_len, split = 0.05 } },
+               val   = ft.chat { opt.data, seq_len = opt.seq_len, split = 0.05 },
+               test  = opt.test and ft.chat { opt.test, seq_len = opt.seq_len, pack = false } },
   parallel = opt.parallel,                   -- fsdp_version 2, offload_params, cpu_offload_pin_memory, …
   activation_checkpointing = true,
   optimizer = ft.adamw { lr = opt.lr, bits = 8, schedule = ft.cosine { warmup = 0.03 } },
@@ -32,6 +33,10 @@ plan:rule("adapters must see more tokens than they have weights", function(p)   
 end)
 
 local run = plan:start()                     -- every rank: build on meta, shard, stream its own byte ranges in
+local function answers()                     -- share of unseen prompts that are answered to the letter
+  return opt.test and run:evaluate("test", { generate = true }).exact_match or nil
+end
+run:log { exact_match = answers() }
 for step, window in run:steps() do
   local tokens = run:sum(window:tokens())    -- the loss is divided by the window's tokens over all ranks,
   local loss = 0                             -- since packed batches hold unequal numbers of labels
@@ -41,4 +46,5 @@ for step, window in run:steps() do
   run:log { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
   if step % 200 == 0 then run:log { step = step, val_loss = run:evaluate("val").loss } end
 end
+run:log { exact_match = answers() }
 run:finish()                                 -- last save; then: ftengine merge runs/qlora_fsdp2

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <sstream>
 
 #include "engine/schema/registry.h"
 
 namespace ft {
 namespace {
+
+constexpr double kExact = 9007199254740992.0;  // 2^53: up to here a double holds every integer
 
 struct KindName {
   uint32_t kind;
@@ -39,8 +42,8 @@ bool takes(uint32_t kinds, const Value& value) {
     case Value::Kind::integer:
       return kinds & (kInteger | kNumber);
     case Value::Kind::number:
-      return (kinds & kNumber) ||
-             ((kinds & kInteger) && value.as_number() == static_cast<double>(static_cast<int64_t>(value.as_number())));
+      return (kinds & kNumber) || ((kinds & kInteger) && std::trunc(value.as_number()) == value.as_number() &&
+                                   std::abs(value.as_number()) <= kExact);
     case Value::Kind::string:
       return kinds & (kString | kPath | kProfile);
     case Value::Kind::list:

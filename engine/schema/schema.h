@@ -35,6 +35,7 @@ struct Option {
   std::optional<double> above{}, at_least{}, below{}, at_most{};
   std::vector<Value> allowed{};        ///< the only values, when not empty
   std::vector<std::string> schemas{};  ///< kBlock, kProfile: names of the schemas that may stand here
+  std::string unless{};                ///< of a recipe's option: no default once this other option is given
 };
 
 /// An old or foreign spelling of a key: read as `to`, with a warning that says why.

@@ -1,5 +1,7 @@
 // ft.options: the recipe's declaration becomes a schema, which the command line fills.
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <lua.hpp>
 
 #include "engine/error/error.h"
@@ -37,8 +39,8 @@ Option read_option(const std::string& key, const Value& declared) {
     throw Error(ErrorKind::config, "got kind '" + kind + "', want one of " + enumerate(names))
         .key("ft.options." + key)
         .at(declared.origin.str());
-  static const std::vector<std::string> kAttributes{"kind",     "default", "help",    "above",   "below",
-                                                    "at_least", "at_most", "allowed", "required"};
+  static const std::vector<std::string> kAttributes{"kind",     "default", "help",    "above",    "below",
+                                                    "at_least", "at_most", "allowed", "required", "unless"};
   for (const auto& [name, value] : declared.as_map()) {
     if (std::find(kAttributes.begin(), kAttributes.end(), name) != kAttributes.end()) continue;
     const std::string near = nearest(name, kAttributes);
@@ -55,6 +57,7 @@ Option read_option(const std::string& key, const Value& declared) {
   option.at_least = limit("at_least"), option.at_most = limit("at_most");
   option.doc = declared.get("help", "");
   option.required = declared.get("required", false);
+  option.unless = declared.get("unless", "");
   if (const Value* value = declared.find("default")) option.fallback = *value;
   if (const Value* value = declared.find("allowed"))
     for (const Value& allowed : value->as_list()) option.allowed.push_back(allowed);
@@ -93,6 +96,12 @@ int options(lua_State* L) {
       description.origin = {place.file, found == keys.end() ? place.line : found->second.line};
       declared.options.push_back(read_option(key, description));
     }
+    const auto line_of = [&](const Option& option) {
+      const auto found = keys.find(option.key);
+      return found == keys.end() ? place.line : found->second.line;
+    };
+    std::stable_sort(declared.options.begin(), declared.options.end(),
+                     [&](const Option& a, const Option& b) { return line_of(a) < line_of(b); });
     const Host& host = host_of(L);
     const Flags flags = read_flags(declared, host.flags);
     if (!flags.wrong.empty()) {
@@ -133,6 +142,7 @@ int host_table(lua_State* L) {
     Value::List flags(host.flags.begin(), host.flags.end());
     push_value(L, Value::map({{"command", host.command},
                               {"recipe", host.recipe},
+                              {"program", std::filesystem::read_symlink("/proc/self/exe").string()},
                               {"nproc", host.nproc},
                               {"quiet", host.quiet},
                               {"flags", Value(std::move(flags))}}));

@@ -63,6 +63,12 @@ void read_block_text(const Option& option, Value& block, const Schema* schema, s
       check_option(*inner, item, option.key + "." + key, faults, true);
 }
 
+/// An option's value; one that a flag gave needs no key path beside the flag's name.
+void check_given(const Option& option, Value& value, std::vector<Fault>& faults) {
+  const bool flag = value.origin.file.rfind("--", 0) == 0;
+  check_option(option, value, flag ? "" : option.key, faults, flag);
+}
+
 std::string default_text(const Option& option) {
   if (option.required) return "required";
   if (option.fallback.is_null()) return "";
@@ -119,7 +125,11 @@ Flags read_flags(const Schema& declared, const std::vector<std::string>& given) 
 Value fill_options(const Schema& declared, const Flags& flags, const Host& host, std::vector<Fault>& faults) {
   Value values = Value::map();
   for (const Option& option : declared.options) {
-    if (option.fallback.is_null()) continue;
+    const auto given = [&](const std::string& name) {
+      return std::any_of(flags.settings.begin(), flags.settings.end(),
+                         [&](const Setting& s) { return s.path == name; });
+    };
+    if (option.fallback.is_null() || (!option.unless.empty() && given(option.unless))) continue;
     Value& value = values.set(option.key, option.fallback);
     if ((option.kinds & kPath) && value.is_string()) value = Value(default_path(value.as_string(), host.recipe));
   }
@@ -154,13 +164,18 @@ Value fill_options(const Schema& declared, const Flags& flags, const Host& host,
     }
     if ((option.kinds & kProfile) && value->is_string()) {
       const Origin origin = value->origin;
-      *value = read_profile(host, value->as_string());
+      try {
+        *value = read_profile(host, value->as_string());
+      } catch (Error& error) {
+        error.at(origin.str());
+        throw;
+      }
       if (!origin.file.empty()) value->origin = origin;
     }
     if (option.kinds & kProfile)
       read_block_text(option, *value, option.schemas.empty() ? nullptr : find_schema(option.schemas[0]), faults);
     else
-      check_option(option, *value, option.key, faults, value->origin.file.rfind("--", 0) == 0);
+      check_given(option, *value, faults);
   }
   return values;
 }

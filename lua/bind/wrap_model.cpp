@@ -1,13 +1,39 @@
-// A model for inference and for the plan's facts: the same objects that a run trains, on this process alone.
+// LoadedModel: a model for `generate` and `eval`, on this process alone; and what a plan says of its model. The same
+// objects that a run trains.
 #include <lua.hpp>
 
+#include "engine/data/token_rows.h"
 #include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
+#include "engine/formats/model_directory.h"
+#include "engine/train/evaluate.h"
+#include "engine/train/generate.h"
 #include "engine/train/sharded_model.h"
 #include "lua/bind/native.h"
 #include "lua/boundary/guarded.h"
+#include "lua/boundary/handle.h"
 #include "lua/boundary/values.h"
 
 namespace ft {
+
+/// The files stay open as long as the model: its source reads from them.
+struct LoadedModel {
+  LoadedModel(const Value& plan, const std::string& checkpoint_path) {
+    const Value* dir = plan.at("model").find("dir");
+    if (dir && dir->is_string()) directory = std::make_unique<ModelDirectory>(dir->as_string());
+    if (!checkpoint_path.empty()) checkpoint = std::make_unique<Checkpoint>(checkpoint_path);
+    source =
+        std::make_unique<WeightSource>(directory.get(), static_cast<uint64_t>(plan.get("seed", 0)), checkpoint.get());
+    model = std::make_unique<ShardedModel>(plan, *source, ProcessGroup::single());
+    if (directory) check_weights(*directory, model->model());
+    model->load(*source, [](int64_t) {});
+  }
+  std::unique_ptr<ModelDirectory> directory;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<WeightSource> source;
+  std::unique_ptr<ShardedModel> model;
+};
+
 namespace {
 
 /// native.model_facts(plan) -> { trainable, all, layers, adapted = { names } }; builds the tree, allocates nothing.
@@ -35,8 +61,84 @@ int model_facts(lua_State* L) {
   });
 }
 
+/// native.newest_checkpoint(run directory) -> path or nil
+int newest(lua_State* L) {
+  return guarded(L, [&] {
+    const auto found = newest_checkpoint(text_argument(L, 1, "a run's directory"));
+    if (!found) return 0;
+    lua_pushstring(L, found->c_str());
+    return 1;
+  });
+}
+
+/// native.open_model(plan, checkpoint or nil) -> LoadedModel
+int open_model(lua_State* L) {
+  return guarded(L, [&] {
+    push_handle(L, std::make_shared<LoadedModel>(to_value(L, 1, "plan"),
+                                                 lua_isnoneornil(L, 2) ? "" : text_argument(L, 2, "a checkpoint")));
+    return 1;
+  });
+}
+
+std::vector<int32_t> id_list(const Value& list) {
+  std::vector<int32_t> ids;
+  for (const Value& id : list.as_list()) ids.push_back(static_cast<int32_t>(id.as_integer()));
+  return ids;
+}
+
+GenerateOptions generate_options(const Value& given) {
+  GenerateOptions options;
+  options.max_new_tokens = given.get("max_new_tokens", options.max_new_tokens);
+  options.temperature = given.get("temperature", options.temperature);
+  options.top_k = given.get("top_k", options.top_k);
+  options.top_p = given.get("top_p", options.top_p);
+  options.seed = static_cast<uint64_t>(given.get("seed", 0));
+  if (const Value* stop = given.find("stop")) options.stop = id_list(*stop);
+  return options;
+}
+
+/// model:generate({ ids, … }, { max_new_tokens =, temperature =, top_k =, top_p =, seed =, stop = ids }) -> { new ids,
+/// … }
+int generate_ids(lua_State* L) {
+  return guarded(L, [&] {
+    const auto loaded = check_handle<LoadedModel>(L, 1);
+    std::vector<std::vector<int32_t>> prompts;
+    const Value given = to_value(L, 2, "prompts");
+    for (const Value& prompt : given.as_list()) prompts.push_back(id_list(prompt));
+    Value::List answers;
+    for (const std::vector<int32_t>& answer :
+         generate(*loaded->model, prompts, generate_options(to_value(L, 3, "generate"))))
+      answers.emplace_back(Value::List(answer.begin(), answer.end()));
+    push_value(L, Value(std::move(answers)));
+    return 1;
+  });
+}
+
+/// model:loss(rows, seq_len, micro, pad_id) -> { loss, tokens }
+int loss(lua_State* L) {
+  return guarded(L, [&] {
+    const auto loaded = check_handle<LoadedModel>(L, 1);
+    Split split{check_handle<TokenRows>(L, 2), {}};
+    split.packing = make_packing(*split.rows, static_cast<int64_t>(number_argument(L, 3, "seq_len")), true);
+    const Evaluation result = evaluate_loss(*loaded->model, split, static_cast<int64_t>(number_argument(L, 4, "micro")),
+                                            static_cast<int64_t>(number_argument(L, 5, "pad_id")));
+    push_value(L, Value::map({{"loss", result.loss}, {"tokens", result.tokens}}));
+    return 1;
+  });
+}
+
 }  // namespace
 
-void bind_model(lua_State* L) { add_function(L, "model_facts", model_facts); }
+template <>
+const HandleClass& handle_class<LoadedModel>() {
+  static const HandleClass type{"LoadedModel", {{"generate", generate_ids}, {"loss", loss}}};
+  return type;
+}
+
+void bind_model(lua_State* L) {
+  add_function(L, "model_facts", model_facts);
+  add_function(L, "newest_checkpoint", newest);
+  add_function(L, "open_model", open_model);
+}
 
 }  // namespace ft

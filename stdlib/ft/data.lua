@@ -37,14 +37,14 @@ local function chooser(plan, name)
   return function(number) return held[number] == keep_held end
 end
 
-local function read_split(plan, name, tokenizer)
-  local split = plan.data[name]
+--- Reads one file. @param belongs which rows, by number; nil for all. @return TokenRows
+function data.read(split, config, tokenizer, belongs)
   local rows = native.token_rows {
-    seq_len = split.seq_len, vocab_size = plan.model.config.vocab_size or 0, too_long = split.too_long,
+    seq_len = split.seq_len, vocab_size = config.vocab_size or 0, too_long = split.too_long,
   }
   local format = split.kind == "chat" and find_format(split.format, tokenizer)
   local how = { kind = split.kind, field = split.field, mask_prompts = split.mask_prompts }
-  local reader, belongs, number, taken = native.row_reader(split.path), chooser(plan, name), 0, 0
+  local reader, number, taken = native.row_reader(split.path), 0, 0
   while taken ~= split.limit and reader:next() do
     number = number + 1
     if not belongs or belongs(number) then
@@ -65,7 +65,7 @@ function data.load(plan)
   local tokenizer = plan.model.tokenizer and native.tokenizer(plan.model.tokenizer) or nil
   local splits = {}
   for _, name in ipairs { "train", "val", "test" } do
-    if plan.data[name] then splits[name] = read_split(plan, name, tokenizer) end
+    if plan.data[name] then splits[name] = data.read(plan.data[name], plan.model.config, tokenizer, chooser(plan, name)) end
   end
   return splits, tokenizer
 end

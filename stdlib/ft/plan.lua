@@ -8,12 +8,14 @@ local options = require "ft.options"
 local Plan = {}
 Plan.__index = Plan
 
+local default_profile = "fsdp2"
+
 --- A profile's name becomes the block it stands for, which says which lines it came from.
 local function with_profile(given)
-  if type(given) ~= "table" or type(given.parallel) ~= "string" then return given end
+  if type(given) ~= "table" or (given.parallel and type(given.parallel) ~= "string") then return given end
   local copy = {}
   for key, value in pairs(given) do copy[key] = value end
-  copy.parallel = native.profile(given.parallel)
+  copy.parallel = native.profile(given.parallel or default_profile)
   return copy
 end
 

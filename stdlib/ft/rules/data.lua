@@ -18,6 +18,12 @@ return function(rule)
       "data.train.split", "a share is what is held out"
   end)
 
+  rule("data.one_share_of_a_file", function(p)
+    local val, test = p.data.val, p.data.test
+    return not (val and test and val.path == test.path and type(val.split) == "number" and type(test.split) == "number"),
+      "give test a file of its own", "data.test.split", "val and test would be drawn from the same rows"
+  end)
+
   rule("data.split_is_a_share_or_train", function(p)
     for _, name in ipairs(names) do
       local split = p.data[name] and p.data[name].split

@@ -1,0 +1,40 @@
+--- What `generate` and `eval` open: a Hugging Face directory, a run directory (its newest checkpoint) or a checkpoint.
+local native = require "ft.native"
+
+local function refuse(dir, message, help)
+  native.raise { kind = "config", where = dir, message = message, help = help }
+end
+
+--- @return { model = LoadedModel, tokenizer = Tokenizer, plan = resolved plan }
+return function(dir)
+  if native.exists(dir) ~= "directory" then
+    refuse(dir, "no such directory", "give a model's directory, a run's, or a checkpoint's")
+  end
+  dir = native.absolute(dir):gsub("/$", "")
+  local checkpoint, run = nil, dir
+  if native.exists(dir .. "/manifest.json") then
+    checkpoint, run = dir, dir:match("^(.*)/[^/]+$")
+  elseif native.exists(dir .. "/plan.json") then
+    checkpoint = native.newest_checkpoint(dir)
+    if not checkpoint then refuse(dir, "the run has no checkpoint yet") end
+  end
+  local plan
+  if checkpoint then
+    plan = native.read_json(run .. "/plan.json")
+    plan.parallel.offload_params, plan.activation_checkpointing = false, false
+  else
+    if not native.exists(dir .. "/config.json") then
+      refuse(dir, "holds neither config.json, plan.json nor manifest.json", "give a model's directory, a run's, or a checkpoint's")
+    end
+    local config = native.read_json(dir .. "/config.json")
+    plan = {
+      model = {
+        kind = "hf", dir = dir, tokenizer = dir, quantize = "none", compute = "auto", config = config,
+        description = require("ft.models." .. config.model_type)(config),
+      },
+      parallel = { reshard_after_forward = false, prefetch = false }, seed = 0,
+    }
+  end
+  local tokenizer = native.tokenizer(checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer)
+  return { model = native.open_model(plan, checkpoint), tokenizer = tokenizer, plan = plan }
+end

@@ -1,0 +1,2 @@
+local ft = require "ft"
+local plan = ft.plan { model = model }

@@ -1,0 +1,2 @@
+local ft = require "ft"
+ft.plan { parallel = "fsdp2_ofload" }

@@ -1,0 +1,152 @@
+local ft = require "ft"
+local test = require "ft.test"
+local native = require "ft.native"
+
+local recipe = [[
+local ft = require "ft"
+local opt = ft.options { lr = { "number", default = 1e-3, above = 0 }, parallel = { "profile", default = "single" } }
+local plan = ft.plan {
+  model = ft.scratch { ft.config { model_type = "llama", hidden_size = 16, intermediate_size = 32, num_hidden_layers = 1,
+    num_attention_heads = 2, vocab_size = 64, max_position_embeddings = 64 } },
+  data = { train = ft.tokenized { "rows.jsonl", seq_len = 32 } },
+  parallel = opt.parallel,
+  optimizer = ft.adamw { lr = opt.lr },
+  batch = { total = 4 },%s
+}
+%s
+plan:start()
+]]
+
+local function check(t, more, after, ...)
+  local file = t.write("recipe.lua", recipe:format(more or "", after or ""))
+  local output, code = t.program("check", file, ...)
+  return output:gsub(t.folder, "DIR"), code
+end
+
+test.case("a constructor fills in defaults and keeps what is given", function(t)
+  local lora = ft.lora { r = 4 }
+  t.equal(lora.r, 4)
+  t.equal(lora.alpha, 32)
+  t.equal(lora.target_modules, "all-linear")
+  t.equal(lora.kind, "lora")
+end)
+
+test.case("faults of a constructor wait for the plan, and all come together by line", function(t)
+  local output, code = check(t, [[
+
+  epochs = -1, adapter = ft.lora { dropuot = 0.1 },
+  activation_checkpointing = "yes",]])
+  t.equal(code, 1)
+  local lora = output:find("ft.lora: unknown key 'dropuot'", 1, true)
+  local epochs = output:find("epochs: got -1, want above 0", 1, true)
+  local checkpointing = output:find("activation_checkpointing: got string 'yes', want boolean", 1, true)
+  t.truthy(lora and epochs and checkpointing and lora < checkpointing and epochs < checkpointing, output)
+  t.contains(output, "DIR/recipe.lua:10: ft.lora: unknown key 'dropuot'")
+  t.contains(output, "did you mean 'dropout'?")
+end)
+
+test.case("a plan that holds is reported, and starts nothing", function(t)
+  local output, code = check(t)
+  t.equal(code, 0)
+  t.contains(output, "ok: ")
+end)
+
+test.case("a flag sets an option, and a message blames it", function(t)
+  local output, code = check(t, nil, nil, "--lr", "0")
+  t.equal(code, 1)
+  t.equal(output, "--lr: got 0, want above 0\n")
+end)
+
+test.case("an unknown flag leaves with 2 and names the nearest", function(t)
+  local output, code = check(t, nil, nil, "--rl", "0")
+  t.equal(code, 2)
+  t.contains(output, "unknown flag '--rl'")
+  t.contains(output, "did you mean '--lr'?")
+end)
+
+test.case("--set reaches into a profile, and its value is blamed", function(t)
+  local output, code = check(t, nil, nil, "--set", "parallel.prefetch=7")
+  t.equal(code, 1)
+  t.contains(output, "--set parallel.prefetch: parallel.prefetch: got string '7', want boolean")
+end)
+
+test.case("a config file fills options; its unknown keys are blamed by line", function(t)
+  local config = t.write("c.yaml", "lr: 0.5\nlrr: 1\n")
+  local output, code = check(t, nil, nil, "--config", config)
+  t.equal(code, 1)
+  t.contains(output, "DIR/c.yaml:2: unknown key 'lrr'")
+  t.contains(output, "did you mean 'lr'?")
+end)
+
+test.case("a profile's own lines are blamed", function(t)
+  local profile = t.write("p.yaml", "fsdp_version: 2\ncpu_offload_pin_memory: false\n")
+  local output, code = check(t, nil, nil, "--parallel", profile)
+  t.equal(code, 1)
+  t.contains(output, "DIR/p.yaml:2: parallel.cpu_offload_pin_memory: false needs parallel.offload_params = true")
+  t.contains(output, "rule: fsdp2.pin_memory_needs_offload")
+end)
+
+test.case("a key that has been renamed is read with a warning", function(t)
+  local profile = t.write("p.yaml", "fsdp_version: 2\nfsdp_offload_params: true\n")
+  local output, code = check(t, nil, nil, "--parallel", profile)
+  t.equal(code, 0)
+  t.contains(output, "parallel.fsdp_offload_params: renamed in FSDP2; read as parallel.offload_params (warning)")
+end)
+
+test.case("a rule of one's own is blamed by its sentence and line", function(t)
+  local output, code = check(t, nil, 'plan:rule("rows are few", function(p) return p.batch.total < 4, "lower batch.total" end)')
+  t.equal(code, 1)
+  t.contains(output, "DIR/recipe.lua:11: plan:rule: rows are few")
+  t.contains(output, "help: lower batch.total")
+end)
+
+test.case("a rule that needs data says so in check", function(t)
+  local output, code = check(t, nil, 'plan:rule("enough tokens", function(p) return p.tokens > 1 end)')
+  t.equal(code, 0)
+  t.contains(output, "needs data   enough tokens")
+end)
+
+test.case("rows that ranks cannot share evenly are refused with numbers", function(t)
+  local output, code = check(t, nil, nil, "--nproc", "3")
+  t.equal(code, 1)
+  t.contains(output, "batch.total: got 4, want a multiple of batch.micro * ranks = 1 * 3")
+end)
+
+test.case("rows longer than the model's positions are refused", function(t)
+  local file = t.write("recipe.lua", (recipe:format("", "")):gsub("seq_len = 32", "seq_len = 65"))
+  local output, code = t.program("check", file)
+  t.equal(code, 1)
+  t.contains(output, "data.train.seq_len: got 65, want at most the model's max_position_embeddings = 64")
+end)
+
+test.case("mixed tables, functions and lists with holes are refused by their path", function(t)
+  t.raises(function() ft.lora { target_modules = { "q_proj", x = 1 } } end,
+    "ft.lora.target_modules: mixes named and unnamed values")
+  t.raises(function() ft.lora { r = print } end, "ft.lora.r: got function, want plain data")
+  t.raises(function() ft.lora { target_modules = { "a", nil, "b" } } end, "ft.lora.target_modules")
+end)
+
+test.case("misspelt members of ft and of the options are named", function(t)
+  t.raises(function() return ft.lroa end, "did you mean 'ft.lora'?")
+end)
+
+test.case("an error is a table with its parts", function(t)
+  local raised = t.raises(function() native.read_json("/nowhere/config.json") end)
+  t.equal(raised.kind, "io")
+  t.contains(raised.where .. raised.message, "/nowhere/config.json")
+end)
+
+test.case("every built-in option has a sentence of documentation", function(t)
+  for _, name in ipairs(native.schema_names()) do
+    local schema = native.schema(name)
+    t.truthy(#schema.doc > 10, name)
+    for _, option in ipairs(schema.options) do t.truthy(#option.doc > 10, name .. "." .. option.key) end
+  end
+end)
+
+test.case("every profile passes its schema and the rules", function(t)
+  for _, profile in ipairs { "fsdp2", "fsdp2_offload", "fsdp2_offload_pinned", "fsdp2_no_reshard", "single" } do
+    local output, code = check(t, nil, nil, "--parallel", profile)
+    t.truthy(code == 0, output)
+  end
+end)
