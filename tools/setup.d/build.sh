@@ -7,20 +7,18 @@ ft_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ft_root/tools/setup.d/libtorch.sh"
 ft_cuda=auto
 
-# ensure_setup: runs tools/setup unless its stamp holds. The stamp's first line is a hash of the scripts and of what they
-# decide by; its second is the LibTorch found then.
+# ensure_setup: runs tools/setup unless its stamp holds, a hash of the scripts and of what they decide by.
 ensure_setup() {
-  local stamp=$ft_root/build/.setup given key old_key='' old_libtorch='' facts
+  local stamp=$ft_root/build/.setup given key facts
   given=$(given_libtorch)
   facts="$given|$ft_wheel_home|$(find_nvcc)|$(has_gpu && echo gpu || true)"
   key=$({ echo "$facts" && cat "$ft_root"/tools/setup "$ft_root"/tools/setup.d/*; } | sha256sum)
   ft_libtorch=${given:-$ft_wheel_home/torch}
-  [ ! -f "$stamp" ] || { read -r old_key && read -r old_libtorch; } <"$stamp" || true
-  [ "$key" = "$old_key" ] && [ -e "$ft_libtorch/lib/libtorch_cpu.so" ] && return
+  [ -f "$stamp" ] && [ "$(<"$stamp")" = "$key" ] && [ -e "$ft_libtorch/lib/libtorch_cpu.so" ] && return
   "$ft_root/tools/setup"
   mkdir -p "$ft_root/build"
   rm -f "$ft_root"/build/*/.libtorch # what was found may have changed what can be built: configure again
-  printf '%s\n%s\n' "$key" "$ft_libtorch" >"$stamp"
+  echo "$key" >"$stamp"
 }
 
 # build_jobs: the processors, or fewer where memory is short: a source that includes LibTorch takes up to 1.5 GB.
@@ -44,7 +42,7 @@ up_to_date() {
 ensure_built() {
   local preset=$1 target=$2 folder=$ft_root/build/$1
   local stamp=$folder/.built-$target configured=$folder/.libtorch
-  up_to_date "$stamp" && [ "$(cat "$configured")" = "$ft_libtorch" ] && return
+  up_to_date "$stamp" && [ -f "$configured" ] && [ "$(<"$configured")" = "$ft_libtorch" ] && return
   mkdir -p "$folder"
   exec 8>"$folder/.lock"
   flock -n 8 || {

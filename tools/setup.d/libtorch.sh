@@ -8,11 +8,11 @@ ft_wheel_home=$ft_cache/libtorch-$ft_libtorch_version
 
 # given_libtorch: prints the LibTorch that the user points at, nothing where there is none.
 given_libtorch() {
-  local place places=()
+  local prefixes prefix place places=()
   [ -z "${FTENGINE_LIBTORCH:-}" ] || places+=("$FTENGINE_LIBTORCH")
-  IFS=':;' read -ra prefix <<<"${CMAKE_PREFIX_PATH:-}"
-  for place in "${places[@]}" "${prefix[@]}"; do
-    for place in "$place" "$place/torch"; do
+  IFS=':;' read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}"
+  for prefix in "${places[@]}" "${prefixes[@]}"; do
+    for place in "$prefix" "$prefix/torch"; do
       if [ -f "$place/include/ATen/core/Tensor.h" ] && [ -f "$place/lib/libtorch_cpu.so" ]; then
         realpath "$place"
         return
