@@ -86,8 +86,7 @@ struct Run::State {
 Split& Run::State::make_split(const std::string& name) {
   if (const auto found = splits.find(name); found != splits.end()) return found->second;
   const auto rows = inputs.data.find(name);
-  if (rows == inputs.data.end())
-    throw Error(ErrorKind::config, "the plan has no such split").key("data." + name);
+  if (rows == inputs.data.end()) throw Error(ErrorKind::config, "the plan has no such split").key("data." + name);
   const Value& described = inputs.plan.at("data").at(name);
   // What is measured is packed as what is trained on, unless it says otherwise.
   const Value& train = inputs.plan.at("data").at("train");
@@ -103,7 +102,7 @@ void Run::State::make_window() {
   window.clear();
   window_tokens = 0;
   for (const auto& ids : sampler.micro_batches()) {
-    window.push_back(make_batch(*train.rows, train.packing, ids, pad_id()));
+    window.push_back(make_batch(*train.rows, train.packing, ids, pad_id(), kLengthMultiple));
     window_tokens += window.back().num_targets;
   }
   data_seconds = seconds_now() - started;
@@ -130,6 +129,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
 
 bool Run::next_step() {
   State& s = *state_;
+  if (step() < total_steps()) s.output->end_row();  // what is measured after the last step joins its row
   if (s.due_to_save()) save();
   // Ctrl-C reaches ranks at different moments: they agree between steps.
   if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
@@ -207,7 +207,7 @@ void Run::log(const Value& row) {
   measures.wait_gather = s.waits.gather;
   measures.wait_reduce = s.waits.reduce;
   measures.wait_data = s.data_seconds;
-  s.output->log(row, measures);
+  s.output->log(row, step(), measures);
 }
 
 Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& options) {
@@ -242,7 +242,10 @@ std::string Run::save() {
 void Run::finish() {
   if (state_->saved_step != step()) save();
   state_->output->finish();
+  if (!merges_at_end()) state_->output->say_merge_line();
 }
+
+bool Run::merges_at_end() const { return state_->inputs.plan.at("save").get("final", "sharded") == "huggingface"; }
 
 int Run::rank() const { return state_->inputs.group->rank(); }
 int Run::world_size() const { return state_->inputs.group->size(); }

@@ -73,8 +73,9 @@ class Run {
   Evaluation evaluate(const std::string& split, const EvaluateOptions& options = {});
   /// Writes a checkpoint of this moment. @return its directory. Collective.
   std::string save();
-  /// Last save, save.final, the closing line. Collective.
+  /// Last save, and the line that merges it, unless that is what comes next. Collective.
   void finish();
+  bool merges_at_end() const;  ///< save.final is "huggingface"; the merge itself is the caller's (engine/merge)
 
   int rank() const;
   int world_size() const;

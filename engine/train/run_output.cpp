@@ -8,6 +8,7 @@
 
 #include "engine/data/sampler.h"
 #include "engine/data/token_rows.h"
+#include "engine/device/figures.h"
 #include "engine/device/log.h"
 #include "engine/device/memory.h"
 #include "engine/device/progress_bar.h"
@@ -75,6 +76,25 @@ std::string layout_text(const Value& plan, int ranks) {
   const bool reshard = !parallel || parallel->get("reshard_after_forward", true);
   return profile + ": parameters, gradients and optimizer state split over " + std::to_string(ranks) + " ranks, " +
          (reshard ? "resharded after forward" : "kept gathered until the backward");
+}
+
+// "step 0  exact_match 0.035": what a recipe measured on its own, beside the steps; "" for a step's row.
+std::string measured_text(const Value& row) {
+  static const std::set<std::string> in_live_line{"step", "loss", "grad_norm", "lr", "val_loss"};
+  if (row.find("loss")) return {};
+  std::string text;
+  for (const auto& [key, value] : row.as_map())
+    if (value.is_number() && !in_live_line.contains(key)) text += "  " + key + " " + short_text(value.as_number());
+  return text.empty() ? text : "step " + std::to_string(row.at("step").as_integer()) + text;
+}
+
+// A path as a shell reads it back.
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:=,@%";
+  if (text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 // Two units are gathered at once (this one and the next), the two largest in the worst case.
@@ -194,13 +214,26 @@ void RunOutput::load(ShardedModel& model, const WeightSource& source) {
   bar.finish();
 }
 
-void RunOutput::log(const Value& row, StepMeasures measures) {
+void RunOutput::log(const Value& row, int64_t step, StepMeasures measures) {
   if (!metrics_) return;
-  measures.peak_memory = read_host_memory().peak_resident;
-  const int64_t step = row.at("step").as_integer();
-  metrics_->add(row);
-  metrics_->add(step, measures);
-  metrics_->flush();
+  Value full = Value::map({{"step", step}});
+  full.origin = row.origin;
+  if (!row.is_map() && !(row.is_list() && row.as_list().empty())) metrics_->add(row);  // which refuses it
+  if (row.is_map())
+    for (const auto& [key, value] : row.as_map()) full.set(key, value);
+  if (full.as_map().size() == 1) return;  // run:log { exact_match = nil }
+  metrics_->add(full);
+  step = full.at("step").as_integer();
+  if (step > 0) {
+    measures.peak_memory = read_host_memory().peak_resident;
+    metrics_->add(step, measures);
+  }
+  show(full, step, measures);
+}
+
+void RunOutput::show(const Value& row, int64_t step, const StepMeasures& measures) {
+  if (const std::string line = measured_text(row); !line.empty()) terminal_->print(line);
+  if (step == 0) return;
   if (shown_.step != step) shown_ = {};
   const auto figure = [&row](const char* key, std::optional<double>& into) {
     if (const Value* value = row.find(key); value && value->is_number()) into = value->as_number();
@@ -221,7 +254,17 @@ void RunOutput::status(const std::string& text) {
   if (terminal_->live()) terminal_->draw(text + " …");
 }
 
-void RunOutput::say(const std::string& text) { terminal_->print(text); }
+void RunOutput::end_row() {
+  if (metrics_) metrics_->flush();
+}
+
+void RunOutput::say_merge_line() {
+  std::error_code ignored;
+  const auto relative = std::filesystem::proximate(directory_, ignored).string();
+  const bool below = !ignored && relative.rfind("..", 0) != 0;
+  terminal_->print("to merge: " +
+                   terminal_->paint(Style::bold, "ftengine merge " + shell_word(below ? relative : directory_)));
+}
 
 void RunOutput::finish() {
   if (metrics_) metrics_->flush();

@@ -33,18 +33,24 @@ class RunOutput {
               const Sampler& sampler);
   /// Loads with a bar. Collective.
   void load(ShardedModel& model, const WeightSource& source);
-  /// Adds a row of metrics and shows it. `measures.peak_memory` is filled in here.
-  void log(const Value& row, StepMeasures measures);
+  /// Adds a row of metrics and shows it; the row joins `step` unless it names another. `measures` are written with steps
+  /// only, not with what is measured before the first; `measures.peak_memory` is filled in here.
+  /// @throws Error(config) for a row that is no table
+  void log(const Value& row, int64_t step, StepMeasures measures);
+  /// Writes the row of the step that has ended.
+  void end_row();
   /// Says what takes a while: "saving checkpoint-200".
   void status(const std::string& text);
-  /// A line that stays.
-  void say(const std::string& text);
+  /// Prints the command that merges this run, as it can be pasted into a shell.
+  void say_merge_line();
   /// Ends the live line and writes what is open.
   void finish();
 
   const std::string& directory() const { return directory_; }
 
  private:
+  void show(const Value& row, int64_t step, const StepMeasures& measures);
+
   std::shared_ptr<Terminal> terminal_;
   std::optional<RunDirectory> owned_;  // rank 0
   std::string directory_;

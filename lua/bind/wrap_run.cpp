@@ -1,10 +1,14 @@
 // Run: what a recipe's loop drives. stdlib/ft/run.lua gives it the recipe's spelling (run:steps(), run.lr).
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <lua.hpp>
 
 #include "engine/data/token_rows.h"
+#include "engine/device/terminal.h"
 #include "engine/error/error.h"
+#include "engine/merge/show_merge.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
 #include "engine/text/tokenizer.h"
@@ -47,6 +51,8 @@ int start(lua_State* L) {
   return guarded(L, [&] {
     RunInputs inputs;
     inputs.plan = to_value(L, 1, "plan");
+    const auto& words = host_of(L).arguments;
+    inputs.plan.set("command", Value(Value::List(words.begin(), words.end())));
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
       inputs.data[lua_tostring(L, -2)] = check_handle<TokenRows>(L, -1);
     if (!lua_isnoneornil(L, 3)) inputs.tokenizer = check_handle<const Tokenizer>(L, 3);
@@ -157,7 +163,9 @@ int save(lua_State* L) {
 
 int finish(lua_State* L) {
   return guarded(L, [&] {
-    check_handle<Run>(L, 1)->finish();
+    const auto run = check_handle<Run>(L, 1);
+    run->finish();
+    if (run->merges_at_end() && run->rank() == 0) show_merge({.input = run->directory()}, Terminal::on(STDOUT_FILENO));
     return 0;
   });
 }

@@ -5,12 +5,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <optional>
 
-#include "engine/device/figures.h"
-#include "engine/device/progress_bar.h"
+#include "engine/device/terminal.h"
 #include "engine/error/error.h"
-#include "engine/merge/merge.h"
+#include "engine/merge/show_merge.h"
 #include "engine/schema/fault.h"
 
 namespace ft {
@@ -75,23 +73,7 @@ int merge_command(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "ftengine merge: %s\n", wrong.c_str());
     return 2;
   }
-  const auto terminal = Terminal::on(STDOUT_FILENO);
-  std::optional<ProgressBar> bar;
-  uint64_t shown = 0;
-  const MergeReport report = merge(options, [&](const MergeProgress& progress) {
-    if (!bar)
-      bar.emplace(terminal, options.adapter_only ? "Writing Adapter" : "Merging Model Shards",
-                  static_cast<int64_t>(progress.bytes_total));
-    bar->advance(static_cast<int64_t>(progress.bytes_done - shown));
-    shown = progress.bytes_done;
-  });
-  if (bar) bar->finish();
-  terminal->print(report.output.string() + ": " + std::to_string(report.files.size()) +
-                  (report.files.size() == 1 ? " file, " : " files, ") + bytes_text(static_cast<double>(report.bytes)) +
-                  ", " + count_text(report.parameters) + " parameters, step " + std::to_string(report.step) +
-                  (report.folded ? ", LoRA folded into " + count_text(report.folded) + " linears" : "") + "; " +
-                  duration_text(report.seconds) + ", peak memory " +
-                  bytes_text(static_cast<double>(report.peak_bytes)));
+  show_merge(options, Terminal::on(STDOUT_FILENO));
   return 0;
 }
 
