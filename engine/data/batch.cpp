@@ -24,7 +24,8 @@ void put_document(const TokenRows& rows, int64_t document, int64_t begin, Batch&
 
 }  // namespace
 
-Batch make_batch(const TokenRows& rows, const Packing& packing, std::span<const int64_t> row_ids, int64_t pad_id) {
+Batch make_batch(const TokenRows& rows, const Packing& packing, std::span<const int64_t> row_ids, int64_t pad_id,
+                 int64_t multiple) {
   static const std::vector<int64_t> kNoDocuments;
   const auto documents_of = [&](int64_t id) -> const std::vector<int64_t>& {
     FT_CHECK(id < packing.size(), "packed row " + std::to_string(id) + " of " + std::to_string(packing.size()));
@@ -37,7 +38,7 @@ Batch make_batch(const TokenRows& rows, const Packing& packing, std::span<const 
   for (const int64_t id : row_ids) {
     int64_t used = 0;
     for (const int64_t document : documents_of(id)) used += rows.length(document);
-    batch.length = std::max(batch.length, used);
+    batch.length = std::max(batch.length, (used + multiple - 1) / multiple * multiple);
   }
   const auto size = static_cast<size_t>(batch.rows * batch.length);
   batch.tokens.assign(size, pad_id);

@@ -22,8 +22,10 @@ struct Batch {
   int64_t num_targets = 0;       ///< targets other than -100
 };
 
-/// Builds a micro batch; its length is that of its longest row, at least 1. Rows of no weight (id -1) hold padding
-/// alone.
-Batch make_batch(const TokenRows& rows, const Packing& packing, std::span<const int64_t> row_ids, int64_t pad_id);
+/// Builds a micro batch; its length is that of its longest row, rounded up to `multiple`, so that steps repeat shapes:
+/// kernels and allocators keep things by shape. Rows of no weight (id -1) hold padding alone; a micro batch of nothing
+/// else has length 1.
+Batch make_batch(const TokenRows& rows, const Packing& packing, std::span<const int64_t> row_ids, int64_t pad_id,
+                 int64_t multiple = 1);
 
 }  // namespace ft

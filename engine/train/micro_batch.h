@@ -8,6 +8,9 @@
 
 namespace ft {
 
+/// Rows of a batch are padded to a multiple of this.
+inline constexpr int64_t kLengthMultiple = 64;
+
 struct MicroBatch {
   at::Tensor tokens;  ///< [B, T] int64
   Context context;    ///< positions, documents, targets and rows filled in; the rest is the caller's
