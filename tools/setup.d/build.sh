@@ -27,22 +27,20 @@ build_jobs() {
     jobs = int($2 / 1500000); if (jobs > processors) jobs = processors; print (jobs < 1 ? 1 : jobs) }' /proc/meminfo
 }
 
-# up_to_date STAMP: true when no source is newer than the last build. A folder counts too: its time changes when a file in
-# it appears or goes.
+# up_to_date STAMP TARGET: true when no source is newer than the last build. A folder counts too: its time changes when a
+# file in it appears or goes.
 up_to_date() {
   [ -f "$1" ] || return 1
-  local place places=()
-  for place in CMakeLists.txt CMakePresets.json engine lua stdlib recipes configs tools/cli tools/cmake tools/bench tests; do
-    [ ! -e "$ft_root/$place" ] || places+=("$ft_root/$place")
-  done
-  [ -z "$(find "${places[@]}" -newer "$1" -print -quit)" ]
+  local places=(CMakeLists.txt CMakePresets.json engine lua stdlib configs tools/cli tools/cmake)
+  [ "$2" != all ] || places+=(tests)
+  [ -z "$(cd "$ft_root" && find "${places[@]}" -newer "$1" -print -quit)" ]
 }
 
 # ensure_built PRESET TARGET: configures and builds what is out of date; one caller at a time, the others wait.
 ensure_built() {
   local preset=$1 target=$2 folder=$ft_root/build/$1
   local stamp=$folder/.built-$target configured=$folder/.libtorch
-  up_to_date "$stamp" && [ -f "$configured" ] && [ "$(<"$configured")" = "$ft_libtorch" ] && return
+  up_to_date "$stamp" "$target" && [ -f "$configured" ] && [ "$(<"$configured")" = "$ft_libtorch" ] && return
   mkdir -p "$folder"
   exec 8>"$folder/.lock"
   flock -n 8 || {
