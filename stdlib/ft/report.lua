@@ -57,7 +57,8 @@ function report.check(plan_object)
     yes(parallel.reshard_after_forward, "resharded after forward"), yes(parallel.offload_params, "offloaded"),
     yes(parallel.offload_params and not parallel.cpu_offload_pin_memory, "pageable"),
     yes(plan.activation_checkpointing, "activation checkpointing"))
-  line("optimizer", optimizer.kind, yes(optimizer.bits == 8, "8-bit state"), (", lr %g %s"):format(optimizer.lr, optimizer.schedule.kind))
+  line("optimizer", optimizer.kind, yes(optimizer.bits == 8, "8-bit state"),
+    (", lr %g %s"):format(optimizer.lr, optimizer.schedule.kind))
   line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, parallel.nproc, batch.micro,
     batch.total / (parallel.nproc * batch.micro)))
   for _, name in ipairs(plan_object.waiting) do line("needs data", name) end

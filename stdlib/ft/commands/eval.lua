@@ -4,7 +4,10 @@ local flags = require "ft.commands.flags"
 local native = require "ft.native"
 local open = require "ft.commands.open"
 
-local declared = { positional = { "DIR", "DATA" }, json = "switch", seq_len = "number", format = "string", limit = "number" }
+local declared = {
+  positional = { "DIR", "DATA" }, json = "switch", seq_len = "number", format = "string", limit = "number",
+  compute = { "auto", "fp32", "bf16" },
+}
 local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized" }
 local longest = 2048 -- tokens a row, where neither the run nor the model says less
 
@@ -27,7 +30,7 @@ end
 
 return function(...)
   local given = flags.read({ ... }, declared)
-  local opened = open(given.dir)
+  local opened = open(given.dir, given.compute)
   local split = described(given.data, given, opened.plan)
   local rows = data.read(split, opened.plan.model.config, opened.tokenizer)
   local pad = opened.tokenizer:eos_id() or 0

@@ -6,6 +6,14 @@ local function wrong(message) error({ kind = "usage", message = message }, 0) en
 
 local flags = { wrong = wrong }
 
+--- A flag's text by what it is declared as: "string", "number", or the list of words it may be.
+local function read(kind, text, flag)
+  if kind == "number" then return tonumber(text) or wrong(("%s: got '%s', want a number"):format(flag, text)) end
+  if kind == "string" then return text end
+  for _, word in ipairs(kind) do if word == text then return text end end
+  return wrong(("%s: got '%s', want one of %s"):format(flag, text, table.concat(kind, ", ")))
+end
+
 --- flags.read({ "DIR", … }, { positional = { "DIR" }, prompt = "string", seed = "number", json = "switch" })
 --- @return values by name; positional words by their names in lower case
 function flags.read(words, declared)
@@ -34,7 +42,7 @@ function flags.read(words, declared)
       else
         if not value then i, value = i + 1, words[i + 1] end
         if not value then wrong("'" .. flag .. "' wants a value") end
-        out[name] = kind == "number" and (tonumber(value) or wrong(flag .. ": got '" .. value .. "', want a number")) or value
+        out[name] = read(kind, value, flag)
       end
     end
     i = i + 1

@@ -6,6 +6,7 @@ local open = require "ft.commands.open"
 local declared = {
   positional = { "DIR" }, prompt = "string", system = "string", format = "string", max_new_tokens = "number",
   temperature = "number", top_k = "number", top_p = "number", seed = "number", raw = "switch",
+  compute = { "auto", "fp32", "bf16" },
 }
 
 --- The prompt as the model was taught to read it; as it stands with --raw, or without a chat format.
@@ -21,7 +22,7 @@ end
 return function(...)
   local given = flags.read({ ... }, declared)
   if not given.prompt then flags.wrong("generate wants --prompt TEXT") end
-  local opened = open(given.dir)
+  local opened = open(given.dir, given.compute)
   local tokenizer = opened.tokenizer
   local ids, end_of_turn = prompt_ids(opened, given)
   local stop = tokenizer:stop_ids()

@@ -6,7 +6,8 @@ local function refuse(dir, message, help)
 end
 
 --- @return { model = LoadedModel, tokenizer = Tokenizer, plan = resolved plan }
-return function(dir)
+--- @param compute "auto", "fp32" or "bf16"; nil: as the run computed
+return function(dir, compute)
   if native.exists(dir) ~= "directory" then
     refuse(dir, "no such directory", "give a model's directory, a run's, or a checkpoint's")
   end
@@ -24,17 +25,19 @@ return function(dir)
     plan.parallel.offload_params, plan.activation_checkpointing = false, false
   else
     if not native.exists(dir .. "/config.json") then
-      refuse(dir, "holds neither config.json, plan.json nor manifest.json", "give a model's directory, a run's, or a checkpoint's")
+      refuse(dir, "holds neither config.json, plan.json nor manifest.json",
+        "give a model's directory, a run's, or a checkpoint's")
     end
     local config = native.read_json(dir .. "/config.json")
     plan = {
       model = {
         kind = "hf", dir = dir, tokenizer = dir, quantize = "none", compute = "auto", config = config,
-        description = require("ft.models." .. config.model_type)(config),
+        description = require("ft.architecture")(config),
       },
       parallel = { reshard_after_forward = false, prefetch = false }, seed = 0,
     }
   end
+  plan.model.compute = compute or plan.model.compute
   local tokenizer = native.tokenizer(checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer)
   return { model = native.open_model(plan, checkpoint), tokenizer = tokenizer, plan = plan }
 end
