@@ -89,6 +89,7 @@ void check_interrupt(lua_State* L, lua_Debug*) {
   const auto check = reinterpret_cast<InterruptCheck>(lua_touserdata(L, -1));
   lua_pop(L, 1);
   if (!check || !check()) return;
+  lua_sethook(L, check_interrupt, LUA_MASKLINE | LUA_MASKCOUNT, 1);  // again and again, until it is outside every pcall
   lua_createtable(L, 0, 2);
   lua_pushliteral(L, "interrupt");
   lua_setfield(L, -2, "kind");
