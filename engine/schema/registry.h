@@ -1,7 +1,7 @@
 #pragma once
 /// The schemas of the engine's own blocks: what ft.plan{…} and the constructors under it take. A checked block is a map
-/// with its schema's name under `kind` and every default filled in; docs/architecture.md, "The resolved plan", lists what
-/// the engine's Run reads of them.
+/// with its schema's name under `kind` and every default filled in; docs/architecture.md, "The resolved plan", lists
+/// what the engine's Run reads of them.
 
 #include <string_view>
 #include <vector>
