@@ -10,15 +10,16 @@ local opt = ft.options {
   data      = { "path",    default = "recipes/demo/corpus.jsonl", help = "rows with a text" },
   out       = { "output",  default = "runs/pretrain" },
   seq_len   = { "integer", default = 256, at_least = 2 },
-  rows      = { "integer", default = 8, above = 0, help = "rows a step over all ranks" },
-  micro     = { "integer", default = 4, above = 0, help = "rows a rank computes at once" },
+  rows      = { "integer", default = 4, above = 0, help = "rows a step over all ranks" },
+  micro     = { "integer", default = 2, above = 0, help = "rows a rank computes at once" },
   lr        = { "number",  default = 4e-3, above = 0, help = "small models bear, and want, such high ones" },
   epochs    = { "number",  default = 1, above = 0 },
+  compute   = { "string",  default = "fp32", allowed = { "auto", "fp32", "bf16" }, help = "a small model gains nothing by bf16" },
   parallel  = { "profile", default = "fsdp2_no_reshard" },
 }
 
 local plan = ft.plan {
-  model     = ft.scratch { opt.model, tokenizer = opt.tokenizer },
+  model     = ft.scratch { opt.model, tokenizer = opt.tokenizer, compute = opt.compute },
   data      = { train = ft.completion { opt.data, seq_len = opt.seq_len, pack = true, split = "train" },
                 val   = ft.completion { opt.data, seq_len = opt.seq_len, pack = true, split = 0.01 } },
   parallel  = opt.parallel,
@@ -36,8 +37,7 @@ for step, window in run:steps() do
   local norm = run:clip(1.0)
   run:update()
   local row = { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
-  if step % 250 == 0 then row.val_loss = run:evaluate("val").loss end
+  if step % 250 == 0 or step == run.total_steps then row.val_loss = run:evaluate("val").loss end
   run:log(row)
 end
-run:log { val_loss = run:evaluate("val").loss }
 run:finish()

@@ -12,7 +12,7 @@ local tasks = dofile(here .. "tasks.lua")
 local bpe = dofile(here .. "bpe.lua")
 local hf_files = dofile(here .. "hf_files.lua")
 
-local num_documents, num_train, num_test = 60000, 8000, 256
+local num_documents, num_train, num_test = 40000, 8000, 256
 local special = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" }
 local shape = {
   hidden = 128, layers = 3, heads = 4, kv_heads = 2, head_dim = 64, mlp = 576, vocab = 896, length = 512,

@@ -48,17 +48,24 @@ local function fill(template, scene, list)
   return (template:gsub("%u%u%u+", values))
 end
 
---- A walk there and back, several times over. In two walks of three the row of things stays the same, so that nearly
---- every word follows from those before: this is where a young model first learns to look back, in hundreds of steps
---- instead of thousands.
-local function walks(random, words)
-  local same, parts, length = random:below(3) > 0, {}, 0
+--- A song that goes round and round: nearly every word of it follows from the text before, so this is where a young
+--- model first learns to look at what stood beside a word, in hundreds of steps instead of thousands. Without the songs
+--- it learns which things are still to come on a way back, but not in which order.
+local function song(random, words)
   local list = random:pick_some(words.things, random:between(3, 6))
+  local round = listed(list)
+  return ("%s sang: %s"):format(random:pick(words.names), round .. (" " .. round):rep(math.ceil(42 / #list) - 1))
+end
+
+--- Walks there and back, each past other things: were they the same, the second way back could be copied from the
+--- first.
+local function walks(random, words)
+  local parts, length = {}, 0
   repeat
+    local list = random:pick_some(words.things, random:between(3, 6))
     parts[#parts + 1] = ("There: %s. Back: %s."):format(listed(list), listed(reversed(list)))
     length = length + 2 * #list
-    if not same then list = random:pick_some(words.things, random:between(3, 6)) end
-  until length >= 32
+  until length >= 36
   return ("%s went there and back. %s"):format(random:pick(words.names), table.concat(parts, " "))
 end
 
@@ -79,7 +86,8 @@ end
 function stories.document(random, words)
   local kind = random:below(20)
   if kind < 2 then return greeting(random, words) end
-  if kind < 14 then return walks(random, words) end
+  if kind < 8 then return song(random, words) end
+  if kind < 16 then return walks(random, words) end
   local people = random:pick_some(words.names, 2)
   local scene = {
     name = people[1], friend = people[2], place = random:pick(words.places), day = random:pick(words.days),
