@@ -240,7 +240,8 @@ class Supervisor {
       }
       // The ranks count for themselves: once is a wish to finish the step and save, twice to stop at once.
       signal_all(signal == SIGHUP ? SIGTERM : signal);
-      if (++interrupts_ >= 2) stop_others();
+      if (++interrupts_ == 1) first_signal_ = signal;
+      if (interrupts_ >= 2) stop_others();
     }
   }
 
@@ -294,6 +295,8 @@ class Supervisor {
       std::fprintf(stderr, "%s\n", blamed->error_text.substr(end_of_kind + 1).c_str());
     } else if (interrupts_ == 0) {
       std::fprintf(stderr, "%s\n", crash_text(*blamed).c_str());
+    } else if (blamed->exit_code() > 128) {
+      return 128 + first_signal_;  // not that of the signal which ended the stragglers
     }
     return blamed->exit_code();
   }
@@ -318,7 +321,7 @@ class Supervisor {
   std::vector<RankProcess> ranks_;
   std::optional<Clock::time_point> deadline_;
   std::optional<int> first_failed_;
-  int interrupts_ = 0;
+  int interrupts_ = 0, first_signal_ = 0;
   bool stopping_ = false;
 };
 

@@ -133,9 +133,12 @@ bool Run::next_step() {
   if (s.due_to_save()) save();
   // Ctrl-C reaches ranks at different moments: they agree between steps.
   if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
-    const std::string where = step() > 0 ? "; saved " + save() : "";
+    const std::string text =
+        step() > 0 ? "stopped after step " + std::to_string(step()) + "; saved " + save() : "stopped before the first step";
     s.output->finish();
-    throw Error(ErrorKind::interrupt, "stopped after step " + std::to_string(step()) + where);
+    s.output->say(text);
+    if (step() > 0) s.output->say_merge_line();
+    throw Error(ErrorKind::interrupt, text);
   }
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();

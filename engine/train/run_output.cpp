@@ -258,6 +258,8 @@ void RunOutput::end_row() {
   if (metrics_) metrics_->flush();
 }
 
+void RunOutput::say(const std::string& text) { terminal_->print(text); }
+
 void RunOutput::say_merge_line() {
   std::error_code ignored;
   const auto relative = std::filesystem::proximate(directory_, ignored).string();

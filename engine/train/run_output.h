@@ -41,6 +41,8 @@ class RunOutput {
   void end_row();
   /// Says what takes a while: "saving checkpoint-200".
   void status(const std::string& text);
+  /// A line that stays.
+  void say(const std::string& text);
   /// Prints the command that merges this run, as it can be pasted into a shell.
   void say_merge_line();
   /// Ends the live line and writes what is open.

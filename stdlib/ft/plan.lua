@@ -45,18 +45,7 @@ local function describe_model(model)
   model.config = config
   model.tokenizer = model.tokenizer or (model.kind == "hf" and native.exists(model.dir .. "/tokenizer.json") and model.dir)
     or nil
-  local found, architecture = pcall(require, "ft.models." .. tostring(config.model_type))
-  if not found then
-    if type(architecture) == "table" or not tostring(architecture):match("module 'ft%.models%.[^']*' not found") then
-      error(architecture, 0)
-    end
-    native.raise {
-      kind = "config", path = "model.config.model_type",
-      message = ("got '%s', which has no description"):format(tostring(config.model_type)),
-      help = "state it in ft/models/" .. tostring(config.model_type) .. ".lua beside the recipe; docs/models.md shows how",
-    }
-  end
-  model.description = architecture(config)
+  model.description = require("ft.architecture")(config)
 end
 
 local function ft_plan(given)

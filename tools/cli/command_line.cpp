@@ -48,6 +48,13 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
                 "commands: " + enumerate(names);
     return out;
   }
+  // After a recipe, --help asks for the recipe's own page; elsewhere for this program's.
+  const auto asks = [](const std::string& word) { return word == "--help" || word == "-h"; };
+  const auto end = command->takes_recipe ? arguments.begin() + std::min<size_t>(3, arguments.size()) : arguments.end();
+  if (std::any_of(arguments.begin() + 2, end, asks)) {
+    out.command = "--help";
+    return out;
+  }
   size_t next = 2;
   if (command->takes_recipe) {
     if (arguments.size() < 3 || arguments[2].rfind("--", 0) == 0) {

@@ -9,7 +9,7 @@ local declared = {
   compute = { "auto", "fp32", "bf16" },
 }
 local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized" }
-local longest = 2048 -- tokens a row, where neither the run nor the model says less
+local longest = 2048 -- tokens a row, where the model does not say less: a run and what is merged of it are measured alike
 
 --- How the file's rows are read: as the run read its training data where the forms agree.
 local function described(path, given, plan)
@@ -22,7 +22,7 @@ local function described(path, given, plan)
   local same = train.kind == kind and train or {}
   local most = plan.model.config.max_position_embeddings or longest
   return {
-    kind = kind, path = path, seq_len = given.seq_len or train.seq_len or math.min(longest, most), pack = true,
+    kind = kind, path = path, seq_len = given.seq_len or math.min(longest, most), pack = true,
     too_long = "truncate", format = given.format or same.format or "auto", mask_prompts = same.mask_prompts ~= false,
     system = same.system, field = same.field, limit = given.limit,
   }
