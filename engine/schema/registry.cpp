@@ -10,8 +10,11 @@ Option compute_option() {
           .kinds = kString,
           .doc = "dtype of activations and GEMMs; auto takes the one that this processor is fast in",
           .fallback = "auto",
-          .allowed = {"auto", "fp32", "bf16", "fp16"}};
+          .allowed = {"auto", "fp32", "bf16"}};
 }
+
+/// fp16 keeps too few exponents for gradients unless the loss is scaled, which the engine does not do.
+Replacement no_fp16(std::string key) { return {std::move(key), "fp16", "write \"bf16\", which needs no loss scaling"}; }
 
 Schema plan_schema() {
   return {
@@ -94,7 +97,8 @@ Schema hf_schema() {
                        .doc = "directory with tokenizer.json, when it is not the model's"}},
           .renames = {{"load_in_4bit", "quantize", "is quantize = \"nf4\" here"}},
           .replacements = {{"quantize", "fp4", "write quantize = \"nf4\""},
-                           {"quantize", "4bit", "write quantize = \"nf4\""}},
+                           {"quantize", "4bit", "write quantize = \"nf4\""},
+                           no_fp16("compute")},
           .positional = "dir"};
 }
 
@@ -109,6 +113,7 @@ Schema scratch_schema() {
                       {.key = "tokenizer",
                        .kinds = kPath,
                        .doc = "directory with tokenizer.json; not needed for tokenized data"}},
+          .replacements = {no_fp16("compute")},
           .positional = "config"};
 }
 
@@ -205,48 +210,52 @@ Schema splits_schema() {
 }
 
 Schema fsdp2_schema() {
-  return {.name = "fsdp2",
-          .doc = "Parameters, gradients and optimizer state split over all ranks.",
-          .options = {{.key = "profile",
-                       .kinds = kString,
-                       .doc = "the file of configs/profiles that this block was read from"},
-                      {.key = "fsdp_version", .kinds = kInteger, .doc = "2 is the only one", .fallback = 2},
-                      {.key = "reshard_after_forward",
-                       .kinds = kBoolean,
-                       .doc = "release a unit's parameters between forward and backward; false keeps them: less "
-                              "traffic, the whole model in memory",
-                       .fallback = true},
-                      {.key = "offload_params",
-                       .kinds = kBoolean,
-                       .doc = "keep each rank's range of parameters, gradients and optimizer state on the host",
-                       .fallback = false},
-                      {.key = "cpu_offload_pin_memory",
-                       .kinds = kBoolean,
-                       .doc = "page-locked host memory; false lets the system swap it out",
-                       .fallback = true},
-                      {.key = "prefetch",
-                       .kinds = kBoolean,
-                       .doc = "gather the next unit while this one runs: one unit's buffer more",
-                       .fallback = true},
-                      {.key = "param_dtype",
-                       .kinds = kString,
-                       .doc = "dtype in which trained parameters are gathered; auto: the compute dtype",
-                       .fallback = "auto",
-                       .allowed = {"auto", "fp32", "bf16", "fp16"}},
-                      {.key = "reduce_dtype",
-                       .kinds = kString,
-                       .doc = "dtype in which gradients are summed over ranks",
-                       .fallback = "fp32",
-                       .allowed = {"fp32", "bf16"}},
-                      {.key = "nproc",
-                       .kinds = kInteger,
-                       .doc = "ranks on this machine; default: its GPUs, or on a CPU what the profile says",
-                       .fallback = 1,
-                       .at_least = 1}},
-          .renames = {{"version", "fsdp_version", "is called fsdp_version here"},
-                      {"fsdp_reshard_after_forward", "reshard_after_forward", "renamed in FSDP2"},
-                      {"fsdp_offload_params", "offload_params", "renamed in FSDP2"},
-                      {"fsdp_cpu_offload_pin_memory", "cpu_offload_pin_memory", "renamed in FSDP2"}}};
+  return {
+      .name = "fsdp2",
+      .doc = "Parameters, gradients and optimizer state split over all ranks.",
+      .options = {{.key = "profile",
+                   .kinds = kString,
+                   .doc = "the file of configs/profiles that this block was read from"},
+                  {.key = "fsdp_version", .kinds = kInteger, .doc = "2 is the only one", .fallback = 2},
+                  {.key = "reshard_after_forward",
+                   .kinds = kBoolean,
+                   .doc = "release a unit's parameters between forward and backward; false keeps them: less "
+                          "traffic, the whole model in memory",
+                   .fallback = true},
+                  {.key = "offload_params",
+                   .kinds = kBoolean,
+                   .doc = "keep each rank's range of parameters, gradients and optimizer state on the host; on a CPU "
+                          "they are there anyway",
+                   .fallback = false},
+                  {.key = "cpu_offload_pin_memory",
+                   .kinds = kBoolean,
+                   .doc = "with offload_params: page-lock that memory; false lets the system swap it out",
+                   .fallback = true},
+                  {.key = "prefetch",
+                   .kinds = kBoolean,
+                   .doc = "gather the next unit while this one runs: one unit's buffer more",
+                   .fallback = true},
+                  {.key = "param_dtype",
+                   .kinds = kString,
+                   .doc = "dtype in which trained parameters are gathered; auto: the compute dtype",
+                   .fallback = "auto",
+                   .allowed = {"auto", "fp32", "bf16"}},
+                  {.key = "reduce_dtype",
+                   .kinds = kString,
+                   .doc = "dtype in which gradients are summed over ranks",
+                   .fallback = "fp32",
+                   .allowed = {"fp32"}},
+                  {.key = "nproc",
+                   .kinds = kInteger,
+                   .doc = "ranks on this machine; --nproc, or a launcher's WORLD_SIZE, come before it",
+                   .fallback = 1,
+                   .at_least = 1}},
+      .renames = {{"version", "fsdp_version", "is called fsdp_version here"},
+                  {"fsdp_reshard_after_forward", "reshard_after_forward", "renamed in FSDP2"},
+                  {"fsdp_offload_params", "offload_params", "renamed in FSDP2"},
+                  {"fsdp_cpu_offload_pin_memory", "cpu_offload_pin_memory", "renamed in FSDP2"}},
+      .replacements = {no_fp16("param_dtype"),
+                       {"reduce_dtype", "bf16", "write \"fp32\": ranks always add gradients in fp32"}}};
 }
 
 std::vector<Option> optimizer_options(double lr) {

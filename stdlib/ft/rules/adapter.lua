@@ -1,3 +1,4 @@
+--- LoRA: what it is put on.
 return function(rule)
   rule("adapter.target_modules_not_empty", function(p)
     local targets = p.adapter and p.adapter.target_modules

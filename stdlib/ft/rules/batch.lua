@@ -1,3 +1,4 @@
+--- Rows a step.
 return function(rule)
   rule("batch.total_is_whole_micro_batches", function(p)
     local rows, world = p.batch.micro, p.world_size

@@ -1,3 +1,4 @@
+--- Files, shares of them, and how long a row may be.
 local names = { "train", "val", "test" }
 
 return function(rule)
@@ -22,6 +23,17 @@ return function(rule)
     local val, test = p.data.val, p.data.test
     return not (val and test and val.path == test.path and type(val.split) == "number" and type(test.split) == "number"),
       "give test a file of its own", "data.test.split", "val and test would be drawn from the same rows"
+  end)
+
+  rule("data.order_is_of_train_alone", function(p)
+    for _, name in ipairs { "val", "test" } do
+      local split = p.data[name]
+      if split and (not split.shuffle or split.remainder ~= "pad") then
+        local key = split.shuffle and "remainder" or "shuffle"
+        return false, "remove it", ("data.%s.%s"):format(name, key), "what is measured is read in order, every row once"
+      end
+    end
+    return true
   end)
 
   rule("data.split_is_a_share_or_train", function(p)

@@ -1,3 +1,4 @@
+--- The layout over ranks.
 return function(rule)
   rule("fsdp2.version_is_2", function(p)
     return p.parallel.fsdp_version == 2, "set fsdp_version: 2; FSDP1 is not offered", "parallel.fsdp_version",

@@ -1,3 +1,4 @@
+--- The model, and what goes with it.
 return function(rule)
   rule("model.nf4_needs_an_adapter", function(p)
     return p.model.quantize ~= "nf4" or p.adapter ~= nil,

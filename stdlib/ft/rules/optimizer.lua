@@ -1,3 +1,4 @@
+--- Optimizers and schedules.
 return function(rule)
   rule("optimizer.betas_are_two_decays", function(p)
     local betas = p.optimizer.betas
