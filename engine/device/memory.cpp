@@ -1,5 +1,7 @@
 #include "engine/device/memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cctype>
 #include <fstream>
@@ -71,6 +73,7 @@ HostMemory read_host_memory() {
     take("VmRSS", memory.resident);
     take("RssAnon", memory.anonymous);
     take("RssFile", memory.file_backed);
+    take("VmLck", memory.locked);
   }
   return memory;
 }
@@ -81,6 +84,10 @@ int64_t available_host_bytes() {
   const Limit limit = group_limit();
   const int64_t left = limit.bytes == kUnlimited ? kUnlimited : std::max<int64_t>(0, limit.bytes - limit.used);
   return std::min(memory_info("MemAvailable"), left);
+}
+
+bool lock_pages(const void* data, int64_t bytes) {
+  return bytes == 0 || ::mlock(data, static_cast<size_t>(bytes)) == 0;
 }
 
 bool reset_peak_resident() {

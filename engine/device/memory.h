@@ -12,6 +12,7 @@ struct HostMemory {
   int64_t resident = 0;       ///< VmRSS
   int64_t anonymous = 0;      ///< RssAnon: resident and backed by no file, what swap or a kill would have to take
   int64_t file_backed = 0;    ///< RssFile: clean pages of maps, which the system may drop and read again
+  int64_t locked = 0;         ///< VmLck: pages that the system must not swap out
 };
 HostMemory read_host_memory();
 
@@ -19,6 +20,10 @@ HostMemory read_host_memory();
 int64_t total_host_bytes();
 /// Bytes that could be taken now without swapping: MemAvailable, or what the control group leaves where that is less.
 int64_t available_host_bytes();
+
+/// Page-locks a range of this process's memory until the process ends: it is never swapped out. Pages are locked whole.
+/// @return false where the limit of locked memory (ulimit -l) forbids it.
+bool lock_pages(const void* data, int64_t bytes);
 
 /// Starts the peak anew (Linux 4.0, /proc/self/clear_refs). @return false where the system does not allow it.
 bool reset_peak_resident();

@@ -9,6 +9,9 @@
 #include "engine/data/packing.h"
 #include "engine/data/sampler.h"
 #include "engine/data/token_rows.h"
+#include "engine/device/figures.h"
+#include "engine/device/log.h"
+#include "engine/device/memory.h"
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
@@ -33,6 +36,28 @@ std::unique_ptr<ModelDirectory> open_model(const Value& plan) {
   const Value* dir = plan.at("model").find("dir");
   if (!dir || dir->is_null()) return nullptr;
   return std::make_unique<ModelDirectory>(dir->as_string());
+}
+
+/// Page-locks what a rank owns, where the plan asks for offloaded memory that is never swapped out. A limit that
+/// forbids it ends no run: the memory stays pageable, and the user is told.
+void pin_owned(const Value& plan, ShardedModel& model, Optimizer& optimizer) {
+  const Value* parallel = plan.find("parallel");
+  if (!parallel || !parallel->get("offload_params", false) || !parallel->get("cpu_offload_pin_memory", true)) return;
+  int64_t refused = 0;
+  const auto pin = [&refused](const at::Tensor& tensor) {
+    const auto bytes = static_cast<int64_t>(tensor.defined() ? tensor.nbytes() : 0);
+    if (bytes > 0 && !lock_pages(tensor.const_data_ptr(), bytes)) refused += bytes;
+  };
+  for (auto& shard : model.shards()) {
+    for (const FlatRange& range : shard->ranges()) pin(range.owned);
+    pin(shard->grad());
+  }
+  for (const StateTensor& state : optimizer.state()) pin(state.value);
+  if (refused > 0)
+    log_warning(
+        "parallel.cpu_offload_pin_memory: " + bytes_text(static_cast<double>(refused)) +
+        " could not be page-locked and may be swapped out; raise the limit of locked memory (ulimit -l), or set it "
+        "to false");
 }
 
 SamplerOptions sampler_options(const Value& plan, const ProcessGroup& group) {
@@ -122,6 +147,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.directory) check_weights(*s.directory, s.model.model());
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get());
   s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model));
+  pin_owned(s.inputs.plan, s.model, *s.optimizer);
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
   s.output->load(s.model, s.source);
   return std::shared_ptr<Run>(new Run(std::move(state)));
@@ -133,8 +159,8 @@ bool Run::next_step() {
   if (s.due_to_save()) save();
   // Ctrl-C reaches ranks at different moments: they agree between steps.
   if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
-    const std::string text =
-        step() > 0 ? "stopped after step " + std::to_string(step()) + "; saved " + save() : "stopped before the first step";
+    const std::string text = step() > 0 ? "stopped after step " + std::to_string(step()) + "; saved " + save()
+                                        : "stopped before the first step";
     s.output->finish();
     s.output->say(text);
     if (step() > 0) s.output->say_merge_line();

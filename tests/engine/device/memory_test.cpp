@@ -32,5 +32,13 @@ TEST(HostMemory, TheMachineHasMoreThanThisProcess) {
   EXPECT_LE(available_host_bytes(), total_host_bytes());
 }
 
+TEST(HostMemory, LocksPages) {
+  const std::vector<char> block(16384);
+  const int64_t before = read_host_memory().locked;
+  if (!lock_pages(block.data(), static_cast<int64_t>(block.size()))) GTEST_SKIP() << "no memory may be locked here";
+  EXPECT_GE(read_host_memory().locked, before + 16384);
+  EXPECT_TRUE(lock_pages(nullptr, 0));
+}
+
 }  // namespace
 }  // namespace ft
