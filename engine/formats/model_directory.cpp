@@ -41,7 +41,7 @@ void check_inside(const std::string& name, const Origin& origin) {
 
 }  // namespace
 
-ModelDirectory::ModelDirectory(fs::path path, Weights weights) : path_(std::move(path)) {
+ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   if (!fs::is_directory(path_))
     throw Error(ErrorKind::io, fs::exists(path_) ? "is no directory, want a Hugging Face model directory"
                                                  : "does not exist, want a Hugging Face model directory")
@@ -53,7 +53,7 @@ ModelDirectory::ModelDirectory(fs::path path, Weights weights) : path_(std::move
     read_index(path_ / kIndexName);
   } else if (fs::exists(path_ / kSingleName)) {
     add_file(kSingleName);
-  } else if (weights == Weights::required) {
+  } else {
     const bool pickled = fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
     throw Error(ErrorKind::io, std::string("holds neither ") + kSingleName + " nor " + kIndexName)
         .at(path_.string())
@@ -125,20 +125,8 @@ void ModelDirectory::read(const std::string& name, uint64_t byte_offset, std::sp
   owner_.at(name)->read(*entry, byte_offset, out);
 }
 
-int64_t ModelDirectory::total_parameters() const {
-  int64_t total = 0;
-  for (const TensorEntry* tensor : tensors_) total += tensor->numel();
-  return total;
-}
-
-uint64_t ModelDirectory::total_bytes() const {
-  uint64_t total = 0;
-  for (const TensorEntry* tensor : tensors_) total += tensor->bytes();
-  return total;
-}
-
 void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) const {
-  std::vector<std::string> missing, unexpected, misshapen;
+  std::vector<std::string> missing, unexpected, misshapen, mistyped;
   std::set<std::string_view> wanted;
   for (const ExpectedTensor& want : expected) {
     wanted.insert(want.name);
@@ -147,6 +135,8 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) con
       if (!want.optional) missing.push_back(want.name);
     } else if (got->shape != want.shape) {
       misshapen.push_back(want.name + " (got " + shape_text(got->shape) + ", want " + shape_text(want.shape) + ")");
+    } else if (!is_weight_dtype(got->dtype)) {
+      mistyped.push_back(want.name + " (got " + to_string(got->dtype) + ", want fp32, fp16 or bf16)");
     }
   }
   for (const TensorEntry* tensor : tensors_)
@@ -158,6 +148,7 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) con
   add("missing", missing);
   add("unexpected", unexpected);
   add("wrongly shaped", misshapen);
+  add("wrongly typed", mistyped);
   if (!text.empty())
     throw Error(ErrorKind::shape, text).at(path_.string()).help("do config.json and the weights belong together?");
 }
@@ -182,40 +173,7 @@ std::string ModelDirectory::fingerprint() const {
   return digits;
 }
 
-namespace {
-
-// transformers 4 kept the base in `rope_theta` and the rest in `rope_scaling`, whose `rope_type` was `type`
-// before 4.43.
-Value rope_parameters(const Value* scaling, const Value* theta) {
-  Value rope = scaling && scaling->is_map() ? *scaling : Value::map();
-  if (rope.origin.file.empty() && theta) rope.origin = theta->origin;
-  if (const Value* type = rope.find("type")) {
-    if (!rope.find("rope_type")) rope.set("rope_type", Value(*type));
-    std::erase_if(rope.as_map(), [](const auto& entry) { return entry.first == "type"; });
-  }
-  if (!rope.find("rope_type")) rope.set("rope_type", "default");
-  return rope;
-}
-
-}  // namespace
-
-Value normalize_config(const Value& config) {
-  Value result = Value::map();
-  result.origin = config.origin;
-  for (const auto& [key, value] : config.as_map()) {
-    if (key == "rope_theta" || key == "rope_scaling") continue;
-    if (key != "torch_dtype")
-      result.set(key, value);
-    else if (!config.find("dtype"))
-      result.set("dtype", value);
-  }
-  const Value *theta = config.find("rope_theta"), *scaling = config.find("rope_scaling");
-  Value* rope = result.find("rope_parameters");
-  if ((!rope || !rope->is_map()) && (theta || (scaling && scaling->is_map())))
-    rope = &result.set("rope_parameters", rope_parameters(scaling, theta));
-  if (rope && rope->is_map() && theta && !rope->find("rope_theta")) rope->set("rope_theta", *theta);
-  return result;
-}
+bool is_weight_dtype(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
 std::string plain_architecture(std::string_view name) {
   constexpr std::string_view kPrefix = "FSDP";

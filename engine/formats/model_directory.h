@@ -27,16 +27,13 @@ struct ExpectedTensor {
 
 class ModelDirectory {
  public:
-  enum class Weights { required, optional };
-
   /// Reads config.json, the index and every safetensors header.
   /// @throws Error(io) for a file that cannot be read, Error(format) for one that is not what it claims to be, an index
   /// that points outside the directory, at a missing file or at a tensor that its file lacks.
-  explicit ModelDirectory(std::filesystem::path path, Weights weights = Weights::required);
+  explicit ModelDirectory(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
-  const Value& config() const { return config_; }  ///< as read; see normalize_config
-  bool has_weights() const { return !files_.empty(); }
+  const Value& config() const { return config_; }  ///< as read
 
   /// All tensors, in the order of files and of bytes in them. Those of a dtype the engine has no use for are left out.
   const std::vector<const TensorEntry*>& tensors() const { return tensors_; }
@@ -49,12 +46,9 @@ class ModelDirectory {
   /// tensor.
   void read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const;
 
-  int64_t total_parameters() const;
-  uint64_t total_bytes() const;  ///< of all tensors
-
-  /// Compares the directory's tensors with what the model wants. One error lists what is missing, unexpected and of
-  /// another shape. Rotary buffers of old checkpoints (`….rotary_emb.inv_freq`) are nobody's parameters and are passed
-  /// over.
+  /// Compares the directory's tensors with what the model wants. One error lists what is missing, unexpected, of
+  /// another shape and of a dtype that is no weight's. Rotary buffers of old checkpoints (`….rotary_emb.inv_freq`) are
+  /// nobody's parameters and are passed over.
   /// @throws Error(shape)
   void check_tensors(std::span<const ExpectedTensor> expected) const;
 
@@ -76,9 +70,8 @@ class ModelDirectory {
   std::unordered_map<std::string, const SafetensorsFile*> owner_;  // tensor -> its file
 };
 
-/// The config in the spelling of transformers 5, whatever it was written in: `dtype` for `torch_dtype`,
-/// `rope_parameters` for `rope_theta` and `rope_scaling`, without the old keys; all other keys as they are.
-Value normalize_config(const Value& config);
+/// Whether a model's weights may be stored in this dtype: fp32, fp16 or bf16.
+bool is_weight_dtype(DType dtype);
 
 /// The class a config names first, without the prefix that FSDP wrappers leave: "FSDPQwen3ForCausalLM" ->
 /// "Qwen3ForCausalLM".

@@ -99,7 +99,7 @@ void merge_adapter(const MergeOptions& options, const MergeSource& source, const
 }
 
 void check_options(const MergeOptions& options) {
-  if (options.dtype && *options.dtype != DType::f32 && *options.dtype != DType::f16 && *options.dtype != DType::bf16)
+  if (options.dtype && !is_weight_dtype(*options.dtype))
     throw Error(ErrorKind::config, std::string("got ") + to_string(*options.dtype) + ", want fp32, fp16 or bf16")
         .key("--dtype");
   if (options.shard_size == 0) throw Error(ErrorKind::config, "got 0, want at least one byte").key("--shard-size");

@@ -16,12 +16,10 @@ namespace fs = std::filesystem;
 constexpr const char* kMaster = "master";
 constexpr std::string_view kWeight = ".weight", kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
 
-bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
-
 DType config_dtype(const Value& config) {
   for (const char* key : {"dtype", "torch_dtype"})
     if (const Value* value = config.find(key); value && value->is_string())
-      if (const auto dtype = dtype_from_name(value->as_string()); dtype && is_float(*dtype)) return *dtype;
+      if (const auto dtype = dtype_from_name(value->as_string()); dtype && is_weight_dtype(*dtype)) return *dtype;
   return DType::f32;
 }
 
@@ -54,6 +52,8 @@ MergeSource::MergeSource(const MergeOptions& options) {
     check_all_used();
     if (options.base == MergeBase::dequantized) choose_dequantized();
   }
+  checkpoint_
+      ->verify();  // last, since it reads every shard: a byte that changed on the disk must not pass into a model
 }
 
 void MergeSource::open_run(const MergeOptions& options) {
@@ -140,12 +140,12 @@ void MergeSource::list_tensors(const MergeOptions& options) {
     tensors_.push_back({.name = tensor.name,
                         .shape = tensor.shape,
                         .stored = tensor.dtype,
-                        .target = is_float(tensor.dtype) ? other : tensor.dtype,
+                        .target = is_weight_dtype(tensor.dtype) ? other : tensor.dtype,
                         .from_checkpoint = true});
   }
   if (options.dtype)
     for (MergeTensor& tensor : tensors_)
-      if (is_float(tensor.stored)) tensor.target = *options.dtype;
+      if (is_weight_dtype(tensor.stored)) tensor.target = *options.dtype;
 }
 
 MergeTensor MergeSource::base_tensor(const TensorEntry& entry) const {
@@ -160,7 +160,7 @@ MergeTensor MergeSource::base_tensor(const TensorEntry& entry) const {
     result.from_checkpoint = true;
   }
   result.lora = lora_of(entry.name, entry.shape);
-  if (result.lora && !is_float(entry.dtype))
+  if (result.lora && !is_weight_dtype(entry.dtype))
     throw Error(ErrorKind::format, std::string("LoRA cannot be folded into ") + to_string(entry.dtype))
         .at(base_->path().string())
         .key(entry.name);

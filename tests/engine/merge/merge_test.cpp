@@ -290,6 +290,17 @@ TEST(Merge, RefusesWhatDoesNotFitTogether) {
   EXPECT_ERROR(merge({.input = run.path()}), config, "is not the model that the run was trained on");
 }
 
+TEST(Merge, RefusesAShardThatChangedOnTheDisk) {
+  const TemporaryDirectory run;
+  test::write_run(run.path(), golden("base_bf16"));
+  test::write_checkpoint(run.path(), 1, test::golden_adapter(), 2);
+  const fs::path shard = run / "checkpoint-1/shard-00001-of-00002.safetensors";
+  std::string bytes = test::slurp(shard);
+  bytes[bytes.size() - 5] = static_cast<char>(bytes[bytes.size() - 5] ^ 1);
+  test::spill(shard, bytes);
+  EXPECT_ERROR(merge({.input = run.path()}), format, "shard-00001-of-00002.safetensors: has checksum");
+}
+
 TEST(Merge, RefusesAdaptersItCannotFold) {
   const TemporaryDirectory run;
   test::write_run(run.path(), golden("base_bf16"));
