@@ -28,17 +28,28 @@ RunDirectory open_directory(const Value& plan) {
   return RunDirectory::create_numbered(save.get("dir", "runs/run"));
 }
 
+// The files to keep with a run: those of the tokenizer that its text was read with, which need not be the base's.
+std::vector<std::filesystem::path> companions(const RunInputs& inputs, const ModelDirectory* base) {
+  if (!inputs.tokenizer) return base ? base->companions() : std::vector<std::filesystem::path>();
+  std::vector<std::filesystem::path> files = companion_files(inputs.tokenizer->file().parent_path());
+  const auto is_there = [&](const std::filesystem::path& name) {
+    return std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.filename() == name; });
+  };
+  constexpr const char* kGeneration = "generation_config.json";
+  if (base && !is_there(kGeneration) && std::filesystem::exists(base->path() / kGeneration))
+    files.push_back(base->path() / kGeneration);
+  return files;
+}
+
 RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
   RunContents made;
   made.plan = inputs.plan;
   made.config = inputs.plan.at("model").at("config");
   made.adapter_config = adapter_config(inputs.plan, model.model());
+  made.companions = companions(inputs, base);
   if (base) {
-    made.companions = base->companions();
     made.record.base_model = std::filesystem::absolute(base->path()).string();
     made.record.model_fingerprint = base->fingerprint();
-  } else if (inputs.tokenizer) {
-    made.companions = companion_files(inputs.tokenizer->file().parent_path());
   }
   made.record.quantized = model.quantized();
   made.record.double_quant = inputs.plan.at("model").get("double_quant", true);
