@@ -24,10 +24,12 @@ local function facts_of(plan_object, data)
     if data_facts[key] then
       if not data.train then error(needs_data, 0) end
       local train = data.train:facts(plan.data.train.seq_len, plan.data.train.pack)
-      local steps = math.ceil(train.rows * plan.epochs / plan.batch.total)
+      local round = plan.data.train.remainder == "drop" and math.floor or math.ceil
+      local steps_per_epoch = round(train.rows / plan.batch.total)
+      local epochs = plan.max_steps and plan.max_steps / steps_per_epoch or plan.epochs
       local known = {
-        tokens = train.tokens * plan.epochs, targets = train.targets * plan.epochs, rows = train.rows,
-        documents = train.documents, steps = math.min(steps, plan.max_steps or steps),
+        tokens = train.tokens * epochs, targets = train.targets * epochs, rows = train.rows, documents = train.documents,
+        steps = plan.max_steps or math.max(1, math.ceil(epochs * steps_per_epoch - 1e-9)), -- as engine/data/sampler counts
       }
       return known[key]
     end

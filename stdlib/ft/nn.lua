@@ -2,13 +2,9 @@
 --- from (engine/layers/builder.h); nothing is allocated. Every block has a `name` relative to its parent, so that the names
 --- of weights on disk are those of the description. Blocks inside a block stand in its list part, in order.
 
-local nn = {}
+local native = require "ft.native"
 
---- Raises a config error on a key of the model's config.json.
-local function refuse(key, got, want, help)
-  error({ kind = "config", path = "model.config." .. key, message = "got " .. tostring(got) .. ", want " .. want,
-    help = help }, 0)
-end
+local nn = {}
 
 --- Makes a constructor for blocks of `type` with exactly these keys; `defaults` fills in those left out.
 local function block(type, required, defaults)
@@ -64,6 +60,13 @@ end
 --- engine would compute otherwise. A key that is absent has transformers' default for the model type.
 --- @param defaults table: tie_word_embeddings, kv_heads (nil: as many as heads), head_dim (nil: hidden_size / heads)
 function nn.decoder_config(config, defaults)
+  local function refuse(key, got, want, help)
+    local file, line = native.origin(config, key)
+    native.raise {
+      kind = "config", where = line > 0 and ("%s:%d"):format(file, line) or file, path = "model.config." .. key,
+      message = "got " .. tostring(got) .. ", want " .. want, help = help,
+    }
+  end
   local function need(key)
     if config[key] == nil then refuse(key, "nothing", "a number") end
     return config[key]
