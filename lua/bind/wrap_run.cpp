@@ -1,6 +1,7 @@
 // Run: what a recipe's loop drives. stdlib/ft/run.lua gives it the recipe's spelling (run:steps(), run.lr).
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <lua.hpp>
@@ -11,6 +12,7 @@
 #include "engine/merge/show_merge.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
+#include "engine/schema/fault.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/run.h"
 #include "lua/bind/native.h"
@@ -137,15 +139,33 @@ int log(lua_State* L) {
   });
 }
 
+EvaluateOptions evaluate_options(const Value& given) {
+  static const std::vector<std::string> kKeys{"generate", "limit", "max_new_tokens"};
+  if (given.is_list() && given.as_list().empty()) return {};  // Lua's {}
+  for (const auto& [key, value] : given.as_map()) {
+    if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
+    const std::string near = nearest(key, kKeys);
+    throw Error(ErrorKind::config, "unknown key '" + key + "'")
+        .key("run:evaluate")
+        .help((near.empty() ? "" : "did you mean '" + near + "'?  ") + ("keys: " + enumerate(kKeys)));
+  }
+  EvaluateOptions options;
+  options.generate = given.get("generate", options.generate);
+  options.max_new_tokens = given.get("max_new_tokens", options.max_new_tokens);
+  options.limit = given.get("limit", options.limit);
+  if (!options.generate && given.as_map().size() > (given.find("generate") ? 1 : 0))
+    throw Error(ErrorKind::config, "max_new_tokens and limit are of answers")
+        .key("run:evaluate")
+        .help("add generate = true");
+  return options;
+}
+
 /// run:evaluate(split, { generate = true, max_new_tokens =, limit = }) -> { loss, tokens, prompts, exact_match }
 int evaluate(lua_State* L) {
   return guarded(L, [&] {
     const Value given = lua_istable(L, 3) ? to_value(L, 3, "run:evaluate") : Value::map();
-    EvaluateOptions options;
-    options.generate = given.get("generate", options.generate);
-    options.max_new_tokens = given.get("max_new_tokens", options.max_new_tokens);
-    options.limit = given.get("limit", options.limit);
-    const Evaluation result = check_handle<Run>(L, 1)->evaluate(text_argument(L, 2, "a split's name"), options);
+    const Evaluation result =
+        check_handle<Run>(L, 1)->evaluate(text_argument(L, 2, "a split's name"), evaluate_options(given));
     push_value(L, Value::map({{"loss", result.loss},
                               {"tokens", result.tokens},
                               {"prompts", result.prompts},
