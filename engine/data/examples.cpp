@@ -158,7 +158,15 @@ std::vector<Segment> alpaca_segments(const Value& row) {
   return {{std::move(prompt), false}, {text_of(row, row, "output"), true}};
 }
 
-std::vector<Segment> completion_segments(const Value& row) { return {{text_of(row, row, "text"), true}}; }
+std::vector<Segment> completion_segments(const Value& row, const std::string& field) {
+  const Value* text = row.find(field);
+  if (!text || !text->is_string())
+    throw Error(ErrorKind::format,
+                text ? "got " + describe(*text) + ", want text" : "the row has no key '" + field + "'")
+        .key(field)
+        .at(row.origin.str());
+  return {{text->as_string(), true}};
+}
 
 TokenExample token_example(const Value& row) {
   TokenExample out;

@@ -45,8 +45,8 @@ Value to_messages(const Value& row, RowForm form);
 /// takes the place of the prompt's first paragraph.
 std::vector<Segment> alpaca_segments(const Value& row);
 
-/// A completion row: all of it trained.
-std::vector<Segment> completion_segments(const Value& row);
+/// The text under `field` of a completion row: all of it trained.   @throws Error(format) when there is none.
+std::vector<Segment> completion_segments(const Value& row, const std::string& field);
 
 /// A pre-tokenized row; without `labels` every token is its own label.
 /// @throws Error(format) for lists of different length or entries that are not integers of 32 bits.

@@ -1,22 +1,15 @@
 #include "engine/data/token_rows.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <algorithm>
 
+#include "engine/device/figures.h"
 #include "engine/error/error.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft {
 namespace {
-
-/// 1204 as "1,204".
-std::string grouped(int64_t n) {
-  std::string out = std::to_string(n);
-  for (int64_t at = static_cast<int64_t>(out.size()) - 3; at > 0; at -= 3) out.insert(static_cast<size_t>(at), ",");
-  return out;
-}
 
 int64_t count_targets(std::span<const int32_t> labels) {
   if (labels.empty()) return 0;
@@ -144,28 +137,22 @@ void TokenRows::check_trainable(const std::string& file) const {
   throw Error(ErrorKind::format,
               fmt::format("no row has a token to train on: {} rows, {} longer than seq_len and dropped, "
                           "{} with every label masked or cut off",
-                          grouped(counts_.offered), grouped(counts_.dropped), grouped(counts_.untrained)))
+                          count_text(counts_.offered), count_text(counts_.dropped), count_text(counts_.untrained)))
       .at(file)
       .help("a chat needs an assistant turn, and seq_len room for it");
 }
 
 std::string TokenRows::report() const {
-  std::string out =
-      fmt::format("{} rows, {} tokens, {} trained", grouped(size()), grouped(num_tokens()), grouped(num_targets_));
+  std::string out = fmt::format("{} rows, {} tokens, {} trained", count_text(size()), count_text(num_tokens()),
+                                count_text(num_targets_));
   if (counts_.truncated > 0)
-    out += fmt::format("; {} truncated to {} ({} tokens cut)", grouped(counts_.truncated), options_.seq_len,
-                       grouped(counts_.tokens_cut));
+    out += fmt::format("; {} truncated to {} ({} tokens cut)", count_text(counts_.truncated), options_.seq_len,
+                       count_text(counts_.tokens_cut));
   if (counts_.dropped > 0)
-    out += fmt::format("; {} dropped, longer than {}", grouped(counts_.dropped), options_.seq_len);
+    out += fmt::format("; {} dropped, longer than {}", count_text(counts_.dropped), options_.seq_len);
   if (counts_.untrained > 0)
-    out += fmt::format("; {} left out, nothing in them to train on", grouped(counts_.untrained));
+    out += fmt::format("; {} left out, nothing in them to train on", count_text(counts_.untrained));
   return out;
-}
-
-uint64_t TokenRows::fingerprint() const {
-  XXH64_hash_t hash = XXH3_64bits(ids_.data(), ids_.size() * sizeof(int32_t));
-  hash = XXH3_64bits_withSeed(labels_.data(), labels_.size() * sizeof(int32_t), hash);
-  return XXH3_64bits_withSeed(starts_.data(), starts_.size() * sizeof(int64_t), hash);
 }
 
 }  // namespace ft

@@ -70,8 +70,6 @@ class TokenRows {
   /// One line for the start report: "1,204 rows, 310,221 tokens, 82,113 trained; 12 truncated to 512 (9,310 tokens
   /// cut)".
   std::string report() const;
-  /// xxh3 over ids, labels and row starts: the data's hash in the run record. The same for the same rows on every rank.
-  uint64_t fingerprint() const;
 
  private:
   void check_row(std::span<const int32_t> ids, std::span<const int32_t> labels, const Origin& origin) const;

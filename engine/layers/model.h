@@ -1,6 +1,6 @@
 #pragma once
 /// A causal language model as a chain of units: embedding, decoder layers, final norm with the head. The unit is what
-/// is gathered, used and released together (engine/train/step.cpp walks them).
+/// is gathered, used and released together (engine/train/schedule.cpp walks them).
 
 #include <memory>
 #include <string>

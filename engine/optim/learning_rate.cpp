@@ -19,8 +19,6 @@ namespace {
   throw error;
 }
 
-std::string kind_of(const Value& schedule) { return schedule.get("kind", schedule.get("type", "constant").c_str()); }
-
 int64_t warmup_steps(const Value& schedule, int64_t total) {
   const double warmup = schedule.get("warmup", 0.0);
   if (!(warmup >= 0)) refuse("warmup", schedule, "got " + describe(Value(warmup)) + ", want 0 or more");
@@ -38,7 +36,7 @@ double decay(const std::string& kind, int64_t done, int64_t length) {
 }  // namespace
 
 double learning_rate(const Value& schedule, double base_lr, int64_t step, int64_t total) {
-  const std::string kind = kind_of(schedule);
+  const std::string kind = schedule.get("kind", "constant");
   if (kind != "constant" && kind != "linear" && kind != "cosine")
     refuse("kind", schedule, "got '" + kind + "', want one of constant, linear, cosine");
   const int64_t warmup = warmup_steps(schedule, total);

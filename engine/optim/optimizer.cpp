@@ -20,9 +20,8 @@ namespace {
 }
 
 std::string kind_of(const Value& description) {
-  const char* key = description.find("kind") ? "kind" : "type";
-  const std::string kind = description.get(key, "");
-  if (kind != "adamw" && kind != "sgd") refuse(description, key, "one of 'adamw', 'sgd'");
+  const std::string kind = description.get("kind", "");
+  if (kind != "adamw" && kind != "sgd") refuse(description, "kind", "one of 'adamw', 'sgd'");
   return kind;
 }
 

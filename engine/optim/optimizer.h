@@ -52,7 +52,7 @@ class Optimizer {
 
 /// Builds the optimizer that a resolved plan's `optimizer` block describes:
 ///   { kind = "adamw", lr, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01, bits = 32 | 8 }
-///   { kind = "sgd", lr, momentum = 0 }        (`type` is read where `kind` is absent)
+///   { kind = "sgd", lr, momentum = 0 }
 /// bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as 8-bit codes of the dynamic maps with
 /// one fp32 scale a block of 256, updated in torchao's order (decay first, then the step, all in fp32); a parameter of
 /// fewer than 4096 elements keeps fp32 state, whatever part of it this rank owns.

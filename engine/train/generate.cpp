@@ -23,9 +23,8 @@ int32_t sample(const float* logits, int64_t vocab, const GenerateOptions& option
   std::iota(order.begin(), order.end(), 0);
   const auto kept = options.top_k > 0 ? std::min(options.top_k, vocab) : vocab;
   // Ties go by id, so that the order is the same everywhere.
-  std::partial_sort(order.begin(), order.begin() + kept, order.end(), [&](int32_t a, int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + kept, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   std::vector<double> weights(static_cast<size_t>(kept));
   for (size_t i = 0; i < weights.size(); ++i)
     weights[i] = std::exp((logits[order[i]] - logits[order[0]]) / options.temperature);
@@ -89,7 +88,6 @@ std::vector<std::vector<int32_t>> generate(ShardedModel& model, const std::vecto
     cache.advance(counts);
 
     const int64_t vocab = logits.size(-1);
-    std::vector<int32_t> chosen(prompts.size(), -1);
     tokens = at::empty({rows, 1}, at::kLong);
     for (int64_t row = 0; row < rows; ++row) {
       const float* of_row = logits.data_ptr<float>() + row * vocab;
@@ -97,11 +95,9 @@ std::vector<std::vector<int32_t>> generate(ShardedModel& model, const std::vecto
       const int32_t next = options.temperature > 0 ? sample(of_row, vocab, options, draw) : greedy(of_row, vocab);
       tokens.data_ptr<int64_t>()[row] = next;
       if (done[row]) continue;
-      chosen[row] = next;
       answers[row].push_back(next);
       done[row] = std::find(options.stop.begin(), options.stop.end(), next) != options.stop.end();
     }
-    if (options.on_tokens) options.on_tokens(chosen);
     counts.assign(prompts.size(), 1);
     const bool all_done = std::all_of(done.begin(), done.end(), [](bool d) { return d; });
     if (model.group().max(all_done ? 0 : 1) == 0) break;

@@ -3,7 +3,6 @@
 /// prompts are done, since a sharded model's units are gathered by all ranks together. Collective.
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "engine/train/sharded_model.h"
@@ -17,8 +16,6 @@ struct GenerateOptions {
   double top_p = 1;        ///< nucleus: the fewest tokens whose probabilities reach it
   uint64_t seed = 0;
   std::vector<int32_t> stop{};  ///< ids that end an answer; the stop token itself is kept
-  /// Called after each step with the new token of each prompt (-1: done before), on every rank; may be empty.
-  std::function<void(const std::vector<int32_t>&)> on_tokens{};
 };
 
 /// @return the new tokens of each prompt, in order.

@@ -36,8 +36,4 @@ void watch_for_interrupts() {
 
 int interrupted() { return g_signal; }
 
-void request_interrupt(int signal) { g_signal = signal; }
-
-void clear_interrupt() { g_signal = 0; }
-
 }  // namespace ft

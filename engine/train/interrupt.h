@@ -12,12 +12,6 @@ void watch_for_interrupts();
 /// The signal that asked to stop, 0 while none has come. Any thread.
 int interrupted();
 
-/// Asks to stop, as the signal would: for hosts and tests.
-void request_interrupt(int signal);
-
-/// Forgets the request.
-void clear_interrupt();
-
 /// What main returns after an interrupt: 128 + signal.
 inline int interrupt_exit_code(int signal) { return 128 + signal; }
 

@@ -15,7 +15,7 @@ struct StepMeasures {
   int64_t tokens = 0;  ///< target tokens of the window over all ranks
   double seconds = 0;  ///< wall time of the step
   double wait_gather = 0, wait_reduce = 0, wait_offload = 0, wait_data = 0;  ///< of which spent waiting
-  int64_t peak_memory = 0;  ///< bytes, the most over ranks so far: VmHWM, or a GPU's allocator
+  int64_t peak_memory = 0;  ///< bytes, the most so far on rank 0: VmHWM
 };
 
 class Metrics {

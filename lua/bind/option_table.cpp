@@ -55,6 +55,28 @@ void put(const Schema& declared, const Host& host, Value& values, const Setting&
   block->set(setting.path.substr(dot + 1), setting.value);
 }
 
+/// Takes the values of a YAML file; keys that the recipe does not declare are faults.
+void take_config(const Schema& declared, const std::string& path, Value& values, std::vector<Fault>& faults) {
+  const Value file = read_yaml(path);
+  if (file.is_null()) return;
+  if (!file.is_map())
+    throw Error(ErrorKind::config, "got " + std::string(to_string(file.kind())) + ", want keys and values").at(path);
+  for (const auto& [key, item] : file.as_map()) {
+    if (declared.find(key)) {
+      values.set(key, item);
+      continue;
+    }
+    const std::string near = nearest(key, declared.keys());
+    faults.push_back({false,
+                      item.origin,
+                      "",
+                      "unknown key '" + key + "'",
+                      (near.empty() ? "" : "did you mean '" + near + "'?  ") +
+                          ("this recipe's options: " + enumerate(declared.keys())),
+                      {}});
+  }
+}
+
 /// Reads command-line text inside a block by the block's schema.
 void read_block_text(const Option& option, Value& block, const Schema* schema, std::vector<Fault>& faults) {
   if (!block.is_map() || !schema) return;
@@ -133,27 +155,7 @@ Value fill_options(const Schema& declared, const Flags& flags, const Host& host,
     Value& value = values.set(option.key, option.fallback);
     if ((option.kinds & kPath) && value.is_string()) value = Value(default_path(value.as_string(), host.recipe));
   }
-  if (!flags.config.empty()) {
-    const Value file = read_yaml(flags.config);
-    if (!file.is_map() && !file.is_null())
-      throw Error(ErrorKind::config, "got " + std::string(to_string(file.kind())) + ", want keys and values")
-          .at(flags.config);
-    if (file.is_map())
-      for (const auto& [key, item] : file.as_map()) {
-        if (declared.find(key)) {
-          values.set(key, item);
-          continue;
-        }
-        const std::string near = nearest(key, declared.keys());
-        faults.push_back({false,
-                          item.origin,
-                          "",
-                          "unknown key '" + key + "'",
-                          (near.empty() ? "" : "did you mean '" + near + "'?  ") +
-                              ("this recipe's options: " + enumerate(declared.keys())),
-                          {}});
-      }
-  }
+  if (!flags.config.empty()) take_config(declared, flags.config, values, faults);
   for (const Setting& setting : flags.settings) put(declared, host, values, setting, faults);
   for (const Option& option : declared.options) {
     Value* value = values.find(option.key);

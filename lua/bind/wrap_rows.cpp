@@ -127,14 +127,7 @@ std::vector<Segment> text_segments(const Value& row, const Value& how, const Tok
     if (!how.get("mask_prompts", true))
       for (Segment& segment : segments) segment.train = true;
   } else {
-    const std::string field = how.get("field", "text");
-    const Value* text = row.find(field);
-    if (!text || !text->is_string())
-      throw Error(ErrorKind::format,
-                  text ? "got " + describe(*text) + ", want text" : "the row has no key '" + field + "'")
-          .key(field)
-          .at(row.origin.str());
-    segments = {{text->as_string(), true}};
+    segments = completion_segments(row, how.get("field", "text"));
   }
   if (const auto eos = tokenizer.eos_id())
     segments.push_back({tokenizer.decode(std::vector<int32_t>{*eos}, false), true});

@@ -87,22 +87,6 @@ TEST(TokenRows, RefusesADataSetWithNothingToTrainOn) {
   EXPECT_EQ(rows.counts().untrained, 3);
 }
 
-TEST(TokenRows, TheFingerprintSeesIdsLabelsAndStarts) {
-  const auto print = [](std::vector<std::vector<int32_t>> ids, int32_t first_label) {
-    TokenRows rows;
-    for (const auto& row : ids) {
-      std::vector<int32_t> labels = row;
-      labels[0] = first_label;
-      rows.add(row, labels);
-    }
-    return rows.fingerprint();
-  };
-  EXPECT_EQ(print({{1, 2, 3, 4}}, 1), print({{1, 2, 3, 4}}, 1));
-  EXPECT_NE(print({{1, 2, 3, 4}}, 1), print({{1, 2, 3, 5}}, 1));
-  EXPECT_NE(print({{1, 2, 3, 4}}, 1), print({{1, 2, 3, 4}}, -100));
-  EXPECT_NE(print({{1, 2, 3, 4}}, 1), print({{1, 2}, {3, 4}}, 1));
-}
-
 class Segments : public ::testing::Test {
  protected:
   /// The tokens trained by these segments, as text between bars.

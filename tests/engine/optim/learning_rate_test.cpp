@@ -30,7 +30,7 @@ TEST(LearningRate, TakesAWarmupBelowOneAsAShare) {
   EXPECT_EQ(learning_rate(schedule("constant", 0.03), 1.0, 3, 100), 1.0);
   EXPECT_EQ(learning_rate(schedule("constant", 0.03), 1.0, 3, 101), 0.75);  // 3.03 rounded up
   EXPECT_EQ(learning_rate(Value(), 0.5, 7, 10), 0.5);
-  EXPECT_EQ(learning_rate(Value::map({{"type", "linear"}}), 1.0, 5, 10), 0.5);
+  EXPECT_EQ(learning_rate(schedule("linear", 0), 1.0, 5, 10), 0.5);
 }
 
 TEST(LearningRate, EndsAtItsLeastShare) {

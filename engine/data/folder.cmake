@@ -1,1 +1,0 @@
-target_link_libraries(ft_data PUBLIC dep::xxhash)
