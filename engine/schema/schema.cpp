@@ -78,14 +78,25 @@ void read_text(uint32_t kinds, Value& value) {
   value.origin = origin;
 }
 
+/// The limits of an option that hold, or do not hold, as messages state them.
+struct Limit {
+  std::string text;
+  bool holds;
+};
+std::vector<Limit> limits_at(const Option& option, double v) {
+  std::vector<Limit> out;
+  if (option.above) out.push_back({"above " + number_text(*option.above), v > *option.above});
+  if (option.at_least) out.push_back({"at least " + number_text(*option.at_least), v >= *option.at_least});
+  if (option.below) out.push_back({"below " + number_text(*option.below), v < *option.below});
+  if (option.at_most) out.push_back({"at most " + number_text(*option.at_most), v <= *option.at_most});
+  return out;
+}
+
 void range(const Option& option, const Value& value, const std::string& path, std::vector<Fault>& faults) {
   if (!value.is_number()) return;
-  const double v = value.as_number();
   std::string want;
-  if (option.above && !(v > *option.above)) want = "above " + number_text(*option.above);
-  if (option.at_least && !(v >= *option.at_least)) want = "at least " + number_text(*option.at_least);
-  if (option.below && !(v < *option.below)) want = "below " + number_text(*option.below);
-  if (option.at_most && !(v <= *option.at_most)) want = "at most " + number_text(*option.at_most);
+  for (const Limit& limit : limits_at(option, value.as_number()))
+    if (!limit.holds) want = limit.text;
   if (!want.empty())
     faults.push_back({false, value.origin, path, "got " + describe(value) + ", want " + want, option.doc, {}});
 }
@@ -196,6 +207,12 @@ std::string kind_text(uint32_t kinds) {
   for (const KindName& entry : kKindNames)
     if (kinds & entry.kind) names.push_back(entry.name);
   return joined(names, " or ");
+}
+
+std::string limits_text(const Option& option) {
+  std::string out;
+  for (const Limit& limit : limits_at(option, 0)) out += (out.empty() ? "" : ", ") + limit.text;
+  return out;
 }
 
 void check_option(const Option& option, Value& value, const std::string& path, std::vector<Fault>& faults, bool text) {

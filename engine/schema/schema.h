@@ -63,6 +63,8 @@ struct Schema {
 
 /// "integer", "boolean or string", …
 std::string kind_text(uint32_t kinds);
+/// "above 0", "at least 0, below 1"; "" for an option without limits.
+std::string limits_text(const Option& option);
 
 /// One value against its option; appends what is wrong. A block inside is checked by its own schema.
 /// A string is read as the kind wanted where `text` says that it came from the command line ("2e-4" for a number).

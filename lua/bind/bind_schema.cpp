@@ -173,7 +173,8 @@ int raise_one(lua_State* L) {
   });
 }
 
-/// native.schema(name) -> { name, doc, options = { { key, kind, doc, default }, … } }: the reference.
+/// native.schema(name) -> { name, doc, positional, options = { { key, kind, limits, doc, required, default, allowed },
+/// … }, renames = { { from, to }, … } }: the reference, of which docs/options.md is made.
 int schema_table(lua_State* L) {
   return guarded(L, [&] {
     const Schema* schema = find_schema(text_argument(L, 1, "a schema's name"));
@@ -182,11 +183,19 @@ int schema_table(lua_State* L) {
     for (const Option& option : schema->options) {
       Value entry = Value::map(
           {{"key", option.key}, {"kind", kind_text(option.kinds)}, {"doc", option.doc}, {"required", option.required}});
+      if (const std::string limits = limits_text(option); !limits.empty()) entry.set("limits", limits);
       if (!option.fallback.is_null()) entry.set("default", option.fallback);
       if (!option.allowed.empty()) entry.set("allowed", Value(Value::List(option.allowed)));
       options.push_back(std::move(entry));
     }
-    push_value(L, Value::map({{"name", schema->name}, {"doc", schema->doc}, {"options", Value(std::move(options))}}));
+    Value::List renames;
+    for (const Rename& rename : schema->renames)
+      renames.push_back(Value::map({{"from", rename.from}, {"to", rename.to}}));
+    push_value(L, Value::map({{"name", schema->name},
+                              {"doc", schema->doc},
+                              {"positional", schema->positional},
+                              {"options", Value(std::move(options))},
+                              {"renames", Value(std::move(renames))}}));
     return 1;
   });
 }

@@ -1,5 +1,5 @@
 --- docs/options.md is what the option registry says, key by key. After a change to engine/schema/registry.cpp, write it again:
----   FTENGINE_WRITE_DOCS=1 ftengine test tests/lua/options_page_test.lua
+---   FTENGINE_UPDATE_GOLDEN=1 ftengine test tests/lua/options_page_test.lua
 local ft = require "ft"
 local native = require "ft.native"
 local test = require "ft.test"
@@ -47,7 +47,7 @@ local function section(schema)
     local key = code(option.key) .. (option.key == schema.positional and " (may stand without its key)" or "")
     lines[#lines + 1] = ("| %s | %s | %s | %s |\n"):format(key, kind_of(option), default_of(option), option.doc)
   end
-  if schema.renames then
+  if #schema.renames > 0 then
     local names = {}
     for i, rename in ipairs(schema.renames) do names[i] = ("%s as %s"):format(code(rename.from), code(rename.to)) end
     lines[#lines + 1] = "\nRead with a warning: " .. table.concat(names, ", ") .. ".\n"
@@ -63,11 +63,11 @@ end
 
 test.case("the page of options is what the registry says", function(t)
   local path = t.here .. "/../../docs/options.md"
-  if os.getenv("FTENGINE_WRITE_DOCS") then
+  if os.getenv("FTENGINE_UPDATE_GOLDEN") then
     local file = assert(io.open(path, "wb"))
     file:write(page())
     file:close()
   end
   t.truthy(t.read(path) == page(),
-    "docs/options.md differs; write it again: FTENGINE_WRITE_DOCS=1 ftengine test tests/lua/options_page_test.lua")
+    "docs/options.md differs; write it again: FTENGINE_UPDATE_GOLDEN=1 ftengine test tests/lua/options_page_test.lua")
 end)
