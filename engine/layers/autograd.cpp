@@ -119,14 +119,20 @@ struct Embedding : Function<Embedding> {
   }
 };
 
+struct LossFacts {
+  double scale;
+  bool want_x, want_weight;
+};
+
 struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& targets, double scale, bool want_x, bool want_weight,
-                            const std::string& owner) {
+                            const at::Tensor& targets, const std::optional<at::Tensor>& low,
+                            const std::optional<at::Tensor>& up, const LossFacts& facts, const std::string& owner) {
     static const DeviceOp<decltype(cpu::linear_cross_entropy_forward)> op("ft::linear_cross_entropy_forward");
     check_gathered(weight, owner);
-    auto [loss, gx, gw] = op(x, weight, targets, scale, want_x, want_weight);
-    node->save_for_backward({gx, gw});
+    if (up) check_gathered(*up, owner);
+    auto [loss, gx, gw, glow, gup] = op(x, weight, targets, low, up, facts.scale, facts.want_x, facts.want_weight);
+    node->save_for_backward({gx, gw, glow, gup});
     return loss;
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
@@ -136,7 +142,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
     const auto scaled = [&](const at::Tensor& g) {
       return !g.defined() || is_one ? g : g.mul(grads[0]).to(g.scalar_type());
     };
-    return {scaled(saved[0]), scaled(saved[1]), {}, {}, {}, {}, {}};
+    return {scaled(saved[0]), scaled(saved[1]), {}, scaled(saved[2]), scaled(saved[3]), {}, {}};
   }
 };
 
@@ -166,10 +172,13 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& tokens, at::Sca
 }
 
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, double scale,
-                                const std::string& owner) {
+                                const std::string& owner, const LowRank& addition) {
   const bool graph = at::GradMode::is_enabled();
-  return LinearCrossEntropy::apply(x, weight, targets, scale, graph && x.requires_grad(),
-                                   graph && weight.requires_grad(), owner);
+  const bool adapted = addition.low.defined();
+  const LossFacts facts{scale, graph && (x.requires_grad() || adapted), graph && weight.requires_grad()};
+  std::optional<at::Tensor> low, up;
+  if (adapted) low = addition.low, up = addition.up;
+  return LinearCrossEntropy::apply(x, weight, targets, low, up, facts, owner);
 }
 
 }  // namespace ft::ops

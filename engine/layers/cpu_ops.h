@@ -36,11 +36,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tens
 at::Tensor nf4_dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double nested_offset,
                           bool double_quant, at::ScalarType dtype);
 
-/// @return the loss (fp32 scalar), the gradient of x in its dtype and the gradient of weight in fp32 (undefined where
-/// not wanted).
-std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(const at::Tensor& x,
-                                                                            const at::Tensor& weight,
-                                                                            const at::Tensor& targets, double scale,
-                                                                            bool want_x, bool want_weight);
+/// @param low,up the low-rank term that is added to the logits, low·upᵀ: [.., r] in x's dtype and [V, r], or neither.
+/// @return the loss (fp32 scalar), then the gradients of x and low in their dtype and of weight and up in fp32,
+/// undefined where not wanted: (loss, x, weight, low, up).
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
+    const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const std::optional<at::Tensor>& low,
+    const std::optional<at::Tensor>& up, double scale, bool want_x, bool want_weight);
 
 }  // namespace ft::cpu

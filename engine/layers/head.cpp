@@ -14,12 +14,9 @@ Head::Head(Builder& builder, const Value& description, Parameter& embedding)
     weight_ = &embedding;
     return;
   }
-  Linear& output = add_child(builder.part<Linear>(description, "output", ""));
-  weight_ = &output.weight();
-  if (output.parameters().size() != 1)
-    throw Error(ErrorKind::config, "the head takes neither a bias nor LoRA")
-        .key(output.name())
-        .help("leave it out of adapter.target_modules");
+  output_ = &add_child(builder.part<Linear>(description, "output", ""));
+  weight_ = &output_->weight();
+  if (output_->has_bias()) throw Error(ErrorKind::config, "the head takes no bias").key(output_->name());
 }
 
 at::Tensor Head::forward(const at::Tensor& x_in, const Context& context) {
@@ -27,7 +24,9 @@ at::Tensor Head::forward(const at::Tensor& x_in, const Context& context) {
   if (context.last.defined()) x = x.index({at::arange(x.size(0), at::kLong), context.last}).unsqueeze(1);
   x = norm_->forward(x, context);
   if (context.targets.defined())
-    return ops::linear_cross_entropy(x, weight_->value, context.targets, context.loss_scale, name());
+    return ops::linear_cross_entropy(x, weight_->value, context.targets, context.loss_scale, name(),
+                                     output_ ? output_->low_rank(x, context) : ops::LowRank{});
+  if (output_) return output_->forward(x, context).to(at::kFloat);
   return ops::linear(x, {.value = weight_->value}, {}, {}, name()).to(at::kFloat);
 }
 

@@ -21,7 +21,8 @@ class Head : public Module {
  private:
   bool tied_;
   Module* norm_ = nullptr;
-  Parameter* weight_ = nullptr;
+  Linear* output_ = nullptr;     // null where tied
+  Parameter* weight_ = nullptr;  // the output's, or the embedding's
 };
 
 }  // namespace ft

@@ -1,10 +1,12 @@
 #include "engine/layers/linear.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 
 #include <cmath>
 
 #include "engine/error/error.h"
+#include "engine/layers/compute.h"
 #include "engine/layers/ops.h"
 #include "engine/tensor/counter_random.h"
 
@@ -41,6 +43,13 @@ at::Tensor Linear::forward(const at::Tensor& x, const Context& context) {
   ops::LoraTerm lora;
   if (lora_a_) lora = {lora_a_->value, lora_b_->value, lora_scale_, dropout_keys(x, context), lora_dropout_};
   return ops::linear(x, base, bias_ ? bias_->value : at::Tensor(), lora, name());
+}
+
+ops::LowRank Linear::low_rank(const at::Tensor& x, const Context& context) const {
+  if (!lora_a_) return {};
+  const at::Tensor keys = dropout_keys(x, context);
+  const at::Tensor dropped = keys.defined() ? ops::counter_dropout(x, keys, lora_dropout_) : x;
+  return {at::matmul(dropped, in_dtype(lora_a_->value, x.scalar_type()).t()).mul(lora_scale_), lora_b_->value};
 }
 
 at::Tensor Linear::dropout_keys(const at::Tensor& x, const Context& context) const {

@@ -3,6 +3,7 @@
 /// weight, which the loss uses without calling forward.
 
 #include "engine/layers/builder.h"
+#include "engine/layers/ops.h"
 
 namespace ft {
 
@@ -13,6 +14,9 @@ class Linear : public Module {
 
   at::Tensor forward(const at::Tensor& x, const Context& context) override;  ///< [.., in] -> [.., out]
   Parameter& weight() { return *weight_; }
+  bool has_bias() const { return bias_ != nullptr; }
+  /// What LoRA adds to x·Wᵀ, for a caller that makes the product itself; nothing without LoRA.
+  ops::LowRank low_rank(const at::Tensor& x, const Context& context) const;
 
  private:
   at::Tensor dropout_keys(const at::Tensor& x, const Context& context) const;

@@ -46,10 +46,9 @@ void chunk_losses(at::Tensor& logits, const int64_t* target, float scale, double
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(const at::Tensor& x,
-                                                                            const at::Tensor& weight,
-                                                                            const at::Tensor& targets, double scale,
-                                                                            bool want_x, bool want_weight) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
+    const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const std::optional<at::Tensor>& low,
+    const std::optional<at::Tensor>& up, double scale, bool want_x, bool want_weight) {
   const int64_t width = x.size(-1), vocab = weight.size(0);
   if (weight.size(1) != width || targets.numel() * width != x.numel())
     throw Error(ErrorKind::shape, "got x's last dim " + std::to_string(width) + ", weight's " +
@@ -59,7 +58,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(cons
   const at::Tensor rows = targeted_rows(targets.contiguous(), vocab);
   const at::Tensor target = targets.reshape({-1}).index_select(0, rows);
   const at::Tensor tokens = x.reshape({-1, width}), w = weight.to(x.scalar_type());
-  at::Tensor gx, gw;
+  at::Tensor gx, gw, glow, gup, lows, b;
+  if (low) {
+    lows = low->reshape({-1, low->size(-1)});
+    b = up->to(x.scalar_type());
+    if (want_x) glow = at::zeros_like(lows), gup = at::zeros(up->sizes(), up->options().dtype(at::kFloat));
+  }
   if (want_x) gx = at::zeros_like(tokens);
   if (want_weight) gw = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
 
@@ -70,17 +74,22 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(cons
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t size = std::min(chunk, count - begin);
     const at::Tensor index = rows.narrow(0, begin, size), part = tokens.index_select(0, index);
-    at::Tensor logits = at::mm(part, w.t());
+    at::Tensor logits = at::mm(part, w.t()), low_part;
+    if (low) logits.addmm_(low_part = lows.index_select(0, index), b.t());
     const auto losses = logits.scalar_type() == at::kFloat ? chunk_losses<float> : chunk_losses<Bf16>;
     losses(logits, target.data_ptr<int64_t>() + begin, gradient_scale, nll.data() + begin);
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
     if (want_weight) gw.add_(at::mm(logits.t(), part));
+    if (low && want_x) {
+      glow.index_copy_(0, index, at::mm(logits, b));
+      gup.add_(at::mm(logits.t(), low_part));
+    }
   }
   double total = 0;
   for (const double one : nll) total += one;
   at::Tensor loss = at::empty({}, x.options().dtype(at::kFloat));
   *loss.data_ptr<float>() = static_cast<float>(scale * total);
-  return {loss, want_x ? gx.view(x.sizes()) : gx, gw};
+  return {loss, want_x ? gx.view(x.sizes()) : gx, gw, glow.defined() ? glow.view(low->sizes()) : glow, gup};
 }
 
 }  // namespace ft::cpu

@@ -77,9 +77,8 @@ TORCH_LIBRARY(ft, m) {
       "-> "
       "Tensor");
   m.def(
-      "linear_cross_entropy_forward(Tensor x, Tensor weight, Tensor targets, float scale, bool want_x, bool "
-      "want_weight) "
-      "-> (Tensor, Tensor, Tensor)");
+      "linear_cross_entropy_forward(Tensor x, Tensor weight, Tensor targets, Tensor? low, Tensor? up, float scale, "
+      "bool want_x, bool want_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(ft, CPU, m) {

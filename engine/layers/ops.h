@@ -60,10 +60,16 @@ struct LoraTerm {
 at::Tensor linear(const at::Tensor& x, const BaseWeight& weight, const at::Tensor& bias, const LoraTerm& lora,
                   const std::string& owner = {});
 
+/// A low-rank addition low·upᵀ.
+struct LowRank {
+  at::Tensor low, up;  ///< [.., r] in the compute dtype, [out, r]; undefined: none
+};
+
 /// scale · Σ over tokens of −log softmax(x·Wᵀ)[target], tokens with target −100 left out; fp32 scalar, summed in fp64.
 /// Logits exist for a chunk of tokens at a time (64 MB at most); gradients are computed on the way.
 /// @param x [.., D]   @param weight [V, D]   @param targets int64, one a token
+/// @param addition to x·Wᵀ: what LoRA on the head comes to.
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, double scale,
-                                const std::string& owner = {});
+                                const std::string& owner = {}, const LowRank& addition = {});
 
 }  // namespace ft::ops

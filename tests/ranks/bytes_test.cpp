@@ -1,6 +1,6 @@
-// Quantized bytes travel as integers: every bit pattern arrives as it left, those that are signalling NaNs as floats too.
+// Quantized bytes travel as integers: every bit pattern arrives as it left, those that are signalling NaNs as floats
+// too.
 #include <gtest/gtest.h>
-
 
 #include "engine/parallel/shard_unit.h"
 #include "engine/quant/nf4.h"

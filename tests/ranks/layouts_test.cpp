@@ -1,4 +1,5 @@
-// One, two and four ranks train alike, to the gates of docs/numerics.md, and each gate fails on the bugs it is there for.
+// One, two and four ranks train alike, to the gates of docs/numerics.md, and each gate fails on the bugs it is there
+// for.
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
@@ -49,7 +50,8 @@ Value plan_of(const Value& job) {
                            {"activation_checkpointing", job.get("activation_checkpointing", false)},
                            {"parallel", Value::map({{"reshard_after_forward", job.get("reshard", true)},
                                                     {"prefetch", job.get("prefetch", true)}})}});
-  if (job.get("lora", false)) plan.set("adapter", Value::map({{"r", 4}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}}));
+  if (job.get("lora", false))
+    plan.set("adapter", Value::map({{"r", 4}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}}));
   return plan;
 }
 
@@ -60,7 +62,8 @@ void plant(const std::string& bug, ShardedModel& model) {
     if (bug == "halve") shard->grad().mul_(0.5);
     if (bug != "leave_lora_b") continue;
     for (const ShardPiece& piece : shard->trainable()->layout.pieces(model.group().rank()))
-      if (piece.parameter->name.find("lora_B") != std::string::npos && piece.begin + piece.count == piece.parameter->numel())
+      if (piece.parameter->name.find("lora_B") != std::string::npos &&
+          piece.begin + piece.count == piece.parameter->numel())
         shard->grad().narrow(0, piece.local_begin + piece.count / 2, piece.count - piece.count / 2).zero_();
   }
 }
@@ -139,7 +142,8 @@ Trained train(int world, Value job) {
 
 double worst(const std::vector<double>& a, const std::vector<double>& b) {
   double most = a.size() == b.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max(most, std::abs(a[i] - b[i]) / std::abs(a[i]));
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    most = std::max(most, std::abs(a[i] - b[i]) / std::abs(a[i]));
   return most;
 }
 
@@ -176,7 +180,8 @@ class Layouts : public testing::TestWithParam<int> {};
 
 TEST_P(Layouts, full_training_with_adamw_keeps_its_losses) {
   for (const bool tied : {true, false}) {
-    const Trained one = train(1, with(full(adamw()), "tied", tied)), many = train(GetParam(), with(full(adamw()), "tied", tied));
+    const Trained one = train(1, with(full(adamw()), "tied", tied)),
+                  many = train(GetParam(), with(full(adamw()), "tied", tied));
     EXPECT_LE(worst(one.losses, many.losses), kLoss);
     EXPECT_LT(one.losses.back(), one.losses.front());
   }
@@ -203,7 +208,8 @@ TEST_P(Layouts, qlora_with_sgd_keeps_losses_norms_and_weights) {
 
 TEST_P(Layouts, checkpointing_resharding_and_prefetch_change_no_bit) {
   const Trained plain = train(GetParam(), qlora(adamw()));
-  for (const auto& [key, value] : {std::pair{"activation_checkpointing", true}, {"reshard", false}, {"prefetch", false}}) {
+  for (const auto& [key, value] :
+       {std::pair{"activation_checkpointing", true}, {"reshard", false}, {"prefetch", false}}) {
     const Trained other = train(GetParam(), with(qlora(adamw()), key, value));
     EXPECT_EQ(plain.losses, other.losses) << key;
     EXPECT_EQ(plain.weights, other.weights) << key;

@@ -1,5 +1,6 @@
 #pragma once
-/// A decoder small enough to train in milliseconds, with every kind of parameter: grouped heads, head norms, odd widths.
+/// A decoder small enough to train in milliseconds, with every kind of parameter: grouped heads, head norms, odd
+/// widths.
 
 #include <string>
 

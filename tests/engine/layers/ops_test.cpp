@@ -132,6 +132,22 @@ TEST(Ops, LinearCrossEntropyAndItsGradients) {
                    {formula("x", {100, 6}, 2), formula("w", {1511, 6}, 2)}, 2e-6);
 }
 
+TEST(Ops, LinearCrossEntropyWithALowRankAddition) {
+  const at::Tensor targets = some_targets(100, 1511);
+  const Op reference = [&](const Tensors& in) {
+    const at::Tensor kept = targets.ne(-100), logits = in[0].matmul(in[1].t()).add(in[2].matmul(in[3].t()));
+    const at::Tensor picked = logits.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
+    return logits.logsumexp(1).sub(picked).mul(kept).sum().mul(0.25);
+  };
+  const Op fused = [&](const Tensors& in) {
+    return ops::linear_cross_entropy(in[0], in[1], targets, 0.25, "", {in[2], in[3]});
+  };
+  expect_equal_ops(
+      fused, reference,
+      {formula("x", {100, 6}, 2), formula("w", {1511, 6}, 2), formula("low", {100, 3}, 2), formula("up", {1511, 3}, 2)},
+      2e-6);
+}
+
 // 400,000 classes: logits of 41 tokens fill a chunk, so 100 tokens with 86 targets make three.
 TEST(Ops, LinearCrossEntropyInChunksEqualsTokenByToken) {
   const at::Tensor targets = some_targets(100, 400000);
