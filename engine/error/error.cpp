@@ -4,14 +4,22 @@ namespace ft {
 
 const char* to_string(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::config: return "config";
-    case ErrorKind::format: return "format";
-    case ErrorKind::io: return "io";
-    case ErrorKind::shape: return "shape";
-    case ErrorKind::memory: return "memory";
-    case ErrorKind::comm: return "comm";
-    case ErrorKind::interrupt: return "interrupt";
-    case ErrorKind::internal: return "internal";
+    case ErrorKind::config:
+      return "config";
+    case ErrorKind::format:
+      return "format";
+    case ErrorKind::io:
+      return "io";
+    case ErrorKind::shape:
+      return "shape";
+    case ErrorKind::memory:
+      return "memory";
+    case ErrorKind::comm:
+      return "comm";
+    case ErrorKind::interrupt:
+      return "interrupt";
+    case ErrorKind::internal:
+      return "internal";
   }
   return "internal";
 }

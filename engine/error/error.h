@@ -1,7 +1,7 @@
 #pragma once
-/// The one exception of the engine. Thrown for what ends the run; ordinary failure (absent, end of data) is a return value.
-/// A message has four parts, always in this order: where (file:line of the user's text), key or module path, what (got and
-/// wanted), help. Callers add frames as it passes; main and the Lua boundary print it once.
+/// The one exception of the engine. Thrown for what ends the run; ordinary failure (absent, end of data) is a return
+/// value. A message has four parts, always in this order: where (file:line of the user's text), key or module path,
+/// what (got and wanted), help. Callers add frames as it passes; main and the Lua boundary print it once.
 
 #include <exception>
 #include <string>
@@ -10,14 +10,14 @@
 namespace ft {
 
 enum class ErrorKind {
-  config,    ///< what the user wrote: a recipe, a profile, a flag
-  format,    ///< a file that is not what it claims to be
-  io,        ///< a file that cannot be read or written
-  shape,     ///< tensors that do not fit together
-  memory,    ///< host or device memory is out
-  comm,      ///< another rank, or the way to it
-  interrupt, ///< the user asked to stop
-  internal,  ///< a bug of ours
+  config,     ///< what the user wrote: a recipe, a profile, a flag
+  format,     ///< a file that is not what it claims to be
+  io,         ///< a file that cannot be read or written
+  shape,      ///< tensors that do not fit together
+  memory,     ///< host or device memory is out
+  comm,       ///< another rank, or the way to it
+  interrupt,  ///< the user asked to stop
+  internal,   ///< a bug of ours
 };
 
 /// Returns the kind's name as messages and Lua error tables spell it: "config", "format", …
@@ -58,8 +58,8 @@ class Error : public std::exception {
 
 }  // namespace ft
 
-#define FT_CHECK(condition, message) \
-  do {                               \
-    if (!(condition)) [[unlikely]]   \
+#define FT_CHECK(condition, message)                                 \
+  do {                                                               \
+    if (!(condition)) [[unlikely]]                                   \
       ::ft::check_failed(#condition, __FILE__, __LINE__, (message)); \
   } while (false)

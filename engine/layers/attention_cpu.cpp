@@ -14,9 +14,9 @@
 namespace ft::cpu {
 namespace {
 
-// For bf16 the kernel multiplies through oneDNN, which makes and keeps a primitive for every shape that it meets; packed
-// documents come in hundreds of lengths (measured on a 1 M parameter model: 0.5 GB of them, and half the step's time).
-// Short documents are therefore multiplied in fp32, whose GEMMs know no primitives.
+// For bf16 the kernel multiplies through oneDNN, which makes and keeps a primitive for every shape that it meets;
+// packed documents come in hundreds of lengths (measured on a 1 M parameter model: 0.5 GB of them, and half the step's
+// time). Short documents are therefore multiplied in fp32, whose GEMMs know no primitives.
 constexpr int64_t kFp32Below = 1024;  // tokens
 
 struct Slice {
@@ -60,8 +60,8 @@ std::tuple<at::Tensor, at::Tensor> attention_forward(const at::Tensor& q, const 
                                                      at::IntArrayRef documents) {
   at::Tensor out = at::empty_like(q), lse = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
   for (const Slice& s : slices(q, documents)) {
-    const auto [o, l] =
-        at::_scaled_dot_product_flash_attention_for_cpu(s.operand(q), s.operand(k), s.operand(v), 0.0, /*is_causal=*/true);
+    const auto [o, l] = at::_scaled_dot_product_flash_attention_for_cpu(s.operand(q), s.operand(k), s.operand(v), 0.0,
+                                                                        /*is_causal=*/true);
     s.of(out).copy_(o);
     s.of_lse(lse).copy_(l);
   }

@@ -1,7 +1,8 @@
 #pragma once
-/// Memory that units take in turn: gathered parameters and gradients on their way. A buffer goes back to the pool when its
-/// guard dies, and is handed out again to the next unit of its size class; the pool's size is therefore what is in use at
-/// one time (two or three units), whatever the depth of the model. One pool a run, used from the schedule's thread alone.
+/// Memory that units take in turn: gathered parameters and gradients on their way. A buffer goes back to the pool when
+/// its guard dies, and is handed out again to the next unit of its size class; the pool's size is therefore what is in
+/// use at one time (two or three units), whatever the depth of the model. One pool a run, used from the schedule's
+/// thread alone.
 
 #include <ATen/core/Tensor.h>
 

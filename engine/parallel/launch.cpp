@@ -307,7 +307,8 @@ class Supervisor {
       const int signal = WTERMSIG(*process.status);
       text += std::string(" was ended by signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")";
       if (signal == SIGKILL)
-        text += "\n   help: the system does this when memory runs out; see `ftengine plan`, or use fewer ranks";
+        text +=
+            "\n   help: the system does this when memory runs out; lower batch.micro or seq_len, or use fewer ranks";
     } else {
       text += " left with code " + std::to_string(WEXITSTATUS(*process.status)) + " without a word";
     }

@@ -31,8 +31,8 @@ struct Parameter {
   Storage storage = Storage::trainable;
   Init init;
 
-  /// Valid while the unit is gathered. trainable and frozen: [shape], a view into the unit's flat storage (trainable: an
-  /// autograd leaf). nf4: uint8 [groups, bytes of a record]; FT_CHECKed to be undefined or empty otherwise.
+  /// Valid while the unit is gathered. trainable and frozen: [shape], a view into the unit's flat storage (trainable:
+  /// an autograd leaf). nf4: uint8 [groups, bytes of a record]; FT_CHECKed to be undefined or empty otherwise.
   at::Tensor value;
   /// nf4 with double quantisation: the mean of the whole tensor's absmax, the same on every rank.
   float nested_offset = 0;

@@ -78,7 +78,8 @@ class ProcessGroup {
   /// @param whole [size * n], contiguous, any dtype.
   /// @param mine [n], same dtype and device; may be this rank's own slice of `whole`, and then nothing is copied.
   virtual Pending all_gather_into(const at::Tensor& whole, const at::Tensor& mine) = 0;
-  /// mine = sum over ranks of their whole[rank()], in rank order (on GPUs in NCCL's). Returns at once; CPUs add in wait().
+  /// mine = sum over ranks of their whole[rank()], in rank order (on GPUs in NCCL's). Returns at once; CPUs add in
+  /// wait().
   /// @param mine [n] fp32 contiguous.   @param whole [size * n] fp32 contiguous, unchanged.
   virtual Pending reduce_scatter_sum(const at::Tensor& mine, const at::Tensor& whole) = 0;
   /// In place; the same bits on every rank. fp32, fp64 or int64, contiguous. Returns at once.

@@ -1,6 +1,6 @@
 #pragma once
-/// Where each parameter of a unit lies in the unit's flat ranges, and which part of them a rank owns. Pure arithmetic: no
-/// tensor, no process group. Built once a unit by ShardUnit; loading, the optimizer and checkpoints walk its pieces.
+/// Where each parameter of a unit lies in the unit's flat ranges, and which part of them a rank owns. Pure arithmetic:
+/// no tensor, no process group. Built once a unit by ShardUnit; loading, the optimizer and checkpoints walk its pieces.
 
 #include <cstdint>
 #include <vector>
@@ -17,9 +17,9 @@ struct ShardPiece {
   int64_t local_begin = 0;  ///< first atom in the rank's own range
 };
 
-/// One flat range of a unit: parameters of one kind one after another, each padded to `alignment` atoms, the whole padded
-/// so that every rank owns the same number of atoms, a multiple of `alignment`. An atom is an element, or for nf4 one
-/// group record; it never straddles ranks.
+/// One flat range of a unit: parameters of one kind one after another, each padded to `alignment` atoms, the whole
+/// padded so that every rank owns the same number of atoms, a multiple of `alignment`. An atom is an element, or for
+/// nf4 one group record; it never straddles ranks.
 class ShardLayout {
  public:
   /// @param alignment atoms: 256 for trainable (a block of the 8-bit optimizer), 64 for frozen, 1 for nf4.

@@ -36,9 +36,12 @@ struct Kind {
 
 Kind kind_of(const Parameter& parameter, at::ScalarType frozen_dtype) {
   switch (parameter.storage) {
-    case Storage::trainable: return {Storage::trainable, at::kFloat, 1};
-    case Storage::frozen: return {Storage::frozen, frozen_dtype, 1};
-    case Storage::nf4: return {Storage::nf4, at::kByte, static_cast<int64_t>(nf4::record_bytes(parameter.double_quant))};
+    case Storage::trainable:
+      return {Storage::trainable, at::kFloat, 1};
+    case Storage::frozen:
+      return {Storage::frozen, frozen_dtype, 1};
+    case Storage::nf4:
+      return {Storage::nf4, at::kByte, static_cast<int64_t>(nf4::record_bytes(parameter.double_quant))};
   }
   return {};
 }
@@ -98,7 +101,8 @@ void ShardUnit::attach(FlatRange& range) {
 
 void ShardUnit::point(FlatRange& range, void* data) {
   // No deleter: the memory belongs to the pool or to `owned`.
-  range.flat.storage().set_data_ptr_noswap(at::DataPtr(data, nullptr, [](void*) {}, options_.device));
+  range.flat.storage().set_data_ptr_noswap(at::DataPtr(
+      data, nullptr, [](void*) {}, options_.device));
 }
 
 FlatRange* ShardUnit::trainable() {

@@ -2,8 +2,8 @@
 /// One unit's parameters, sharded over the ranks of a process group: the rank's own ranges, the flat storage that
 /// parameters are views of while the unit is gathered, and the gradients of the own range.
 ///
-/// Gathering points the flat storage at a pool buffer and all-gathers straight into it; releasing takes the buffer away.
-/// Autograd's saved tensors share the storage, so a graph made before a release works after the next gather
+/// Gathering points the flat storage at a pool buffer and all-gathers straight into it; releasing takes the buffer
+/// away. Autograd's saved tensors share the storage, so a graph made before a release works after the next gather
 /// (StorageImpl::set_data_ptr_noswap; see also PyTorch's FSDP, which resizes storages for the same end).
 ///
 /// Rank rule: gather, reduce and their waits are collective and come in the same order on every rank.
@@ -31,9 +31,9 @@ struct ShardUnitOptions {
 /// One flat range: what a rank owns of it, and the storage that its parameters view.
 struct FlatRange {
   Storage storage = Storage::trainable;
-  at::ScalarType owned_dtype = at::kFloat;   // trainable: fp32 masters; frozen: the file's; nf4: bytes
+  at::ScalarType owned_dtype = at::kFloat;  // trainable: fp32 masters; frozen: the file's; nf4: bytes
   at::ScalarType gather_dtype = at::kFloat;
-  int64_t atom_elements = 1;                 // nf4: bytes of a group record
+  int64_t atom_elements = 1;  // nf4: bytes of a group record
   ShardLayout layout;
   at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype
   at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
@@ -45,8 +45,9 @@ struct FlatRange {
 class ShardUnit {
  public:
   /// @param frozen_dtypes the stored dtype of each frozen parameter (parallel to `parameters`; others ignored).
-  ShardUnit(std::string name, const std::vector<Parameter*>& parameters, const std::vector<at::ScalarType>& frozen_dtypes,
-            ProcessGroup& group, BufferPool& pool, const ShardUnitOptions& options);
+  ShardUnit(std::string name, const std::vector<Parameter*>& parameters,
+            const std::vector<at::ScalarType>& frozen_dtypes, ProcessGroup& group, BufferPool& pool,
+            const ShardUnitOptions& options);
   ShardUnit(const ShardUnit&) = delete;
 
   const std::string& name() const { return name_; }

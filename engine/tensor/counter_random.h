@@ -1,7 +1,7 @@
 #pragma once
-/// Random numbers as a function of a key and a counter, so that they do not depend on rank, thread or order of calls: the
-/// same on every layout, and the same when something is run again. The mix is SplitMix64's finaliser (Steele, Lea and
-/// Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Random numbers as a function of a key and a counter, so that they do not depend on rank, thread or order of calls:
+/// the same on every layout, and the same when something is run again. The mix is SplitMix64's finaliser (Steele, Lea
+/// and Flood, "Fast splittable pseudorandom number generators", 2014).
 
 #include <cmath>
 #include <cstdint>

@@ -20,8 +20,8 @@ struct Split {
 /// @param micro rows a rank computes at once.
 Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id);
 
-/// Decodes an answer, greedily, for the tokens of each document before its first trained label, and compares it with the
-/// trained labels up to the first stop token; both as text, surrounding white space aside.
+/// Decodes an answer, greedily, for the tokens of each document before its first trained label, and compares it with
+/// the trained labels up to the first stop token; both as text, surrounding white space aside.
 Evaluation evaluate_answers(ShardedModel& model, const TokenRows& rows, const Tokenizer& tokenizer,
                             const EvaluateOptions& options);
 

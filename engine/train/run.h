@@ -1,8 +1,7 @@
 #pragma once
-/// A training run: what a recipe's loop drives. Owns the model's shards, the optimizer, the sampler, the run directory and
-/// the process group. Bound to Lua in lua/bind/wrap_run.cpp.
-/// Rank rule: every rank makes the same calls in the same order; those marked collective meet the other ranks.
-/// Thread rule: one thread, the one that walks the schedule.
+/// A training run: what a recipe's loop drives. Owns the model's shards, the optimizer, the sampler, the run directory
+/// and the process group. Bound to Lua in lua/bind/wrap_run.cpp. Rank rule: every rank makes the same calls in the same
+/// order; those marked collective meet the other ranks. Thread rule: one thread, the one that walks the schedule.
 
 #include <cstdint>
 #include <map>
@@ -22,8 +21,8 @@ class ProcessGroup;
 
 /// What a plan's start needs beside the plan itself.
 struct RunInputs {
-  /// The resolved plan (docs/architecture.md, "The resolved plan"): every default filled in, the model's description under
-  /// model.description, its config.json under model.config.
+  /// The resolved plan (docs/architecture.md, "The resolved plan"): every default filled in, the model's description
+  /// under model.description, its config.json under model.config.
   Value plan;
   std::map<std::string, std::shared_ptr<const TokenRows>> data;  ///< by split: "train", "val", "test"
   std::shared_ptr<const Tokenizer> tokenizer;                    ///< null for pre-tokenized data
@@ -31,29 +30,29 @@ struct RunInputs {
 };
 
 struct EvaluateOptions {
-  bool generate = false;         ///< also decode an answer for each row's prompt and compare it with the row's labels
-  int64_t max_new_tokens = 64;   ///< per answer
-  int64_t limit = 0;             ///< rows, 0 for all
+  bool generate = false;        ///< also decode an answer for each row's prompt and compare it with the row's labels
+  int64_t max_new_tokens = 64;  ///< per answer
+  int64_t limit = 0;            ///< rows, 0 for all
 };
 
 struct Evaluation {
-  double loss = 0;      ///< mean nll over the split's target tokens; 0 when only generating
-  int64_t tokens = 0;   ///< target tokens
-  int64_t prompts = 0;  ///< answers decoded
+  double loss = 0;         ///< mean nll over the split's target tokens; 0 when only generating
+  int64_t tokens = 0;      ///< target tokens
+  int64_t prompts = 0;     ///< answers decoded
   double exact_match = 0;  ///< share of answers equal to the reference text, surrounding white space aside
 };
 
 class Run {
  public:
-  /// Builds the model on no device, shards it, and streams this rank's own byte ranges in (or draws them from the seed).
-  /// Opens the run directory, prints the start report. Collective.
+  /// Builds the model on no device, shards it, and streams this rank's own byte ranges in (or draws them from the
+  /// seed). Opens the run directory, prints the start report. Collective.
   static std::shared_ptr<Run> start(RunInputs inputs);
   ~Run();
 
   /// Moves on to the next window; false when the plan's steps are done. Saves when the plan's save.every says so.
   /// Collective. @throws Error(interrupt) after Ctrl-C, once the run is saved.
   bool next_step();
-  int64_t step() const;         ///< 1-based number of the current step; 0 before the first
+  int64_t step() const;  ///< 1-based number of the current step; 0 before the first
   int64_t total_steps() const;
   /// The current window's micro batches of this rank.
   const std::vector<Batch>& window() const;

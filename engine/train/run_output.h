@@ -21,8 +21,8 @@ class Sampler;
 
 class RunOutput {
  public:
-  /// Opens the run's directory with everything in it that merging needs, and the log. Collective: the other ranks are told
-  /// the path.
+  /// Opens the run's directory with everything in it that merging needs, and the log. Collective: the other ranks are
+  /// told the path.
   /// @param base the model's directory, or null.
   /// @throws Error(config) for a directory that holds a run; every rank throws it.
   RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base);
@@ -33,8 +33,8 @@ class RunOutput {
               const Sampler& sampler);
   /// Loads with a bar. Collective.
   void load(ShardedModel& model, const WeightSource& source);
-  /// Adds a row of metrics and shows it; the row joins `step` unless it names another. `measures` are written with steps
-  /// only, not with what is measured before the first; `measures.peak_memory` is filled in here.
+  /// Adds a row of metrics and shows it; the row joins `step` unless it names another. `measures` are written with
+  /// steps only, not with what is measured before the first; `measures.peak_memory` is filled in here.
   /// @throws Error(config) for a row that is no table
   void log(const Value& row, int64_t step, StepMeasures measures);
   /// Writes the row of the step that has ended.

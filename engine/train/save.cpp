@@ -28,13 +28,14 @@ std::vector<Saved> collect(ShardedModel& model, Optimizer& optimizer) {
   for (const Parameter* p : model.model().parameters()) numel[p->name] = p->numel();
   for (const StateTensor& state : optimizer.state()) {
     const int64_t entries = (numel.at(state.name) + state.elements_per_entry - 1) / state.elements_per_entry;
-    all.push_back(
-        {{state.name, state.key, dtype_of(state.value.scalar_type()), {entries}, state.begin, state.count}, state.value});
+    all.push_back({{state.name, state.key, dtype_of(state.value.scalar_type()), {entries}, state.begin, state.count},
+                   state.value});
   }
   return all;
 }
 
-ShardRecord write_shard(const std::filesystem::path& directory, const ProcessGroup& group, const std::vector<Saved>& all) {
+ShardRecord write_shard(const std::filesystem::path& directory, const ProcessGroup& group,
+                        const std::vector<Saved>& all) {
   std::vector<Piece> pieces;
   for (const Saved& saved : all) pieces.push_back(saved.piece);
   CheckpointShardWriter writer(directory, group.rank(), group.size(), std::move(pieces));
@@ -93,7 +94,8 @@ void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model
   on_every_rank(group, [&] {
     if (group.rank() != 0) return std::string();
     std::vector<ShardRecord> shards;
-    for (const std::string& record : records) shards.push_back(ShardRecord::from_value(parse_json(record, "shard record")));
+    for (const std::string& record : records)
+      shards.push_back(ShardRecord::from_value(parse_json(record, "shard record")));
     write_manifest(directory, header, shards);
     return std::string();
   });

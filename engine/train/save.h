@@ -14,9 +14,10 @@ namespace ft {
 /// (norms, biases) are left out of weight decay, as transformers' Trainer does.
 std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model);
 
-/// Writes `directory` (…/checkpoint-<step>): masters, optimizer state, and `header` in the manifest. Does nothing when a
-/// whole checkpoint stands there.
+/// Writes `directory` (…/checkpoint-<step>): masters, optimizer state, and `header` in the manifest. Does nothing when
+/// a whole checkpoint stands there.
 /// @throws Error(io) naming the rank that could not write.
-void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer, const Value& header);
+void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer,
+                     const Value& header);
 
 }  // namespace ft

@@ -1,8 +1,8 @@
 #pragma once
-/// The schedule: one loop over a model's units, forward and then backward, that says for each one when it is gathered, run,
-/// released and reduced. Every unit keeps an autograd graph of its own, from its input and parameters to its output, so
-/// activation checkpointing is "run it again before the backward".
-/// Rank rule: train and forward are collective. Thread rule: one thread.
+/// The schedule: one loop over a model's units, forward and then backward, that says for each one when it is gathered,
+/// run, released and reduced. Every unit keeps an autograd graph of its own, from its input and parameters to its
+/// output, so activation checkpointing is "run it again before the backward". Rank rule: train and forward are
+/// collective. Thread rule: one thread.
 
 #include <ATen/core/Tensor.h>
 

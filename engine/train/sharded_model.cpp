@@ -55,7 +55,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   ShardUnitOptions unit_options;
   const std::string param_dtype = parallel->get("param_dtype", "auto");
   const auto param = param_dtype == "auto" ? std::optional(compute_) : dtype_from_name(param_dtype);
-  if (!param) throw Error(ErrorKind::config, "got '" + param_dtype + "', want auto, fp32 or bf16").key("parallel.param_dtype");
+  if (!param)
+    throw Error(ErrorKind::config, "got '" + param_dtype + "', want auto, fp32 or bf16").key("parallel.param_dtype");
   unit_options.param_dtype = scalar_type(*param);
   for (const ModelUnit& unit : model_->units()) {
     std::vector<at::ScalarType> stored;

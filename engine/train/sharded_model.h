@@ -1,7 +1,7 @@
 #pragma once
-/// A model laid out over the ranks: the module tree, its shard units, the buffers they share and the schedule that walks
-/// them. Training (run.h) and inference (the commands generate and eval) both stand on it.
-/// Rank rule: construction and load are collective.
+/// A model laid out over the ranks: the module tree, its shard units, the buffers they share and the schedule that
+/// walks them. Training (run.h) and inference (the commands generate and eval) both stand on it. Rank rule:
+/// construction and load are collective.
 
 #include <functional>
 #include <memory>
@@ -58,7 +58,8 @@ class ShardedModel {
 /// Reads a plan's adapter table; nothing for full fine-tuning.
 std::optional<LoraOptions> lora_options(const Value& plan);
 
-/// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank. Collective.
+/// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank.
+/// Collective.
 DType compute_dtype(const Value& plan, ProcessGroup& group);
 
 }  // namespace ft

@@ -36,9 +36,14 @@ bool WeightSource::in_checkpoint(const Parameter& parameter) const {
 
 void WeightSource::draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const {
   switch (parameter.init.kind) {
-    case Init::Kind::zeros: std::fill_n(out, count, 0.f); return;
-    case Init::Kind::ones: std::fill_n(out, count, 1.f); return;
-    default: break;
+    case Init::Kind::zeros:
+      std::fill_n(out, count, 0.f);
+      return;
+    case Init::Kind::ones:
+      std::fill_n(out, count, 1.f);
+      return;
+    default:
+      break;
   }
   const CounterRandom random(seed_, parameter.name);
   const bool normal = parameter.init.kind == Init::Kind::normal;
@@ -70,8 +75,8 @@ void WeightSource::read_fp32(const Parameter& parameter, int64_t begin, int64_t 
 
 namespace {
 
-// The group sums of a parameter's absmax, filled by the ranks that own the groups and summed over ranks: each entry has one
-// contributor, so the sum is exact.
+// The group sums of a parameter's absmax, filled by the ranks that own the groups and summed over ranks: each entry has
+// one contributor, so the sum is exact.
 struct QuantizedPiece {
   ShardPiece piece;
   uint8_t* records;
@@ -123,10 +128,12 @@ void load_nf4(FlatRange& range, const WeightSource& source, ProcessGroup& group,
   }
   group.all_reduce_sum(sums).wait();
   for (Parameter* p : range.layout.parameters()) {
-    const std::span<const double> own(sums.data_ptr<double>() + first_group[p], static_cast<size_t>(ShardLayout::atoms(*p)));
+    const std::span<const double> own(sums.data_ptr<double>() + first_group[p],
+                                      static_cast<size_t>(ShardLayout::atoms(*p)));
     p->nested_offset = nf4::nested_offset(own, p->numel());
   }
-  const auto record = static_cast<int64_t>(nf4::record_bytes(pieces.empty() || pieces[0].piece.parameter->double_quant));
+  const auto record =
+      static_cast<int64_t>(nf4::record_bytes(pieces.empty() || pieces[0].piece.parameter->double_quant));
   for (QuantizedPiece& work : pieces) {
     const Parameter& parameter = *work.piece.parameter;
     const int64_t elements = elements_of(work.piece);

@@ -18,8 +18,8 @@ namespace ft {
 class Checkpoint;
 class ModelDirectory;
 
-/// Where values come from: a checkpoint's masters first, then the directory; what neither holds (a new adapter) is drawn
-/// from the parameter's Init.
+/// Where values come from: a checkpoint's masters first, then the directory; what neither holds (a new adapter) is
+/// drawn from the parameter's Init.
 class WeightSource {
  public:
   /// @param directory,checkpoint may be null.
@@ -45,9 +45,9 @@ class WeightSource {
 /// @throws Error(shape) listing what is missing, unexpected and of another shape.
 void check_weights(const ModelDirectory& directory, Model& model);
 
-/// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset is
-/// the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the bit
-/// on every layout.
+/// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset
+/// is the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the
+/// bit on every layout.
 /// @param progress is told the bytes read.
 void load_unit(ShardUnit& unit, const WeightSource& source, ProcessGroup& group,
                const std::function<void(int64_t)>& progress);

@@ -8,7 +8,8 @@ namespace {
 TEST(Error, prints_its_four_parts_in_order) {
   Error e(ErrorKind::shape, "got [2, 3], want [2, 4]");
   e.context("forward").context("step 12").key("layers.0.mlp").at("my.lua:3").help("mend it");
-  EXPECT_STREQ(e.what(), "my.lua:3: layers.0.mlp: got [2, 3], want [2, 4]\n   while: forward, step 12\n   help: mend it");
+  EXPECT_STREQ(e.what(),
+               "my.lua:3: layers.0.mlp: got [2, 3], want [2, 4]\n   while: forward, step 12\n   help: mend it");
 }
 
 TEST(Error, keeps_the_place_that_stood_closest_to_the_fault) {
