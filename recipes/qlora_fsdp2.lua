@@ -8,11 +8,14 @@ local opt = ft.options {                     -- what the command line, --config 
   test     = { "path",    default = "recipes/demo/test.jsonl", unless = "data", help = "unseen prompts with answers" },
   out      = { "output",  default = "runs/qlora_fsdp2", help = "run directory; without it a fresh numbered one" },
   rank     = { "integer", default = 16, above = 0, help = "LoRA's r; alpha is twice that" },
-  lr       = { "number",  default = 2e-4, above = 0 },
-  epochs   = { "number",  default = 1, above = 0 },
-  seq_len  = { "integer", default = 512, above = 1, help = "tokens a row" },
+  lr       = { "number",  default = 4e-3, above = 0, unless = "data", help = "with --data 2e-4" },
+  epochs   = { "number",  default = 2, above = 0, unless = "data", help = "with --data 1" },
+  seq_len  = { "integer", default = 128, above = 1, unless = "data", help = "tokens a row; with --data 512" },
   parallel = { "profile", default = "fsdp2_offload", help = "a name of configs/profiles, or a YAML file" },
 }
+
+-- A model of a million parameters learns from short rows at a rate that would wreck one of billions.
+opt.lr, opt.epochs, opt.seq_len = opt.lr or 2e-4, opt.epochs or 1, opt.seq_len or 512
 
 local plan = ft.plan {                       -- describes and checks; loads nothing
   model    = ft.hf { opt.model, quantize = "nf4", double_quant = true, compute = "auto" },
