@@ -113,11 +113,8 @@ Split& Run::State::make_split(const std::string& name) {
   const auto rows = inputs.data.find(name);
   if (rows == inputs.data.end()) throw Error(ErrorKind::config, "the plan has no such split").key("data." + name);
   const Value& described = inputs.plan.at("data").at(name);
-  // What is measured is packed as what is trained on, unless it says otherwise.
-  const Value& train = inputs.plan.at("data").at("train");
-  const int64_t seq_len = described.get("seq_len", train.get("seq_len", rows->second->longest()));
-  const bool pack = described.get("pack", train.get("pack", false));
-  Packing packing = make_packing(*rows->second, seq_len, pack);
+  const int64_t seq_len = described.get("seq_len", rows->second->longest());
+  Packing packing = make_packing(*rows->second, seq_len, described.get("pack", false));
   return splits.emplace(name, Split{rows->second, std::move(packing)}).first->second;
 }
 

@@ -9,6 +9,7 @@ local Plan = {}
 Plan.__index = Plan
 
 local default_profile = "fsdp2"
+local default_seq_len = 2048
 
 --- A profile's name becomes the block it stands for, which says which lines it came from.
 local function with_profile(given)
@@ -17,6 +18,14 @@ local function with_profile(given)
   for key, value in pairs(given) do copy[key] = value end
   copy.parallel = native.profile(given.parallel or default_profile)
   return copy
+end
+
+--- What is measured is read in rows as long as what is trained on, unless it says otherwise.
+local function fill_seq_len(splits)
+  splits.train.seq_len = splits.train.seq_len or default_seq_len
+  for _, name in ipairs { "val", "test" } do
+    if splits[name] then splits[name].seq_len = splits[name].seq_len or splits.train.seq_len end
+  end
 end
 
 --- A path that the user set by a flag or a config file is taken as it is; the recipe's own is a stem for numbered ones.
@@ -50,7 +59,6 @@ end
 
 local function ft_plan(given)
   if not options.filled then native.refuse_flags() end
-  local place = { native.caller() }
   local plan = native.construct("plan", with_profile(given))
   native.raise_faults(plan)
   local host, ranks = native.host(), native.ranks()
@@ -59,8 +67,9 @@ local function ft_plan(given)
   if host.nproc > 0 then plan.parallel.nproc = host.nproc end
   if ranks.world_size > 0 then plan.parallel.nproc = ranks.world_size end
   plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.nproc
+  fill_seq_len(plan.data)
   describe_model(plan.model)
-  return setmetatable({ plan = plan, host = host, ranks = ranks, place = place, own_rules = {} }, Plan)
+  return setmetatable({ plan = plan, host = host, ranks = ranks, own_rules = {} }, Plan)
 end
 
 --- Adds a rule of the recipe's own. `check(p)` returns ok, help; p holds the plan's keys and facts (docs/recipes.md).

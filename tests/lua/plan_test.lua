@@ -119,6 +119,13 @@ test.case("rows longer than the model's positions are refused", function(t)
   t.contains(output, "data.train.seq_len: got 65, want at most the model's max_position_embeddings = 64")
 end)
 
+test.case("what is measured is read in rows as long as what is trained on", function(t)
+  local text = recipe:format("", ""):gsub("data = {", 'data = { val = ft.tokenized { "rows.jsonl" },')
+  local output, code = t.program("check", t.write("recipe.lua", text))
+  t.equal(code, 0) -- 2048, the default of training data, would not fit the model
+  t.contains(output, "(tokenized, seq_len 32, packed)\n  val")
+end)
+
 test.case("mixed tables, functions and lists with holes are refused by their path", function(t)
   t.raises(function() ft.lora { target_modules = { "q_proj", x = 1 } } end,
     "ft.lora.target_modules: mixes named and unnamed values")
