@@ -39,6 +39,9 @@ end
 
 --- Reads one file. @param belongs which rows, by number; nil for all. @return TokenRows
 function data.read(split, config, tokenizer, belongs)
+  if split.kind ~= "tokenized" and not tokenizer then
+    native.raise { kind = "config", where = split.path, message = "is text, and the model has no tokenizer.json" }
+  end
   local rows = native.token_rows {
     seq_len = split.seq_len, vocab_size = config.vocab_size or 0, too_long = split.too_long,
   }

@@ -33,7 +33,7 @@ return function(...)
   local opened = open(given.dir, given.compute)
   local split = described(given.data, given, opened.plan)
   local rows = data.read(split, opened.plan.model.config, opened.tokenizer)
-  local pad = opened.tokenizer:eos_id() or 0
+  local pad = opened.tokenizer and opened.tokenizer:eos_id() or 0
   local result = opened.model:loss(rows, split.seq_len, 1, pad)
   if given.json then
     print(('{"loss": %.9g, "tokens": %d}'):format(result.loss, result.tokens))

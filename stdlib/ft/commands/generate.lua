@@ -1,6 +1,7 @@
 --- ftengine generate DIR --prompt TEXT: answers a prompt, greedily or (with a temperature) sampled.
 local data = require "ft.data"
 local flags = require "ft.commands.flags"
+local native = require "ft.native"
 local open = require "ft.commands.open"
 
 local declared = {
@@ -24,6 +25,9 @@ return function(...)
   if not given.prompt then flags.wrong("generate wants --prompt TEXT") end
   local opened = open(given.dir, given.compute)
   local tokenizer = opened.tokenizer
+  if not tokenizer then
+    native.raise { kind = "config", where = given.dir, message = "has no tokenizer.json, which a prompt needs" }
+  end
   local ids, end_of_turn = prompt_ids(opened, given)
   local stop = tokenizer:stop_ids()
   stop[#stop + 1] = end_of_turn

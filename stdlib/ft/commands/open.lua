@@ -5,8 +5,8 @@ local function refuse(dir, message, help)
   native.raise { kind = "config", where = dir, message = message, help = help }
 end
 
---- @return { model = LoadedModel, tokenizer = Tokenizer, plan = resolved plan }
 --- @param compute "auto", "fp32" or "bf16"; nil: as the run computed
+--- @return { model = LoadedModel, tokenizer = Tokenizer or nil, plan = resolved plan }
 return function(dir, compute)
   if native.exists(dir) ~= "directory" then
     refuse(dir, "no such directory", "give a model's directory, a run's, or a checkpoint's")
@@ -38,6 +38,7 @@ return function(dir, compute)
     }
   end
   plan.model.compute = compute or plan.model.compute
-  local tokenizer = native.tokenizer(checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer)
+  local folder = checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer
+  local tokenizer = folder and native.exists(folder .. "/tokenizer.json") and native.tokenizer(folder) or nil
   return { model = native.open_model(plan, checkpoint), tokenizer = tokenizer, plan = plan }
 end
