@@ -167,24 +167,6 @@ int find(lua_State* L) {
   });
 }
 
-/// native.op_schemas("add") -> list of its schemas' texts.
-int op_schemas(lua_State* L) {
-  return guarded(L, [&] {
-    std::string qualified;
-    const Overloads* overloads = find_op(text_argument(L, 1, "an op's name"), qualified);
-    if (!overloads) return 0;
-    lua_newtable(L);
-    int i = 0;
-    for (const c10::OperatorHandle& op : *overloads) {
-      std::ostringstream text;
-      text << op.schema();
-      lua_pushstring(L, text.str().c_str());
-      lua_rawseti(L, -2, ++i);
-    }
-    return 1;
-  });
-}
-
 std::optional<Error> read_c10(const std::exception& exception) {
   const auto* error = dynamic_cast<const c10::Error*>(&exception);
   if (!error) return std::nullopt;
@@ -217,7 +199,6 @@ void bind_aten(lua_State* L) {
   add_function(L, "__index", find);
   lua_setmetatable(L, -2);
   lua_setfield(L, -2, "aten");
-  add_function(L, "op_schemas", op_schemas);
 }
 
 }  // namespace ft

@@ -22,13 +22,6 @@ int read_json_file(lua_State* L) {
   });
 }
 
-int read_yaml_file(lua_State* L) {
-  return guarded(L, [&] {
-    push_value(L, read_yaml(text_argument(L, 1, "a file's path")), true);
-    return 1;
-  });
-}
-
 int json_text(lua_State* L) {
   return guarded(L, [&] {
     const double flat = -1;
@@ -112,7 +105,6 @@ Value read_profile(const Host& host, const std::string& name) {
 
 void bind_files(lua_State* L) {
   add_function(L, "read_json", read_json_file);
-  add_function(L, "read_yaml", read_yaml_file);
   add_function(L, "to_json", json_text);
   add_function(L, "parse_json", parse_json_text);
   add_function(L, "exists", exists);
