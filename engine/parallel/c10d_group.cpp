@@ -3,6 +3,7 @@
 // and its reduce-scatter is an all-reduce of a copy of the whole input. The volume on the wire is that of a ring.
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
+#include <c10/util/Logging.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -244,6 +245,8 @@ std::optional<int> inherited_listen_fd() {
 
 std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& environment, std::chrono::seconds timeout) {
   if (environment.world_size == 1) return single();
+  // c10d warns on stderr where an address has no name; what matters arrives as an exception.
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(environment.master_port);
   options.isServer = environment.rank == 0;
