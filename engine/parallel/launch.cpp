@@ -266,8 +266,11 @@ class Supervisor {
   void stop_others() {
     if (stopping_) return;
     stopping_ = true;
-    for (RankProcess& process : ranks_) process.stopped_by_us = !process.status;
-    signal_all(SIGTERM);
+    for (RankProcess& process : ranks_) {
+      process.stopped_by_us = !process.status;
+      // Queued, so that a rank can tell it from a user's.
+      if (!process.status) sigqueue(process.pid, SIGTERM, {});
+    }
     deadline_ = Clock::now() + std::chrono::seconds(options_.grace_seconds);
   }
 

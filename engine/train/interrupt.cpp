@@ -9,11 +9,17 @@ namespace {
 
 volatile std::sig_atomic_t g_signal = 0;
 
-void on_signal(int signal) {
+// The supervisor queues its signal when another rank has failed: that is no wish of the user's, and is not answered.
+void on_signal(int signal, siginfo_t* info, void*) {
+  const bool from_supervisor = info->si_code == SI_QUEUE;
+  if (from_supervisor && g_signal == 0) {
+    g_signal = signal;
+    return;
+  }
   if (g_signal != 0) {
     // Only async-signal-safe calls: no flush, no destructors.
     constexpr char text[] = "\nstopped at once; the last complete checkpoint stands\n";
-    [[maybe_unused]] const auto ignored = ::write(STDERR_FILENO, text, sizeof text - 1);
+    [[maybe_unused]] const auto ignored = from_supervisor ? 0 : ::write(STDERR_FILENO, text, sizeof text - 1);
     ::_exit(128 + signal);
   }
   g_signal = signal;
@@ -25,8 +31,8 @@ void on_signal(int signal) {
 
 void watch_for_interrupts() {
   struct sigaction action {};
-  action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;  // reads of weights and of sockets go on
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_RESTART | SA_SIGINFO;  // reads of weights and of sockets go on
   sigemptyset(&action.sa_mask);
   sigaddset(&action.sa_mask, SIGINT);
   sigaddset(&action.sa_mask, SIGTERM);
