@@ -140,22 +140,34 @@ inline uint32_t scramble(uint32_t h) {
   h = (h ^ (h >> 15)) * 0x846CA68Bu;
   return h ^ (h >> 16);
 }
-inline bool keeps(const DropoutRow& row, uint32_t low, uint32_t high, int64_t feature) {
+inline bool keeps(uint32_t threshold, uint32_t low, uint32_t high, int32_t feature) {
   const uint32_t counter = static_cast<uint32_t>(feature) * 0x9E3779B9u;
-  return scramble(scramble(low + counter) ^ high) >= row.threshold;
+  return scramble(scramble(low + counter) ^ high) >= threshold;
 }
 
+// Every element is loaded and scaled, kept or not, and the scale is a local: only then does the compiler see vectors.
 template <class T>
 void dropout(const T* x, int64_t n, const DropoutRow& row, T* y) {
   const auto low = static_cast<uint32_t>(row.key), high = static_cast<uint32_t>(row.key >> 32);
-  for (int64_t i = 0; i < n; ++i) store(keeps(row, low, high, i) ? load(x[i]) * row.keep_scale : 0.f, y[i]);
+  const uint32_t threshold = row.threshold;
+  const float scale = row.keep_scale;
+#pragma GCC ivdep
+  for (int32_t i = 0; i < static_cast<int32_t>(n); ++i) {
+    const float scaled = load(x[i]) * scale;
+    store(keeps(threshold, low, high, i) ? scaled : 0.f, y[i]);
+  }
 }
 
 template <class T>
 void dropout_add(const T* x, int64_t n, const DropoutRow& row, T* y) {
   const auto low = static_cast<uint32_t>(row.key), high = static_cast<uint32_t>(row.key >> 32);
-  for (int64_t i = 0; i < n; ++i)
-    store(load(y[i]) + (keeps(row, low, high, i) ? load(x[i]) * row.keep_scale : 0.f), y[i]);
+  const uint32_t threshold = row.threshold;
+  const float scale = row.keep_scale;
+#pragma GCC ivdep
+  for (int32_t i = 0; i < static_cast<int32_t>(n); ++i) {
+    const float scaled = load(x[i]) * scale;
+    store(load(y[i]) + (keeps(threshold, low, high, i) ? scaled : 0.f), y[i]);
+  }
 }
 
 template <class T>
