@@ -7,7 +7,8 @@ newest checkpoint in three ways (--base original, --base dequantized --dtype fp3
 
     merged, dequantized    transformers' loss, `ftengine eval` on it, and `ftengine eval` on the quantized checkpoint: 1e-5
     merged, original       transformers' loss and `ftengine eval` on it: 1e-5; peft's merge of the adapter into the base: each
-                           tensor within one rounding of the base's dtype
+                           tensor within one rounding of the base's dtype; peft with the adapter on the base: 1e-5, or 1e-3
+                           where the merge rounded to bf16
 
 Needs torch, transformers, peft, tokenizers and safetensors; exit code 1 when a gate is missed.
 """
@@ -72,23 +73,25 @@ def gate(name, got, wanted, most=GATE):
 
 
 def compare_with_peft(base, adapter, merged):
-    """Each of the merged tensors against peft's, merged in fp32 and rounded once."""
+    """Each of the merged tensors against peft's, merged in fp32: apart by one rounding to the target dtype, besides the last
+    bits of fp32 sums (in units of fp32's epsilon at the tensor's largest value, since terms may cancel)."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     reference = PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
     ours = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").state_dict()
     worst, worst_name = 0.0, ""
     for name, tensor in ours.items():
         wanted = reference[name]
-        step = torch.finfo(tensor.dtype).eps * wanted.abs().clamp(min=torch.finfo(tensor.dtype).tiny)
-        apart = ((tensor.float() - wanted).abs() / step).max().item()
+        rounding = torch.finfo(tensor.dtype).eps / 2 * wanted.abs()
+        beyond = ((tensor.float() - wanted).abs() - rounding).clamp(min=0).max()
+        apart = (beyond / (torch.finfo(torch.float32).eps * wanted.abs().max())).item()
         if apart > worst:
             worst, worst_name = apart, name
-    # Half a step of the target dtype is rounding; fp32 sums of the product may differ in their last bits besides.
-    dtype = next(iter(ours.values())).dtype
-    most = 0.51 if dtype != torch.float32 else 64
+    most = 4
     if worst > most:
         failed.append("peft's merge")
-    print(f"{'ok  ' if worst <= most else 'FAIL'} peft's merge, {len(ours)} tensors in {dtype}: {worst:.3f} eps apart {worst_name}")
+    dtype = next(iter(ours.values())).dtype
+    print(f"{'ok  ' if worst <= most else 'FAIL'} peft's merge, {len(ours)} tensors in {dtype}: one rounding and {worst:.2f} fp32 eps "
+          f"apart {worst_name}")
 
 
 def main():

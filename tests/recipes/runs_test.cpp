@@ -216,6 +216,20 @@ TEST_F(Runs, OneRankGivesTheLossesOfTwo) {
   }
 }
 
+TEST_F(Runs, TheGatesAboveNoticeAWrongSumAndAnotherSeed) {
+  const std::vector<std::pair<std::string, std::string>> plants[] = {
+      {{"run:sum(window:tokens())", "window:tokens()"}}, {{"epochs   = opt.epochs", "seed = 7, epochs = opt.epochs"}}};
+  const double wanted = metrics(run_directory()).at(3).at("loss");
+  for (auto planted : plants) {
+    planted.insert(planted.end(), {{"compute = \"auto\"", "compute = \"fp32\""}});
+    const Folder other;
+    ASSERT_EQ(
+        ft(qlora(recipe("qlora_fsdp2.lua", other.path(), planted), {"--out=" + (other / "run").string()})).exit_code,
+        0);
+    EXPECT_GT(std::abs(metrics(other / "run").at(3).at("loss").get<double>() - wanted), 1e-4 * wanted);
+  }
+}
+
 TEST_F(Runs, ADirectoryThatHoldsARunIsRefused) {
   const std::string before = slurp(run_directory() / "metrics.jsonl");
   const Finished refused = ft(qlora(exact_, {"--out=runs/qlora_fsdp2-1"}));
