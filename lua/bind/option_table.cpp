@@ -26,6 +26,13 @@ std::string unknown_flag(const Schema& declared, const std::string& flag) {
          "flags: " + enumerate(names);
 }
 
+std::string unknown_setting(const Schema& declared, const std::string& path) {
+  const std::string near = nearest(first_part(path), declared.keys());
+  return "--set " + path + ": this recipe has no option '" + first_part(path) +
+         "'\n   help: " + (near.empty() ? "" : "did you mean '" + near + "'?  ") +
+         "options: " + enumerate(declared.keys());
+}
+
 Value text_value(const std::string& text, const std::string& flag) {
   Value value(text);
   value.origin = {flag, 0};
@@ -135,7 +142,7 @@ Flags read_flags(const Schema& declared, const std::vector<std::string>& given) 
       else if (middle == std::string::npos)
         out.wrong = "'--set " + text + "' is not key=value";
       else if (!known(text.substr(0, middle)))
-        out.wrong = unknown_flag(declared, "--" + text.substr(0, middle));
+        out.wrong = unknown_setting(declared, text.substr(0, middle));
       else
         out.settings.push_back(
             {text.substr(0, middle), text_value(text.substr(middle + 1), "--set " + text.substr(0, middle))});

@@ -98,6 +98,14 @@ void check_interrupt(lua_State* L, lua_Debug*) {
   lua_error(L);
 }
 
+/// A syntax error as it is, but for a long path: Lua keeps only its end, "...folder/recipe.lua:3: unexpected symbol".
+std::string with_whole_path(const std::string& message, const std::string& path) {
+  if (message.rfind("...", 0) != 0) return message;
+  const size_t end = message.find(':');
+  const bool cut = end != std::string::npos && path.ends_with(message.substr(3, end - 3));
+  return cut ? path + message.substr(end) : message;
+}
+
 }  // namespace
 
 Vm::Vm(const VmOptions& options) : state_(luaL_newstate()) {
@@ -136,7 +144,7 @@ Outcome Vm::run_file(const std::string& path, const std::vector<std::string>& ar
   const size_t slash = path.rfind('/');
   set_recipe_folder(L, slash == std::string::npos ? "" : path.substr(0, slash));
   if (luaL_loadfile(L, path.c_str()) != 0) {
-    Outcome outcome{1, lua_tostring(L, -1), "", "config"};
+    Outcome outcome{1, with_whole_path(lua_tostring(L, -1), path), "", "config"};
     lua_pop(L, 1);
     return outcome;
   }

@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
 
 #include "engine/device/terminal.h"
 #include "engine/error/error.h"
@@ -29,13 +29,30 @@ MergeBase read_base(const std::string& text) {
   throw Error(ErrorKind::config, "got '" + text + "', want original or dequantized").key("--base");
 }
 
+uint64_t read_size(const std::string& text) {
+  try {
+    return parse_bytes(text);
+  } catch (Error& error) {
+    error.key("--shard-size");
+    throw;
+  }
+}
+
+int read_threads(const std::string& text) {
+  int threads = 0;
+  const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  if (wrong == std::errc() && end == text.data() + text.size() && threads >= 0) return threads;
+  throw Error(ErrorKind::config, "got '" + text + "', want a number, 0 for as many as there are processors")
+      .key("--threads");
+}
+
 void set(MergeOptions& options, const std::string& flag, const std::string& text) {
   if (flag == "-o" || flag == "--output") options.output = text;
   if (flag == "--model") options.model = text;
   if (flag == "--dtype") options.dtype = read_dtype(text);
-  if (flag == "--shard-size") options.shard_size = parse_bytes(text);
+  if (flag == "--shard-size") options.shard_size = read_size(text);
   if (flag == "--base") options.base = read_base(text);
-  if (flag == "--threads") options.threads = std::atoi(text.c_str());
+  if (flag == "--threads") options.threads = read_threads(text);
 }
 
 /// Reads the flags. @return what is wrong with them; "" when nothing is.
