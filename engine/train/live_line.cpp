@@ -12,7 +12,7 @@ constexpr double kMeanShare = 0.1;  // of the newest step in the running means
 
 std::string rate_text(double lr) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.2e", lr);
+  std::snprintf(text, sizeof text, "%.1e", lr);
   return text;
 }
 
@@ -43,10 +43,12 @@ void LiveLine::show(const StepFigures& figures) {
 }
 
 void LiveLine::finish() {
-  if (terminal_->live())
+  if (terminal_->live()) {
+    if (last_) terminal_->draw(text(*last_));  // "saving …" may stand there
     terminal_->keep();
-  else if (last_ && !last_was_printed_)
+  } else if (last_ && !last_was_printed_) {
     terminal_->print(text(*last_));
+  }
   last_.reset();
 }
 
@@ -59,14 +61,14 @@ std::string LiveLine::text(const StepFigures& figures) const {
   if (figures.loss) add("loss", short_text(*figures.loss), std::isfinite(*figures.loss) ? Style::cyan : Style::red);
   if (figures.val_loss) add("val_loss", short_text(*figures.val_loss), Style::green);
   if (figures.grad_norm)
-    add("grad_norm", short_text(*figures.grad_norm), std::isfinite(*figures.grad_norm) ? Style::plain : Style::red);
+    add("grad", short_text(*figures.grad_norm), std::isfinite(*figures.grad_norm) ? Style::plain : Style::red);
   if (figures.lr) add("lr", rate_text(*figures.lr));
   if (mean_seconds_ > 0)
-    line +=
-        "  " + count_text(std::llround(mean_tokens_ / mean_seconds_)) + " " + terminal_->paint(Style::dim, "tokens/s");
-  if (figures.memory_bytes > 0) add("mem", bytes_text(static_cast<double>(figures.memory_bytes)));
+    line += "  " + count_text(std::llround(mean_tokens_ / mean_seconds_)) + " " + terminal_->paint(Style::dim, "tok/s");
   if (mean_seconds_ > 0 && figures.step < total_steps_)
     add("left", duration_text(mean_seconds_ * static_cast<double>(total_steps_ - figures.step)));
+  // Last, since a terminal of 80 columns may cut it.
+  if (figures.memory_bytes > 0) line += "  " + bytes_text(static_cast<double>(figures.memory_bytes));
   return line;
 }
 

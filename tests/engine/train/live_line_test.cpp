@@ -34,14 +34,15 @@ TEST(LiveLine, SaysWhatAPersonWants) {
   Screen screen;
   LiveLine line(screen.terminal(true), 101);
   line.show(figures(1));
-  EXPECT_EQ(screen.text,
-            "\r\x1b[2Kstep 1/101  loss 1.5000  grad_norm 0.2500  lr 2.00e-04  2,000 tokens/s  mem 1.50 GB  left 0:50");
+  EXPECT_EQ(screen.text, "\r\x1b[2Kstep 1/101  loss 1.5000  grad 0.2500  lr 2.0e-04  2,000 tok/s  left 0:50  1.50 GB");
   auto second = figures(2);
   second.val_loss = 1.25;
   line.show(second);
   EXPECT_THAT(screen.text, testing::HasSubstr("\r\x1b[2Kstep 2/101  loss 1.5000  val_loss 1.2500"));
   EXPECT_EQ(screen.lines(), 0);
+  screen.text += "\r\x1b[2Ksaving …";
   line.finish();
+  EXPECT_THAT(screen.text, testing::EndsWith("1.50 GB\n"));  // the step's line is what stays
   EXPECT_EQ(screen.lines(), 1);
 }
 
@@ -79,7 +80,7 @@ TEST(LiveLine, SpeedFollowsTheLastSteps) {
   slow.seconds = 100;  // the first one warms up
   line.show(slow);
   for (int step = 2; step <= 5; ++step) line.show(figures(step));
-  EXPECT_THAT(line.text(figures(5)), testing::HasSubstr("2,000 tokens/s"));
+  EXPECT_THAT(line.text(figures(5)), testing::HasSubstr("2,000 tok/s"));
 }
 
 TEST(StartReport, TheLineOfPeft) {
