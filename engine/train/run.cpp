@@ -21,6 +21,7 @@
 #include "engine/train/evaluate.h"
 #include "engine/train/interrupt.h"
 #include "engine/train/micro_batch.h"
+#include "engine/train/resume.h"
 #include "engine/train/run_output.h"
 #include "engine/train/save.h"
 #include "engine/train/sharded_model.h"
@@ -60,6 +61,15 @@ void pin_owned(const Value& plan, ShardedModel& model, Optimizer& optimizer) {
         "to false");
 }
 
+/// Finds where the plan goes on. What "auto" came to when the run began stays, whatever this processor is fast in.
+std::optional<ResumePoint> take_up(Value& plan) {
+  auto point = resume_point(plan);
+  Value* compute = plan.find("model")->find("compute");
+  if (point && point->checkpoint && compute && *compute == Value("auto"))
+    *compute = point->checkpoint->header().get("compute", "auto");
+  return point;
+}
+
 SamplerOptions sampler_options(const Value& plan, const ProcessGroup& group) {
   const Value& batch = plan.at("batch");
   const Value& train = plan.at("data").at("train");
@@ -81,7 +91,8 @@ struct Run::State {
   explicit State(RunInputs given)
       : inputs(std::move(given)),
         directory(open_model(inputs.plan)),
-        source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0))),
+        resumed(take_up(inputs.plan)),
+        source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint()),
         model(inputs.plan, source, inputs.group),
         sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)) {}
 
@@ -89,10 +100,13 @@ struct Run::State {
   Split& make_split(const std::string& name);
   void make_window();
   bool due_to_save() const;
+  void go_on();
+  const Checkpoint* checkpoint() const { return resumed ? resumed->checkpoint.get() : nullptr; }
   int64_t pad_id() const { return inputs.tokenizer ? inputs.tokenizer->pad_id().value_or(0) : 0; }
 
   RunInputs inputs;
   std::unique_ptr<ModelDirectory> directory;
+  std::optional<ResumePoint> resumed;
   WeightSource source;
   ShardedModel model;
   std::map<std::string, Split> splits;
@@ -135,6 +149,15 @@ bool Run::State::due_to_save() const {
   return every > 0 && sampler.step() > 0 && sampler.step() % every == 0 && saved_step != sampler.step();
 }
 
+/// Takes up the optimizer, the place in the data and the count of steps where the checkpoint left them.
+void Run::State::go_on() {
+  const Checkpoint& from = *checkpoint();
+  load_optimizer(from, *optimizer);
+  const Value& position = from.header().at("data");
+  sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
+  saved_step = sampler.step();
+}
+
 Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Run::~Run() = default;
 
@@ -142,9 +165,11 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   auto state = std::make_unique<State>(std::move(inputs));
   State& s = *state;
   if (s.directory) check_weights(*s.directory, s.model.model());
-  s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get());
+  if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
+  s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model));
   pin_owned(s.inputs.plan, s.model, *s.optimizer);
+  if (s.checkpoint()) s.go_on();
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
   s.output->load(s.model, s.source);
   return std::shared_ptr<Run>(new Run(std::move(state)));
@@ -255,6 +280,7 @@ std::string Run::save() {
                              {"total_steps", total_steps()},
                              {"optimizer_steps", s.optimizer->steps},
                              {"seed", s.inputs.plan.get("seed", 0)},
+                             {"rows_per_step", s.inputs.plan.at("batch").at("total").as_integer()},
                              {"compute", to_string(s.model.compute())},
                              {"world_size", world_size()},
                              {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});

@@ -158,7 +158,7 @@ RunDirectory RunDirectory::create_at(const fs::path& path) {
     throw Error(ErrorKind::config, "holds a run already (" + listed(traces) + "), and nothing is overwritten")
         .at(directory.path_.string())
         .key("--out")
-        .help("name another directory, or leave --out away for a fresh numbered one");
+        .help("add --resume auto to go on with it, name another directory, or leave --out away for a fresh one");
   return directory;
 }
 

@@ -154,16 +154,17 @@ Value adapter_config(const Value& plan, Model& model) {
                      {"inference_mode", true}});
 }
 
-RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
+RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base,
+                     const ResumePoint* resumed) {
   ProcessGroup& group = model.group();
   const bool first = group.rank() == 0;
   terminal_ = first ? Terminal::on(STDOUT_FILENO) : Terminal::silent();
   std::optional<Error> failed;
   if (first) {
     try {
-      owned_.emplace(open_directory(inputs.plan));
+      owned_.emplace(resumed ? RunDirectory::reopen(resumed->directory) : open_directory(inputs.plan));
       directory_ = owned_->path().string();
-      owned_->write(contents(inputs, model, base));
+      if (!resumed) owned_->write(contents(inputs, model, base));
     } catch (const Error& e) {
       failed = e;
     }
@@ -173,7 +174,13 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
   if (told.front() == '-') throw Error(ErrorKind::comm, "rank 0: " + told.substr(1));
   directory_ = told.substr(1);
   start_log({.directory = directory_, .rank = group.rank(), .level = {}, .terminal = first ? terminal_ : nullptr});
-  if (first) metrics_ = std::make_unique<Metrics>(std::filesystem::path(directory_) / "metrics.jsonl");
+  if (!first) return;
+  const Checkpoint* from = resumed ? resumed->checkpoint.get() : nullptr;
+  // Rows of steps that are done again are dropped: all of them where the run starts anew.
+  std::optional<int64_t> keep_steps;
+  if (resumed) keep_steps = from ? from->step() : -1;
+  metrics_ = std::make_unique<Metrics>(std::filesystem::path(directory_) / "metrics.jsonl", keep_steps);
+  if (from) terminal_->print("going on from " + from->path().string());
 }
 
 RunOutput::~RunOutput() { stop_log(); }

@@ -12,6 +12,7 @@
 #include "engine/train/evaluate.h"
 #include "engine/train/live_line.h"
 #include "engine/train/metrics.h"
+#include "engine/train/resume.h"
 #include "engine/train/run_directory.h"
 #include "engine/train/sharded_model.h"
 
@@ -23,9 +24,9 @@ class RunOutput {
  public:
   /// Opens the run's directory with everything in it that merging needs, and the log. Collective: the other ranks are
   /// told the path.
-  /// @param base the model's directory, or null.
+  /// @param base the model's directory, or null.   @param resumed the run to go on with, or null for a new one.
   /// @throws Error(config) for a directory that holds a run; every rank throws it.
-  RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base);
+  RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base, const ResumePoint* resumed);
   ~RunOutput();
 
   /// Prints where the run stands, what it trains and what it will take.

@@ -135,7 +135,7 @@ int refuse_flags(lua_State* L) {
   return 0;
 }
 
-/// native.host() -> { command=, recipe=, nproc=, flags= }
+/// native.host() -> { command=, recipe=, nproc=, resume=, flags= }
 int host_table(lua_State* L) {
   return guarded(L, [&] {
     const Host& host = host_of(L);
@@ -144,6 +144,7 @@ int host_table(lua_State* L) {
                               {"recipe", host.recipe},
                               {"program", std::filesystem::read_symlink("/proc/self/exe").string()},
                               {"nproc", host.nproc},
+                              {"resume", host.resume},
                               {"quiet", host.quiet},
                               {"flags", Value(std::move(flags))}}));
     return 1;

@@ -63,6 +63,7 @@ local function ft_plan(given)
   native.raise_faults(plan)
   local host, ranks = native.host(), native.ranks()
   if output_asked_for(plan) then plan.save.out = native.absolute(plan.save.dir) end
+  if host.resume ~= "" then plan.save.resume = host.resume end
   plan.nproc_given = host.nproc
   if host.nproc > 0 then plan.parallel.nproc = host.nproc end
   if ranks.world_size > 0 then plan.parallel.nproc = ranks.world_size end

@@ -239,6 +239,51 @@ TEST_F(Runs, ADirectoryThatHoldsARunIsRefused) {
   EXPECT_EQ(slurp(run_directory() / "metrics.jsonl"), before);
 }
 
+TEST_F(Runs, AResumedRunEqualsTheUninterruptedOneToTheBit) {
+  // As if the run had been killed after its last checkpoint but one: rows and checkpoints of later steps are done
+  // again.
+  const fs::path cut = folder() / "cut";
+  fs::copy(run_directory(), cut, fs::copy_options::recursive);
+  const auto newest = [](const fs::path& run) {
+    fs::path last;
+    for (const std::string& name : names_in(run))
+      if (name.rfind("checkpoint-", 0) == 0 &&
+          (last.empty() || std::stoi(name.substr(11)) > std::stoi(last.filename().string().substr(11))))
+        last = run / name;
+    return last;
+  };
+  const fs::path last = newest(cut);
+  fs::remove_all(last);
+  ASSERT_FALSE(newest(cut).empty());
+  const Finished resumed = ft(qlora(exact_, {"--out=cut", "--resume=auto"}));
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("going on from " + (cut / "checkpoint-").string()));
+  const auto whole = metrics(run_directory()), joined = metrics(cut);
+  ASSERT_EQ(whole.size(), joined.size());
+  for (size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_EQ(whole[i].at("step"), joined[i].at("step"));
+    EXPECT_EQ(whole[i].at("loss").get<double>(), joined[i].at("loss").get<double>()) << "step " << i + 1;
+    EXPECT_EQ(whole[i].at("grad_norm").get<double>(), joined[i].at("grad_norm").get<double>()) << "step " << i + 1;
+  }
+  for (const char* shard : {"shard-00000-of-00002.safetensors", "shard-00001-of-00002.safetensors"})
+    EXPECT_EQ(slurp(last / shard), slurp(newest(run_directory()) / shard)) << "masters and optimizer state";
+}
+
+TEST_F(Runs, ResumingRefusesWhatDoesNotFit) {
+  const Finished nowhere = ft(qlora(exact_, {"--resume=nowhere"}));
+  EXPECT_EQ(nowhere.exit_code, 1);
+  EXPECT_THAT(nowhere.err, HasSubstr("is neither a run directory nor a checkpoint in one"));
+  const Finished no_directory = ft(qlora(exact_, {"--resume=auto"}));
+  EXPECT_EQ(no_directory.exit_code, 1);
+  EXPECT_THAT(no_directory.err, HasSubstr("give it with --out DIR"));
+  const std::string before = slurp(run_directory() / "metrics.jsonl");
+  const Finished other_rank = ft(qlora(exact_, {"--rank=3", "--resume=runs/qlora_fsdp2-1"}));
+  EXPECT_EQ(other_rank.exit_code, 1);
+  EXPECT_THAT(other_rank.err, HasSubstr("is a checkpoint of another model or adapter"));
+  EXPECT_THAT(other_rank.err, HasSubstr("lora_A.weight (saved [2, "));
+  EXPECT_EQ(slurp(run_directory() / "metrics.jsonl"), before);
+}
+
 /// A run that goes on until it is told to stop, and has saved nothing yet.
 class Interrupted : public Runs {
  protected:

@@ -75,6 +75,9 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
       const auto read = std::from_chars(text.data(), text.data() + text.size(), out.nproc);
       if (text.empty() || read.ptr != text.data() + text.size() || out.nproc < 1)
         out.wrong = "--nproc: got '" + text + "', want a number of ranks from 1";
+    } else if (command->takes_recipe && (argument == "--resume" || argument.rfind("--resume=", 0) == 0)) {
+      out.resume = argument.size() > 8 ? argument.substr(9) : next + 1 < arguments.size() ? arguments[++next] : "";
+      if (out.resume.empty()) out.wrong = "--resume: want auto, a run directory or a checkpoint";
     } else {
       out.flags.push_back(argument);
     }
@@ -89,6 +92,7 @@ std::string help_text() {
   return out +
          "\n  ftengine RUN-COMMAND RECIPE --help    the recipe's own options\n"
          "  --nproc N    ranks on this machine      --trace    print Lua frames with an error\n"
+         "  --resume auto|DIR    go on with the run in --out, if there is one, or with that run or checkpoint\n"
          "\nexit codes: 0 done, 1 refused or failed (one message), 2 wrong command line, 130 interrupted\n";
 }
 

@@ -53,6 +53,7 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .flags = line.flags,
             .arguments = arguments,
             .nproc = line.nproc,
+            .resume = line.resume,
             .quiet = under_launcher() || (environment("RANK") != "" && environment("RANK") != "0"),
             .files = embedded_files()};
   watch_for_interrupts();
