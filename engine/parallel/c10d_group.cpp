@@ -165,12 +165,18 @@ class C10dGroup : public ProcessGroup {
       FT_CHECK(ranks[i] >= 0 && ranks[i] < size() && (i == 0 || ranks[i - 1] < ranks[i]), "subgroup: ascending ranks");
       if (ranks[i] == rank()) place_in_group = static_cast<int>(i);
     }
-    if (place_in_group < 0) return nullptr;
-    if (ranks.size() == 1) return single();
-    BackendPlace place = place_;
-    place.rank = place_in_group;
-    place.size = static_cast<int>(ranks.size());
-    return std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), place);
+    std::shared_ptr<ProcessGroup> made;
+    if (place_in_group >= 0 && ranks.size() == 1) {
+      made = single();
+    } else if (place_in_group >= 0) {
+      BackendPlace place = place_;
+      place.rank = place_in_group;
+      place.size = static_cast<int>(ranks.size());
+      made = std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), place);
+    }
+    // A rank that has connected may leave before its peer has looked: Gloo's peer then waits for it until the timeout.
+    barrier();
+    return made;
   }
 
   void report_failure(const std::string& message) noexcept override {
@@ -267,7 +273,9 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
     const StorePtr store = meeting("meeting the other ranks", environment.rank, nullptr, [&]() -> StorePtr {
       return c10::make_intrusive<c10d::TCPStore>(environment.master_addr, options);
     });
-    return std::make_shared<C10dGroup>(store, place);
+    const auto group = std::make_shared<C10dGroup>(store, place);
+    group->barrier();  // as in subgroup: nobody leaves before all have met
+    return group;
   } catch (Error& error) {
     error.context("rank " + std::to_string(environment.rank) + " of " + std::to_string(environment.world_size) +
                   " meeting the others at " + place_text + " over " + place.address);
