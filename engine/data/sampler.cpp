@@ -103,7 +103,7 @@ void Sampler::restore(const Position& position) {
 std::string Sampler::remainder_report() const {
   const int64_t left = num_rows_ % options_.total;
   if (left == 0) return fmt::format("{} rows fill {} steps an epoch, nothing remains", num_rows_, steps_per_epoch_);
-  const std::string head =
+  std::string head =
       fmt::format("{} of {} rows do not fill an epoch's last step of {}: ", left, num_rows_, options_.total);
   switch (options_.remainder) {
     case Remainder::pad:

@@ -170,6 +170,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
       all.push_back(reader.entry(key, value));
   }
   std::vector<const TensorEntry*> by_begin;
+  by_begin.reserve(all.size());
   for (const auto& [entry, dtype] : all) by_begin.push_back(&entry);
   // Empty tensors come before the one that begins at the same byte.
   std::stable_sort(by_begin.begin(), by_begin.end(), [](const TensorEntry* a, const TensorEntry* b) {

@@ -12,7 +12,7 @@ namespace ft {
 
 namespace fs = std::filesystem;
 
-OutputDirectory::OutputDirectory(fs::path path, uint64_t bytes) : path_(fs::absolute(path).lexically_normal()) {
+OutputDirectory::OutputDirectory(const fs::path& path, uint64_t bytes) : path_(fs::absolute(path).lexically_normal()) {
   if (!path_.has_filename()) path_ = path_.parent_path();
   std::error_code error;
   const bool exists = fs::exists(fs::symlink_status(path_, error));

@@ -11,7 +11,7 @@ class OutputDirectory {
  public:
   /// @throws Error(config) when `path` exists and is not an empty directory; Error(io) when it cannot be made, or the
   /// disk has less than `bytes` free.
-  OutputDirectory(std::filesystem::path path, uint64_t bytes);
+  OutputDirectory(const std::filesystem::path& path, uint64_t bytes);
   ~OutputDirectory();  ///< removes what was not committed
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;

@@ -22,7 +22,7 @@ std::string closing_line(const MergeReport& report) {
 MergeReport show_merge(const MergeOptions& options, const std::shared_ptr<Terminal>& terminal) {
   std::optional<ProgressBar> bar;
   uint64_t shown = 0;
-  const MergeReport report = merge(options, [&](const MergeProgress& progress) {
+  MergeReport report = merge(options, [&](const MergeProgress& progress) {
     if (!bar)
       bar.emplace(terminal, options.adapter_only ? "Writing Adapter" : "Merging Model Shards",
                   static_cast<int64_t>(progress.bytes_total));

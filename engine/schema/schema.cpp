@@ -264,7 +264,7 @@ void check(const Schema& schema, Value& value, const std::string& path, std::vec
                         option.doc,
                         {}});
     if (!given && option.fallback.is_null()) continue;
-    Value checked = given ? std::move(*item) : option.fallback;
+    Value checked = given ? *item : option.fallback;
     if (!replaced(schema, option, checked, option_path, faults)) check_option(option, checked, option_path, faults);
     out.set(option.key, std::move(checked));
   }
