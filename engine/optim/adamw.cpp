@@ -1,41 +1,37 @@
 #include "engine/optim/adamw.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <algorithm>
-#include <cmath>
-
+#include "engine/optim/adamw8bit.h"
 #include "engine/quant/block8.h"
 
 namespace ft {
 namespace {
 
-constexpr int64_t kChunk = 32 * kBlock8;  // 8192 elements: some 130 KB of traffic, small enough to balance 100 threads
+at::TensorOptions on_device_of(const OptimizerPiece& piece, at::ScalarType dtype) {
+  return at::TensorOptions(dtype).device(piece.count > 0 ? piece.master.device() : at::Device(at::kCPU));
+}
 
-update::AdamW constants(const AdamWOptions& options, double lr, int64_t step) {
-  const auto t = static_cast<double>(step);
-  return {.decay = 0,
-          .lr = static_cast<float>(lr),
-          .weight_1 = static_cast<float>(1.0 - options.beta1),
-          .weight_2 = static_cast<float>(1.0 - options.beta2),
-          .correction_1 = static_cast<float>(1.0 - std::pow(options.beta1, t)),
-          .root_correction_2 = static_cast<float>(std::sqrt(1.0 - std::pow(options.beta2, t))),
-          .eps = static_cast<float>(options.eps)};
+std::vector<OptimizerPiece> pieces_of(const std::vector<OptimizerPiece>& all, bool quantized) {
+  std::vector<OptimizerPiece> chosen;
+  for (const OptimizerPiece& piece : all)
+    if (piece.count > 0 && (piece.numel >= kSmallestQuantized) == quantized) chosen.push_back(piece);
+  return chosen;
 }
 
 }  // namespace
 
 FusedAdamW::FusedAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> pieces)
-    : options_(options), pieces_(std::move(pieces)), step_(at::scalar_tensor(0.0, at::kFloat)) {
+    : options_(options), pieces_(std::move(pieces)) {
   for (const OptimizerPiece& piece : pieces_) {
-    exp_avg_.push_back(at::zeros({piece.count}, at::kFloat));
-    exp_avg_sq_.push_back(at::zeros({piece.count}, at::kFloat));
-    if (piece.count == 0) continue;  // the rank owns nothing of this parameter: master and grad may be undefined
-    Group& group = piece.decay ? with_decay_ : without_decay_;
+    exp_avg_.push_back(at::zeros({piece.count}, on_device_of(piece, at::kFloat)));
+    exp_avg_sq_.push_back(at::zeros_like(exp_avg_.back()));
+    if (piece.count == 0) continue;  // the rank owns nothing of this parameter: master and grad are undefined
+    if (!step_.defined()) step_ = at::scalar_tensor(0.0, on_device_of(piece, at::kFloat));
+    Group& group = group_of(piece);
     group.masters.push_back(piece.master);
     group.grads.push_back(piece.grad);
     group.exp_avgs.push_back(exp_avg_.back());
@@ -44,15 +40,20 @@ FusedAdamW::FusedAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> 
   }
 }
 
+FusedAdamW::Group& FusedAdamW::group_of(const OptimizerPiece& piece) {
+  for (Group& group : groups_)
+    if (group.lr_scale == piece.lr_scale && group.weight_decay == piece.weight_decay) return group;
+  groups_.push_back({.lr_scale = piece.lr_scale, .weight_decay = piece.weight_decay});
+  return groups_.back();
+}
+
 void FusedAdamW::step(double lr) {
-  step_.fill_(static_cast<double>(++steps));
-  for (Group* group : {&with_decay_, &without_decay_}) {
-    if (group->masters.empty()) continue;
-    at::_fused_adamw_(group->masters, group->grads, group->exp_avgs, group->exp_avg_sqs, /*max_exp_avg_sqs=*/{},
-                      group->steps, lr, options_.beta1, options_.beta2,
-                      group == &with_decay_ ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
-                      /*maximize=*/false);
-  }
+  ++steps;
+  if (step_.defined()) step_.fill_(static_cast<double>(steps));
+  for (Group& group : groups_)
+    at::_fused_adamw_(group.masters, group.grads, group.exp_avgs, group.exp_avg_sqs, /*max_exp_avg_sqs=*/{},
+                      group.steps, lr * group.lr_scale, options_.beta1, options_.beta2, group.weight_decay,
+                      options_.eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
 std::vector<StateTensor> FusedAdamW::state() {
@@ -66,72 +67,39 @@ std::vector<StateTensor> FusedAdamW::state() {
   return all;
 }
 
-BlockAdamW::BlockAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> pieces) : options_(options) {
-  for (OptimizerPiece& description : pieces) {
-    Piece piece{.description = std::move(description), .quantized = false};
-    const int64_t count = piece.description.count;
-    piece.quantized = piece.description.numel >= kSmallestQuantized;
-    const at::ScalarType dtype = piece.quantized ? at::kByte : at::kFloat;
-    piece.exp_avg = at::zeros({count}, dtype);
-    piece.exp_avg_sq = at::zeros({count}, dtype);
-    if (piece.quantized) {  // code 0 times scale 0: nothing averaged yet
-      piece.exp_avg_scale = at::zeros({(count + kBlock8 - 1) / kBlock8}, at::kFloat);
-      piece.exp_avg_sq_scale = at::zeros_like(piece.exp_avg_scale);
-    }
-    for (int64_t first = 0; first < count; first += kChunk)
-      chunks_.push_back({pieces_.size(), first, std::min(kChunk, count - first)});
-    pieces_.push_back(std::move(piece));
+BlockAdamW::BlockAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> pieces)
+    : options_(options), pieces_(pieces_of(pieces, true)), small_(options, pieces_of(pieces, false)) {
+  for (const OptimizerPiece& piece : pieces_) {
+    masters_.push_back(piece.master);
+    grads_.push_back(piece.grad);
+    // Code 0 times scale 0: nothing averaged yet.
+    exp_avgs_.push_back(at::zeros({piece.count}, on_device_of(piece, at::kByte)));
+    exp_avg_sqs_.push_back(at::zeros_like(exp_avgs_.back()));
+    exp_avg_scales_.push_back(at::zeros({(piece.count + kBlock8 - 1) / kBlock8}, on_device_of(piece, at::kFloat)));
+    exp_avg_sq_scales_.push_back(at::zeros_like(exp_avg_scales_.back()));
+    weight_decays_.push_back(piece.weight_decay);
   }
-}
-
-void BlockAdamW::update_chunk(const Chunk& chunk, const update::AdamW& step) const {
-  const Piece& piece = pieces_[chunk.piece];
-  const float* grad = piece.description.grad.const_data_ptr<float>() + chunk.first;
-  float* master = piece.description.master.data_ptr<float>() + chunk.first;
-  const update::Kernels& kernels = update::kernels();
-  if (!piece.quantized) {
-    kernels.adamw(step, grad, master, piece.exp_avg.data_ptr<float>() + chunk.first,
-                  piece.exp_avg_sq.data_ptr<float>() + chunk.first, chunk.count);
-    return;
-  }
-  uint8_t* mean_codes = piece.exp_avg.data_ptr<uint8_t>() + chunk.first;
-  uint8_t* square_codes = piece.exp_avg_sq.data_ptr<uint8_t>() + chunk.first;
-  float* mean_scales = piece.exp_avg_scale.data_ptr<float>() + chunk.first / kBlock8;
-  float* square_scales = piece.exp_avg_sq_scale.data_ptr<float>() + chunk.first / kBlock8;
-  float mean[kBlock8], square[kBlock8];
-  for (int64_t i = 0; i < chunk.count; i += kBlock8) {
-    const int64_t count = std::min(kBlock8, chunk.count - i), block = i / kBlock8;
-    dequantize_block8(Map8::with_sign, mean_codes + i, mean_scales[block], count, mean);
-    dequantize_block8(Map8::without_sign, square_codes + i, square_scales[block], count, square);
-    kernels.adamw(step, grad + i, master + i, mean, square, count);
-    mean_scales[block] = quantize_block8(Map8::with_sign, mean, count, mean_codes + i);
-    square_scales[block] = quantize_block8(Map8::without_sign, square, count, square_codes + i);
-  }
+  lrs_.resize(pieces_.size());
 }
 
 void BlockAdamW::step(double lr) {
-  const update::AdamW without_decay = constants(options_, lr, ++steps);
-  update::AdamW with_decay = without_decay;
-  with_decay.decay = with_decay.lr * static_cast<float>(options_.weight_decay);
-  at::parallel_for(0, static_cast<int64_t>(chunks_.size()), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Chunk& chunk = chunks_[static_cast<size_t>(i)];
-      update_chunk(chunk, pieces_[chunk.piece].description.decay ? with_decay : without_decay);
-    }
-  });
+  ++steps;
+  small_.steps = steps - 1;  // resuming sets `steps` here alone
+  small_.step(lr);
+  for (size_t i = 0; i < pieces_.size(); ++i) lrs_[i] = lr * pieces_[i].lr_scale;
+  ops::adamw8bit_(masters_, grads_, exp_avgs_, exp_avg_sqs_, exp_avg_scales_, exp_avg_sq_scales_, lrs_, weight_decays_,
+                  options_.beta1, options_.beta2, options_.eps, steps);
 }
 
 std::vector<StateTensor> BlockAdamW::state() {
-  std::vector<StateTensor> all;
-  for (const Piece& piece : pieces_) {
-    const OptimizerPiece& d = piece.description;
-    if (d.count == 0) continue;
-    all.push_back({d.name, "exp_avg", piece.exp_avg, d.begin, d.count, 1});
-    all.push_back({d.name, "exp_avg_sq", piece.exp_avg_sq, d.begin, d.count, 1});
-    if (!piece.quantized) continue;
-    const int64_t begin = d.begin / kBlock8, blocks = piece.exp_avg_scale.numel();
-    all.push_back({d.name, "exp_avg_scale", piece.exp_avg_scale, begin, blocks, kBlock8});
-    all.push_back({d.name, "exp_avg_sq_scale", piece.exp_avg_sq_scale, begin, blocks, kBlock8});
+  std::vector<StateTensor> all = small_.state();
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    const OptimizerPiece& p = pieces_[i];
+    const int64_t begin = p.begin / kBlock8, blocks = exp_avg_scales_[i].numel();
+    all.push_back({p.name, "exp_avg", exp_avgs_[i], p.begin, p.count, 1});
+    all.push_back({p.name, "exp_avg_sq", exp_avg_sqs_[i], p.begin, p.count, 1});
+    all.push_back({p.name, "exp_avg_scale", exp_avg_scales_[i], begin, blocks, kBlock8});
+    all.push_back({p.name, "exp_avg_sq_scale", exp_avg_sq_scales_[i], begin, blocks, kBlock8});
   }
   return all;
 }

@@ -1,6 +1,6 @@
 #pragma once
-/// AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019) with fp32 or block-wise 8-bit state.
-/// Built by build_optimizer alone.
+/// AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019) with fp32 or block-wise 8-bit state, on
+/// the device of the pieces. Built by build_optimizer alone; no rank meets another.
 
 #include <ATen/core/Tensor.h>
 
@@ -8,12 +8,11 @@
 #include <vector>
 
 #include "engine/optim/optimizer.h"
-#include "engine/optim/update_kernels.h"
 
 namespace ft {
 
 struct AdamWOptions {
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
 };
 
 /// ATen's fused kernel on fp32 state.
@@ -25,16 +24,19 @@ class FusedAdamW final : public Optimizer {
 
  private:
   struct Group {  // what one call of the kernel takes
-    std::vector<at::Tensor> masters, grads, exp_avgs, exp_avg_sqs, steps;
+    double lr_scale, weight_decay;
+    std::vector<at::Tensor> masters{}, grads{}, exp_avgs{}, exp_avg_sqs{}, steps{};
   };
+  Group& group_of(const OptimizerPiece& piece);
+
   AdamWOptions options_;
   std::vector<OptimizerPiece> pieces_;
   std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // fp32 [count], a piece
   at::Tensor step_;                               // fp32 scalar that every group's kernel reads
-  Group with_decay_, without_decay_;
+  std::vector<Group> groups_;
 };
 
-/// adamw_torch_8bit: one pass over memory, a block of 256 at a time, over all pieces in parallel.
+/// adamw_torch_8bit: ft::adamw8bit_ on every parameter of at least 4096 elements, FusedAdamW on the smaller ones.
 class BlockAdamW final : public Optimizer {
  public:
   BlockAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> pieces);
@@ -42,21 +44,13 @@ class BlockAdamW final : public Optimizer {
   std::vector<StateTensor> state() override;
 
  private:
-  struct Piece {
-    OptimizerPiece description;
-    bool quantized;                              // else the averages are fp32 and the scales undefined
-    at::Tensor exp_avg, exp_avg_sq;              // uint8 or fp32 [count]
-    at::Tensor exp_avg_scale, exp_avg_sq_scale;  // fp32 [ceil(count / 256)]
-  };
-  struct Chunk {  // a thread's unit of work
-    size_t piece;
-    int64_t first, count;
-  };
-  void update_chunk(const Chunk& chunk, const update::AdamW& step) const;
-
   AdamWOptions options_;
-  std::vector<Piece> pieces_;
-  std::vector<Chunk> chunks_;
+  std::vector<OptimizerPiece> pieces_;  // the quantized ones that are not empty; the lists below are parallel
+  std::vector<at::Tensor> masters_, grads_;
+  std::vector<at::Tensor> exp_avgs_, exp_avg_sqs_;              // uint8 [count]
+  std::vector<at::Tensor> exp_avg_scales_, exp_avg_sq_scales_;  // fp32 [ceil(count / 256)]
+  std::vector<double> lrs_, weight_decays_;
+  FusedAdamW small_;
 };
 
 /// Parameters of fewer elements keep fp32 state (bitsandbytes' and torchao's limit).

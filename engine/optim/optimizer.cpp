@@ -46,10 +46,15 @@ AdamWOptions adamw_options(const Value& description) {
     check_decay(description, "betas", options.beta2);
   }
   options.eps = description.get("eps", options.eps);
-  options.weight_decay = description.get("weight_decay", options.weight_decay);
   if (!(options.eps > 0)) refuse(description, "eps", "more than 0");
-  if (!(options.weight_decay >= 0)) refuse(description, "weight_decay", "0 or more");
   return options;
+}
+
+// weight_decay of parameters that decay: matrices. torch.optim's default where the block says none.
+void set_weight_decay(const Value& description, std::vector<OptimizerPiece>& pieces) {
+  const double decay = description.get("weight_decay", kind_of(description) == "adamw" ? 0.01 : 0.0);
+  if (!(decay >= 0)) refuse(description, "weight_decay", "0 or more");
+  for (OptimizerPiece& piece : pieces) piece.weight_decay = piece.decay ? decay : 0;
 }
 
 void check_piece(const OptimizerPiece& piece) {
@@ -60,8 +65,8 @@ void check_piece(const OptimizerPiece& piece) {
            piece.name + ": a piece cuts a block of 256 elements");
   for (const at::Tensor* tensor : {&piece.master, &piece.grad}) {
     FT_CHECK(tensor->defined() && tensor->scalar_type() == at::kFloat && tensor->numel() == piece.count &&
-                 tensor->is_contiguous() && tensor->is_cpu(),
-             piece.name + ": masters and gradients are contiguous fp32 vectors of the piece, on the host");
+                 tensor->is_contiguous() && tensor->device() == piece.master.device(),
+             piece.name + ": masters and gradients are contiguous fp32 vectors of the piece, on one device");
   }
 }
 
@@ -73,9 +78,11 @@ int64_t Optimizer::state_bytes() {
   return bytes;
 }
 
-std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces) {
+std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces,
+                                           ProcessGroup* group) {
   const std::string kind = kind_of(description);
   for (const OptimizerPiece& piece : pieces) check_piece(piece);
+  set_weight_decay(description, pieces);
   if (kind == "sgd") {
     const double momentum = description.get("momentum", 0.0);
     check_decay(description, "momentum", momentum);

@@ -1,8 +1,11 @@
 #pragma once
-/// Optimizers over a rank's own pieces of the parameters: fp32 masters and gradients in, masters out. An optimizer
-/// never talks to other ranks, and what it computes for an element does not depend on how tensors are cut into pieces
-/// (at multiples of 256) nor on the number of threads, so every layout trains alike to the bit. Built and called by
-/// train/; thread rule: one thread calls, kernels use ATen's pool.
+/// Optimizers over a rank's own pieces of the parameters: fp32 masters and gradients in, masters out, on the pieces'
+/// device. What is computed for an element does not depend on how tensors are cut into pieces (at multiples of 256) nor
+/// on the number of threads, so every layout trains alike to the bit; Adafactor and Muon, which look at whole matrices,
+/// meet the other ranks for them and agree to fp32 rounding. Built and called by train/.
+///
+/// Rank rule: build_optimizer, step() and resumed() are collective; every rank names the same parameters in the same
+/// order, with empty pieces of those that it owns nothing of. Thread rule: one thread calls, kernels use ATen's pool.
 
 #include <ATen/core/Tensor.h>
 
@@ -15,25 +18,34 @@
 
 namespace ft {
 
+class ProcessGroup;
+
 /// One rank-local piece of a parameter: a contiguous range of the flattened tensor.
 struct OptimizerPiece {
   std::string name;   ///< of the parameter
   int64_t numel = 0;  ///< of the whole parameter, on all ranks
   int64_t begin = 0;  ///< first element in the flattened parameter; a multiple of 256
   int64_t count = 0;  ///< elements of the piece; a multiple of 256 unless the piece ends its parameter. May be 0
-  at::Tensor master;  ///< fp32 [count], a contiguous view that step() updates in place
+  at::Tensor master;  ///< fp32 [count], a contiguous view that step() updates in place; undefined where count is 0
   at::Tensor grad;    ///< fp32 [count], a contiguous view; read, never changed
   bool decay = true;  ///< weight decay acts on it
+  std::vector<int64_t> shape{};  ///< of the whole parameter; empty: a vector of `numel`
+  bool hidden = false;  ///< stands between embedding and head, where Muon orthogonalises the updates of matrices
+
+  /// What the optimizer's groups make of it; build_optimizer sets both.
+  double lr_scale = 1;      ///< times the step's learning rate
+  double weight_decay = 0;  ///< 0 where `decay` is false and no group says otherwise
 };
 
 /// One named tensor of an optimizer's state, for checkpoints: a range of a vector that runs along the flattened
 /// parameter.
 struct StateTensor {
   std::string name;  ///< of the parameter
-  std::string key;   ///< "exp_avg", "exp_avg_scale", "exp_avg_sq", "exp_avg_sq_scale", "momentum_buffer"
+  std::string key;   ///< "exp_avg", "exp_avg_scale", "exp_avg_sq", "exp_avg_sq_scale", "momentum_buffer", …
   at::Tensor value;  ///< the optimizer's own storage, fp32 or uint8 [count]: read it to save, copy into it to resume
   int64_t begin = 0, count = 0;    ///< in entries of the whole vector
   int64_t elements_per_entry = 1;  ///< 256 for the scales of 8-bit state; the last block of a parameter may be short
+  bool replicated = false;         ///< whole and equal on every rank: rank 0 saves it, all ranks read it
 };
 
 class Optimizer {
@@ -42,9 +54,9 @@ class Optimizer {
 
   /// Applies the gradients as they are (already clipped by the caller) at this learning rate, and counts the step.
   virtual void step(double lr) = 0;
-  /// Every state tensor of every piece that is not empty, in the order of the pieces.
+  /// Every state tensor of every piece that is not empty, in one order.
   virtual std::vector<StateTensor> state() = 0;
-  /// Host bytes of the state.
+  /// Bytes of this rank's state.
   int64_t state_bytes();
 
   int64_t steps = 0;  ///< taken so far; Adam's bias correction reads it, so resuming sets it
@@ -56,9 +68,11 @@ class Optimizer {
 /// bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as 8-bit codes of the dynamic maps with
 /// one fp32 scale a block of 256, updated in torchao's order (decay first, then the step, all in fp32); a parameter of
 /// fewer than 4096 elements keeps fp32 state, whatever part of it this rank owns.
+/// @param group the ranks that own the pieces; null: one rank alone. Outlives the optimizer.
 /// @throws Error(config) for an unknown kind, wrong bits or values out of range; Error(internal) for pieces off the
 /// grid.
-std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces);
+std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces,
+                                           ProcessGroup* group = nullptr);
 
 /// Bytes of state that a piece will need: what a plan prints.
 int64_t optimizer_state_bytes(const Value& description, int64_t numel, int64_t count);
