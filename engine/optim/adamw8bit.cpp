@@ -17,59 +17,61 @@ namespace {
 
 constexpr int64_t kChunk = 32 * kBlock8;  // 8192 elements: some 130 KB of traffic, small enough to balance 100 threads
 
-update::AdamW constants(double beta1, double beta2, double eps, int64_t step) {
-  const auto t = static_cast<double>(step);
-  return {.decay = 0,
-          .lr = 0,
-          .weight_1 = static_cast<float>(1.0 - beta1),
-          .weight_2 = static_cast<float>(1.0 - beta2),
-          .correction_1 = static_cast<float>(1.0 - std::pow(beta1, t)),
-          .root_correction_2 = static_cast<float>(std::sqrt(1.0 - std::pow(beta2, t))),
-          .eps = static_cast<float>(eps)};
-}
-
 /// One tensor of the lists by its addresses.
-struct Blocks {
+struct Tensor {
   update::AdamW step;
   int64_t count;
-  float* master;
-  const float* grad;
-  uint8_t *mean_codes, *square_codes;
-  float *mean_scales, *square_scales;
+  update::Blocks8 blocks;
+
+  update::Blocks8 from(int64_t first) const {
+    const int64_t block = first / kBlock8;
+    return {blocks.grad + first,         blocks.master + first,      blocks.mean_codes + first,
+            blocks.square_codes + first, blocks.mean_scales + block, blocks.square_scales + block};
+  }
 };
 
-void update_chunk(const Blocks& t, int64_t first) {
-  const update::Kernels& kernels = update::kernels();
+void update_block(const update::AdamW& step, const update::Blocks8& t, int64_t count) {
   float mean[kBlock8], square[kBlock8];
-  for (int64_t i = first; i < std::min(t.count, first + kChunk); i += kBlock8) {
-    const int64_t count = std::min(kBlock8, t.count - i), block = i / kBlock8;
-    dequantize_block8(Map8::with_sign, t.mean_codes + i, t.mean_scales[block], count, mean);
-    dequantize_block8(Map8::without_sign, t.square_codes + i, t.square_scales[block], count, square);
-    kernels.adamw(t.step, t.grad + i, t.master + i, mean, square, count);
-    t.mean_scales[block] = quantize_block8(Map8::with_sign, mean, count, t.mean_codes + i);
-    t.square_scales[block] = quantize_block8(Map8::without_sign, square, count, t.square_codes + i);
+  dequantize_block8(Map8::with_sign, t.mean_codes, *t.mean_scales, count, mean);
+  dequantize_block8(Map8::without_sign, t.square_codes, *t.square_scales, count, square);
+  update::kernels().adamw(step, t.grad, t.master, mean, square, count);
+  *t.mean_scales = quantize_block8(Map8::with_sign, mean, count, t.mean_codes);
+  *t.square_scales = quantize_block8(Map8::without_sign, square, count, t.square_codes);
+}
+
+void update_chunk(const Tensor& t, int64_t first) {
+  const int64_t end = std::min(t.count, first + kChunk);
+  if (const update::Adamw8bit fused = update::adamw8bit()) {
+    const int64_t blocks = (end - first) / kBlock8;
+    fused(t.step, t.from(first), block8_tables(Map8::with_sign), block8_tables(Map8::without_sign), blocks);
+    first += blocks * kBlock8;
   }
+  for (; first < end; first += kBlock8) update_block(t.step, t.from(first), std::min(kBlock8, end - first));
 }
 
 void adamw8bit_cpu(at::TensorList masters, at::TensorList grads, at::TensorList exp_avgs, at::TensorList exp_avg_sqs,
                    at::TensorList exp_avg_scales, at::TensorList exp_avg_sq_scales, at::ArrayRef<double> lrs,
                    at::ArrayRef<double> weight_decays, double beta1, double beta2, double eps, int64_t step) {
-  const update::AdamW common = constants(beta1, beta2, eps, step);
-  std::vector<Blocks> tensors;
+  const auto t = static_cast<double>(step);
+  const double correction_1 = 1.0 - std::pow(beta1, t), correction_2 = 1.0 - std::pow(beta2, t);
+  std::vector<Tensor> tensors;
   std::vector<int64_t> ends;  // chunks of all tensors up to each
   for (size_t i = 0; i < masters.size(); ++i) {
     const int64_t count = masters[i].numel();
-    Blocks t{.step = common,
-             .count = count,
-             .master = masters[i].data_ptr<float>(),
-             .grad = grads[i].const_data_ptr<float>(),
-             .mean_codes = exp_avgs[i].data_ptr<uint8_t>(),
-             .square_codes = exp_avg_sqs[i].data_ptr<uint8_t>(),
-             .mean_scales = exp_avg_scales[i].data_ptr<float>(),
-             .square_scales = exp_avg_sq_scales[i].data_ptr<float>()};
-    t.step.lr = static_cast<float>(lrs[i]);
-    t.step.decay = t.step.lr * static_cast<float>(weight_decays[i]);
-    tensors.push_back(t);
+    const Tensor tensor{.step = {.keep = static_cast<float>(1.0 - lrs[i] * weight_decays[i]),
+                                 .rate = static_cast<float>(lrs[i] / correction_1),
+                                 .weight_1 = static_cast<float>(1.0 - beta1),
+                                 .weight_2 = static_cast<float>(1.0 - beta2),
+                                 .inverse_root = static_cast<float>(1.0 / std::sqrt(correction_2)),
+                                 .eps = static_cast<float>(eps)},
+                        .count = count,
+                        .blocks = {.grad = grads[i].const_data_ptr<float>(),
+                                   .master = masters[i].data_ptr<float>(),
+                                   .mean_codes = exp_avgs[i].data_ptr<uint8_t>(),
+                                   .square_codes = exp_avg_sqs[i].data_ptr<uint8_t>(),
+                                   .mean_scales = exp_avg_scales[i].data_ptr<float>(),
+                                   .square_scales = exp_avg_sq_scales[i].data_ptr<float>()}};
+    tensors.push_back(tensor);
     ends.push_back((ends.empty() ? 0 : ends.back()) + (count + kChunk - 1) / kChunk);
   }
   if (tensors.empty()) return;

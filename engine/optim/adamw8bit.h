@@ -7,10 +7,9 @@
 namespace ft::ops {
 
 /// Steps every tensor of the lists, which are parallel and of one device. For tensor i, with scale s of a block of 256:
-///   m = signed map[code]·s, v = unsigned map[code]·s (engine/quant/block8.h), then in fp32, in torchao's order
-///   (torchao/optim/adam.py, single_param_adam), each operation rounded by itself:
-///   p −= (lr·decay)·p;  m += (1−β1)(g − m);  v += (1−β2)(g² − v);
-///   p −= lr·(m/(1−β1^t)) / (sqrt(v)/sqrt(1−β2^t) + eps)
+///   m = signed map[code]·s, v = unsigned map[code]·s (engine/quant/block8.h), then AdamW in fp32, the decay first:
+///   m += (1−β1)(g − m);  v += (1−β2)(g² − v);  p = (1 − lr·decay)·p − lr/(1−β1^t) · m / (sqrt(v)/sqrt(1−β2^t) + eps)
+/// (torchao/optim/adam.py, single_param_adam; constants are rounded once and multiplied by, multiply-adds are fused)
 /// and both averages become codes and scales again.
 /// @param masters fp32 [n], contiguous, updated   @param grads fp32 [n], contiguous
 /// @param exp_avgs, exp_avg_sqs uint8 [n], updated   @param exp_avg_scales, exp_avg_sq_scales fp32 [ceil(n / 256)]

@@ -112,6 +112,11 @@ const Kernels& kernels() {
   }
 }
 
+Adamw8bit adamw8bit() {
+  static const bool vbmi = __builtin_cpu_supports("avx512vbmi");
+  return cpu_isa() == Isa::avx512 && vbmi ? kAdamw8bitVbmi : nullptr;
+}
+
 }  // namespace update
 
 }  // namespace ft

@@ -13,13 +13,12 @@ inline void adamw(const AdamW& step, const float* __restrict g, float* __restric
                   float* __restrict v, int64_t count) {
   const AdamW s = step;
   for (int64_t i = 0; i < count; ++i) {
-    const float decayed = p[i] - s.decay * p[i];
-    const float mean = m[i] + s.weight_1 * (g[i] - m[i]);
-    const float square = v[i] + s.weight_2 * (g[i] * g[i] - v[i]);
-    const float denominator = __builtin_sqrtf(square) / s.root_correction_2 + s.eps;
+    const float mean = __builtin_fmaf(s.weight_1, g[i] - m[i], m[i]);
+    const float square = __builtin_fmaf(s.weight_2, __builtin_fmaf(g[i], g[i], -v[i]), v[i]);
+    const float denominator = __builtin_fmaf(__builtin_sqrtf(square), s.inverse_root, s.eps);
     m[i] = mean;
     v[i] = square;
-    p[i] = decayed - s.lr * (mean / s.correction_1) / denominator;
+    p[i] = __builtin_fmaf(-s.rate, mean / denominator, s.keep * p[i]);
   }
 }
 

@@ -13,6 +13,12 @@ inline constexpr int64_t kBlock8 = 256;  ///< elements that share a scale
 /// Which dynamic map (dynamic_map.h) the codes are of: Adam's first average has signs, the second has none.
 enum class Map8 { with_sign, without_sign };
 
+namespace block8 {
+struct MapTables;
+}
+/// What the kernels look up: for kernels elsewhere that quantise as they go (engine/optim).
+const block8::MapTables& block8_tables(Map8 map);
+
 /// Quantises `count` elements as one block.   @return the scale; NaN when an element is NaN.
 float quantize_block8(Map8 map, const float* x, int64_t count, uint8_t* codes);
 

@@ -24,12 +24,14 @@ inline __m256i codes_of(const CodeTable& table, __m256 scaled) {
   return _mm256_sub_epi32(_mm256_and_si256(entry, _mm256_set1_epi32(255)), step);
 }
 
-float quantize_wide(const CodeTable& table, const float* x, int64_t count, uint8_t* codes) {
+float quantize_wide(const MapTables& map, const float* x, int64_t count, uint8_t* codes) {
   const float scale = block_scale(x, count);
   const __m256 divisor = _mm256_set1_ps(scale);
   const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works within halves of a vector
   for (int64_t i = 0; i < count; i += kWide) {
-    const auto eight = [&](int64_t at) { return codes_of(table, _mm256_div_ps(_mm256_loadu_ps(x + i + at), divisor)); };
+    const auto eight = [&](int64_t at) {
+      return codes_of(map.codes, _mm256_div_ps(_mm256_loadu_ps(x + i + at), divisor));
+    };
     const __m256i first = _mm256_packs_epi32(eight(0), eight(8)), second = _mm256_packs_epi32(eight(16), eight(24));
     const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), packed);
@@ -37,16 +39,16 @@ float quantize_wide(const CodeTable& table, const float* x, int64_t count, uint8
   return scale;
 }
 
-float quantize_any(const CodeTable& table, const float* x, int64_t count, uint8_t* codes) {
-  return count % kWide ? quantize(table, x, count, codes) : quantize_wide(table, x, count, codes);
+float quantize_any(const MapTables& map, const float* x, int64_t count, uint8_t* codes) {
+  return count % kWide ? quantize(map, x, count, codes) : quantize_wide(map, x, count, codes);
 }
 
-void dequantize_any(const float* map, const uint8_t* codes, float scale, int64_t count, float* out) {
+void dequantize_any(const MapTables& map, const uint8_t* codes, float scale, int64_t count, float* out) {
   const __m256 factor = _mm256_set1_ps(scale);
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
     const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + i)));
-    _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_i32gather_ps(map, index, 4), factor));
+    _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_i32gather_ps(map.values, index, 4), factor));
   }
   dequantize(map, codes + i, scale, count - i, out + i);
 }

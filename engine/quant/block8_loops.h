@@ -29,7 +29,8 @@ inline float block_scale(const float* x, int64_t count) {
   return absmax < kSmallestScale ? kSmallestScale : absmax;
 }
 
-inline float quantize(const CodeTable& table, const float* __restrict x, int64_t count, uint8_t* __restrict codes) {
+inline float quantize(const MapTables& map, const float* __restrict x, int64_t count, uint8_t* __restrict codes) {
+  const CodeTable& table = map.codes;
   const float scale = block_scale(x, count);
   const int32_t* __restrict entries = table.entries;
   const int32_t shift = table.shift, negative = table.negative, below = (1 << shift) - 1;
@@ -46,9 +47,10 @@ inline float quantize(const CodeTable& table, const float* __restrict x, int64_t
   return scale;
 }
 
-inline void dequantize(const float* __restrict map, const uint8_t* __restrict codes, float scale, int64_t count,
+inline void dequantize(const MapTables& map, const uint8_t* __restrict codes, float scale, int64_t count,
                        float* __restrict out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = map[codes[i]] * scale;
+  const float* __restrict values = map.values;
+  for (int64_t i = 0; i < count; ++i) out[i] = values[codes[i]] * scale;
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ up_to_date() {
   [ -f "$1" ] || return 1
   local places=(CMakeLists.txt CMakePresets.json engine lua stdlib configs tools/cli tools/cmake)
   [ "$2" != all ] || places+=(tests)
+  [[ $2 != bench_* ]] || places+=(tools/bench)
   [ -z "$(cd "$ft_root" && find "${places[@]}" -newer "$1" -print -quit)" ]
 }
 

@@ -50,6 +50,30 @@ TEST_P(Block8, GivesTheCodesOfTheSearchAtEveryThreshold) {
   }
 }
 
+// Codes come from arithmetic where no threshold is near: every float that could be taken for near, or wrongly for not
+// near, on both sides of each threshold and of each decade's end.
+TEST_P(Block8, FindsTheCodeBesideEveryThreshold) {
+  for (const Map8 map : {Map8::with_sign, Map8::without_sign}) {
+    for (const float scale : {1.0f, 0.7312f, 3.1e-9f}) {
+      std::vector<float> x;
+      for (size_t c = 0; c < 255; ++c) {
+        const float t = thresholds(map)[c];
+        for (int step = -150; step <= 150; ++step) {
+          const int distance = step * (std::abs(step) < 50 ? 1 : 37);
+          const float y = t * (1.0f + static_cast<float>(distance) * 0x1p-23f);
+          if (std::fabs(y) <= 1.0f && (map == Map8::with_sign || y >= 0)) x.push_back(y * scale);
+        }
+      }
+      while (x.size() % 255) x.push_back(0);
+      for (size_t i = 0; i < x.size(); i += 255) {
+        std::vector<float> block(x.begin() + static_cast<int64_t>(i), x.begin() + static_cast<int64_t>(i) + 255);
+        block.push_back(scale);
+        expect_codes(map, block);
+      }
+    }
+  }
+}
+
 TEST_P(Block8, GivesTheCodesOfTheSearchOnBlocksOfAllMagnitudes) {
   std::mt19937 engine(4);
   std::normal_distribution<float> normal;
