@@ -1,9 +1,10 @@
-/// NF4 weights to dense ones on the CPU: the codec of engine/quant/nf4.h, blocks dealt to threads.
+/// NF4 weights to dense ones and back on the CPU: the codec of engine/quant/nf4.h, blocks dealt to threads.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "engine/error/error.h"
 #include "engine/layers/cpu_ops.h"
@@ -30,6 +31,34 @@ at::Tensor nf4_dequantize(const at::Tensor& records_in, int64_t rows, int64_t co
     nf4::dequantize(source, from, to - from, dtype_of(dtype), first + from * width);
   });
   return out;
+}
+
+std::tuple<at::Tensor, double> nf4_quantize(const at::Tensor& x_in, bool double_quant) {
+  const at::Tensor x = x_in.contiguous();
+  const int64_t count = x.numel(), groups = nf4::num_groups(count);
+  const auto bytes = static_cast<int64_t>(nf4::record_bytes(double_quant)),
+             width = static_cast<int64_t>(x.element_size());
+  at::Tensor records = at::empty({groups, bytes}, x.options().dtype(at::kByte));
+  auto* to = records.data_ptr<uint8_t>();
+  const auto* from = static_cast<const std::byte*>(x.const_data_ptr());
+  const DType dtype = dtype_of(x.scalar_type());
+  std::vector<float> absmax(static_cast<size_t>(groups * nf4::kNestedBlock));
+  std::vector<double> sums(static_cast<size_t>(groups));
+  at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g)
+      sums[static_cast<size_t>(g)] =
+          nf4::quantize_codes(dtype, from + g * nf4::kGroup * width, std::min(nf4::kGroup, count - g * nf4::kGroup),
+                              to + g * bytes, absmax.data() + g * nf4::kNestedBlock);
+  });
+  const float offset = nf4::nested_offset(sums, count);
+  at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t blocks = nf4::num_blocks(std::min(nf4::kGroup, count - g * nf4::kGroup));
+      nf4::store_scales({absmax.data() + g * nf4::kNestedBlock, static_cast<size_t>(blocks)}, offset, double_quant,
+                        to + g * bytes);
+    }
+  });
+  return {records, double_quant ? static_cast<double>(offset) : 0.0};
 }
 
 }  // namespace ft::cpu

@@ -78,7 +78,9 @@ function(ft_cuda_plugin)
   get_filename_component(runtime ${LibTorch_LIB_DIR}/../../nvidia/cu13/lib ABSOLUTE)
   set_property(TARGET ftengine_cuda APPEND PROPERTY BUILD_RPATH ${runtime})
   set_property(TARGET ftengine_cuda APPEND PROPERTY INSTALL_RPATH ${runtime})
+  # Without contraction a kernel rounds as its CPU reference does (Compiler.cmake: -ffp-contract=off); the kernels wait for
+  # memory, not for arithmetic.
   target_compile_options(ftengine_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
-    $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall>)
+    $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false> $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall>)
   install(TARGETS ftengine_cuda LIBRARY DESTINATION lib/ftengine)
 endfunction()
