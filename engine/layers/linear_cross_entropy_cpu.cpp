@@ -65,10 +65,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     if (want_x) glow = at::zeros_like(lows), gup = at::zeros(up->sizes(), up->options().dtype(at::kFloat));
   }
   if (want_x) gx = at::zeros_like(tokens);
-  if (want_weight) gw = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
 
   const int64_t count = rows.numel();
-  const int64_t chunk = std::max<int64_t>(1, kLogitBytes / (vocab * static_cast<int64_t>(sizeof(float))));
+  const int64_t chunk = std::max<int64_t>(1, kLogitBytes / (vocab * static_cast<int64_t>(x.element_size())));
+  // The gradient of one chunk is the product itself; more are summed in fp32.
+  const bool whole = count > 0 && count <= chunk;
+  if (want_weight && !whole) gw = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
   const float gradient_scale = want_x || want_weight ? static_cast<float>(scale) : 0.f;
   std::vector<double> nll(static_cast<size_t>(count));
   for (int64_t begin = 0; begin < count; begin += chunk) {
@@ -79,7 +81,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     const auto losses = logits.scalar_type() == at::kFloat ? chunk_losses<float> : chunk_losses<Bf16>;
     losses(logits, target.data_ptr<int64_t>() + begin, gradient_scale, nll.data() + begin);
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
-    if (want_weight) gw.add_(at::mm(logits.t(), part));
+    if (want_weight && whole) gw = at::mm(logits.t(), part);
+    if (want_weight && !whole) gw.add_(at::mm(logits.t(), part));
     if (low && want_x) {
       glow.index_copy_(0, index, at::mm(logits, b));
       gup.add_(at::mm(logits.t(), low_part));

@@ -1,6 +1,7 @@
 #include "engine/parallel/shard_unit.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -46,6 +47,26 @@ Kind kind_of(const Parameter& parameter, at::ScalarType frozen_dtype) {
   return {};
 }
 
+// The rows of a table that were looked up come as a sparse tensor: indices [1, n], values [n, width].
+void add_to(const at::Tensor& into, const at::Tensor& grad) {
+  at::Tensor flat = into;
+  if (!grad.is_sparse()) {
+    flat.add_(grad.reshape({-1}));
+  } else {
+    flat.view(grad.sizes()).index_add_(0, grad._indices().select(0, 0), grad._values().to(at::kFloat));
+  }
+}
+
+void set_to(const at::Tensor& into, const at::Tensor& grad) {
+  at::Tensor flat = into;
+  if (!grad.is_sparse()) {
+    flat.copy_(grad.reshape({-1}));
+  } else {
+    flat.zero_();
+    add_to(flat, grad);
+  }
+}
+
 int64_t alignment(Storage storage) {
   return storage == Storage::trainable ? kTrainableAlignment : storage == Storage::frozen ? kFrozenAlignment : 1;
 }
@@ -75,10 +96,15 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
                     .layout = ShardLayout(members, alignment(kind.storage), group.size())};
     const auto on_device = at::TensorOptions().device(options.device);
     range.owned = at::zeros({range.layout.per_rank() * kind.record}, on_device.dtype(range.owned_dtype));
-    if (kind.storage == Storage::trainable) grad_ = at::zeros_like(range.owned);
+    if (kind.storage == Storage::trainable) {
+      grad_ = options.keep_grad ? at::zeros_like(range.owned) : at::empty_like(range.owned);
+      grad_filled_.assign(members.size(), 0);
+      grad_held_ = true;
+    }
     attach(range);
     ranges_.push_back(std::move(range));
   }
+  zero_grad();
 }
 
 void ShardUnit::attach(FlatRange& range) {
@@ -111,8 +137,57 @@ FlatRange* ShardUnit::trainable() {
   return nullptr;
 }
 
+// Pads between parameters are zeroed here: no gradient fills them.
+void ShardUnit::hold_grad() {
+  if (grad_held_) return;
+  c10::Storage storage = grad_.storage();
+  storage.set_data_ptr_noswap(storage.allocator()->allocate(storage.nbytes()));
+  grad_held_ = true;
+  if (group_->size() > 1) return;  // filled as a whole
+  const ShardLayout& layout = trainable()->layout;
+  for (size_t i = 0; i < layout.parameters().size(); ++i) {
+    const int64_t end = layout.begin(i) + layout.parameters()[i]->numel();
+    const int64_t next = i + 1 < layout.parameters().size() ? layout.begin(i + 1) : grad_.numel();
+    grad_.narrow(0, end, next - end).zero_();
+  }
+}
+
+at::Tensor ShardUnit::grad() {
+  if (!grad_.defined()) return grad_;
+  FT_CHECK(lent_.empty(), name_ + ": a tied parameter's owner was not reached by the backward");
+  hold_grad();
+  const ShardLayout& layout = trainable()->layout;
+  const bool none = std::find(grad_filled_.begin(), grad_filled_.end(), 1) == grad_filled_.end();
+  if (none) grad_.zero_();
+  for (size_t i = 0; i < grad_filled_.size(); ++i) {
+    if (!none && !grad_filled_[i]) grad_.narrow(0, layout.begin(i), layout.parameters()[i]->numel()).zero_();
+    grad_filled_[i] = 1;
+  }
+  return grad_;
+}
+
 void ShardUnit::zero_grad() {
-  if (grad_.defined()) grad_.zero_();
+  if (!grad_.defined()) return;
+  std::fill(grad_filled_.begin(), grad_filled_.end(), 0);
+  lent_.clear();
+  if (options_.keep_grad || !grad_held_) return;
+  grad_.storage().set_data_ptr_noswap(at::DataPtr(nullptr, options_.device));
+  grad_held_ = false;
+}
+
+void ShardUnit::accumulate(size_t parameter, const at::Tensor& grad) {
+  hold_grad();
+  const at::Tensor into = grad_.narrow(0, trainable()->layout.begin(parameter), grad.numel());
+  grad_filled_[parameter] ? add_to(into, grad) : set_to(into, grad);
+  grad_filled_[parameter] = 1;
+}
+
+void ShardUnit::lend_grad(const Parameter& parameter, const at::Tensor& grad) {
+  const auto& own = trainable()->layout.parameters();
+  const auto found = static_cast<size_t>(std::find(own.begin(), own.end(), &parameter) - own.begin());
+  FT_CHECK(found < own.size(), name_ + ": lent the gradient of a parameter that is not its own");
+  if (group_->size() == 1) return accumulate(found, grad);
+  lent_.emplace_back(found, grad);
 }
 
 void ShardUnit::start_gather() {
@@ -158,24 +233,39 @@ void ShardUnit::start_reduce(const std::vector<at::Tensor>& grads) {
   FT_CHECK(grads.size() == parameters.size(), name_ + ": a gradient for each trainable parameter");
   if (group_->size() == 1) {
     for (size_t i = 0; i < grads.size(); ++i)
-      if (grads[i].defined()) grad_.narrow(0, range->layout.begin(i), grads[i].numel()).add_(grads[i].reshape({-1}));
+      if (grads[i].defined()) accumulate(i, grads[i]);
     return;
   }
   reduce_whole_ = pool_->take(range->layout.total() * static_cast<int64_t>(sizeof(float)));
   reduce_own_ = pool_->take(range->layout.per_rank() * static_cast<int64_t>(sizeof(float)));
   const at::Tensor whole = reduce_whole_.view(range->layout.total(), at::kFloat);
+  gather_grads(whole, grads);
+  reduction_ = group_->reduce_scatter_sum(reduce_own_.view(range->layout.per_rank(), at::kFloat), whole);
+}
+
+void ShardUnit::gather_grads(const at::Tensor& whole, const std::vector<at::Tensor>& grads) {
+  const ShardLayout& layout = trainable()->layout;
   int64_t filled = 0;
   const auto zero_until = [&](int64_t end) {
     if (end > filled) whole.narrow(0, filled, end - filled).zero_();
+    filled = std::max(filled, end);
   };
   for (size_t i = 0; i < grads.size(); ++i) {
+    const int64_t begin = layout.begin(i), count = layout.parameters()[i]->numel();
+    const at::Tensor into = whole.narrow(0, begin, count);
+    for (const auto& [parameter, grad] : lent_) {
+      if (parameter != i) continue;
+      zero_until(begin);
+      filled > begin ? add_to(into, grad) : set_to(into, grad);
+      filled = begin + count;
+    }
     if (!grads[i].defined()) continue;
-    zero_until(range->layout.begin(i));
-    whole.narrow(0, range->layout.begin(i), grads[i].numel()).copy_(grads[i].reshape({-1}));
-    filled = range->layout.begin(i) + grads[i].numel();
+    zero_until(begin);
+    filled > begin ? add_to(into, grads[i]) : set_to(into, grads[i]);
+    filled = begin + count;
   }
-  zero_until(range->layout.total());
-  reduction_ = group_->reduce_scatter_sum(reduce_own_.view(range->layout.per_rank(), at::kFloat), whole);
+  zero_until(layout.total());
+  lent_.clear();
 }
 
 void ShardUnit::finish_reduce(double& waited) {
@@ -185,7 +275,10 @@ void ShardUnit::finish_reduce(double& waited) {
     reduction_->wait();
   }
   reduction_.reset();
-  grad_.add_(reduce_own_.view(grad_.numel(), at::kFloat));
+  const at::Tensor own = reduce_own_.view(grad_.numel(), at::kFloat);
+  hold_grad();
+  grad_filled_[0] ? grad_.add_(own) : grad_.copy_(own);
+  std::fill(grad_filled_.begin(), grad_filled_.end(), 1);
   reduce_whole_ = {};
   reduce_own_ = {};
 }

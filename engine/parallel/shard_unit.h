@@ -26,6 +26,9 @@ namespace ft {
 struct ShardUnitOptions {
   at::ScalarType param_dtype = at::kFloat;  ///< dtype in which trainable parameters are gathered and used
   at::Device device = at::kCPU;
+  /// Gradients keep their memory from step to step, which page-locked memory needs; else it is freed by zero_grad and
+  /// taken again as gradients come, when activations have made room.
+  bool keep_grad = false;
 };
 
 /// One flat range: what a rank owns of it, and the storage that its parameters view.
@@ -54,8 +57,10 @@ class ShardUnit {
   std::vector<FlatRange>& ranges() { return ranges_; }
   /// The trainable range, or nullptr when everything in the unit is frozen.
   FlatRange* trainable();
-  /// fp32 gradient of the own trainable range, [per_rank]; zero after zero_grad.
-  at::Tensor grad() { return grad_; }
+  /// fp32 gradient of the own trainable range, [per_rank]; zero after zero_grad. Undefined where nothing is trained.
+  at::Tensor grad();
+  /// The same tensor before its memory is there: to be viewed, not read. grad() brings the memory.
+  at::Tensor grad_later() { return grad_; }
   void zero_grad();
 
   /// Starts to gather; returns at once. Counted: nested gathers of one unit share one collective.
@@ -67,13 +72,20 @@ class ShardUnit {
   bool gathered() const { return users_ > 0; }
 
   /// Starts to add the sum over ranks of full gradients to the owners' gradient ranges; returns at once.
-  /// @param grads one a trainable parameter in layout order, [shape] in any float dtype; undefined counts as zero.
+  /// @param grads one a trainable parameter in layout order, [shape] in any float dtype; undefined counts as zero. Rows
+  /// of a table may come sparse.
   void start_reduce(const std::vector<at::Tensor>& grads);
+  /// A gradient of one of this unit's parameters that another unit's backward came to (tied weights), before
+  /// start_reduce, which adds it.
+  void lend_grad(const Parameter& parameter, const at::Tensor& grad);
   void finish_reduce(double& waited);
 
  private:
   void attach(FlatRange& range);
   void point(FlatRange& range, void* data);
+  void hold_grad();
+  void accumulate(size_t parameter, const at::Tensor& grad);
+  void gather_grads(const at::Tensor& whole, const std::vector<at::Tensor>& grads);
 
   std::string name_;
   ProcessGroup* group_;
@@ -81,6 +93,9 @@ class ShardUnit {
   ShardUnitOptions options_;
   std::vector<FlatRange> ranges_;
   at::Tensor grad_;
+  bool grad_held_ = false;         // grad_ has memory
+  std::vector<char> grad_filled_;  // by trainable parameter: its part of grad_ holds a gradient, not yet nothing
+  std::vector<std::pair<size_t, at::Tensor>> lent_;
   int users_ = 0;
   std::vector<Pending> gathers_;
   std::optional<Pending> reduction_;

@@ -1,7 +1,5 @@
 #include "engine/train/run.h"
 
-#include <ATen/ops/linalg_vector_norm.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -19,6 +17,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/evaluate.h"
+#include "engine/train/gradient_norm.h"
 #include "engine/train/interrupt.h"
 #include "engine/train/micro_batch.h"
 #include "engine/train/resume.h"
@@ -221,9 +220,7 @@ double Run::sum(double value) { return state_->inputs.group->sum(value); }
 double Run::clip(double max_norm) {
   double squares = 0;
   for (auto& shard : state_->model.shards()) {
-    if (!shard->grad().defined()) continue;
-    const double norm = at::linalg_vector_norm(shard->grad(), 2, std::nullopt, false, at::kDouble).item<double>();
-    squares += norm * norm;
+    if (const at::Tensor grad = shard->grad(); grad.defined()) squares += sum_of_squares(grad);
   }
   const double norm = std::sqrt(sum(squares));
   constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
@@ -243,6 +240,7 @@ double Run::lr() const {
 
 void Run::update() {
   State& s = *state_;
+  for (auto& shard : s.model.shards()) shard->grad();  // memory and zeros where no gradient came
   s.optimizer->step(lr());
   for (auto& shard : s.model.shards()) shard->zero_grad();
   // The step ends here: what the recipe measures afterwards is not its time.

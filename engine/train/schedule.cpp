@@ -95,32 +95,25 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
 at::Tensor Schedule::backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output) {
   const ModelUnit& described = model_->units()[unit];
   const std::vector<Parameter*> own = trainable(described.parameters);
-  std::vector<Parameter*> lent;
+  std::vector<std::pair<size_t, Parameter*>> lent;
   for (const size_t lender : described.borrows)
-    for (Parameter* p : trainable(model_->units()[lender].parameters)) lent.push_back(p);
+    for (Parameter* p : trainable(model_->units()[lender].parameters)) lent.emplace_back(lender, p);
 
   torch::autograd::variable_list inputs;
   const bool wants_input = ran.input.requires_grad();
   if (wants_input) inputs.push_back(ran.input);
   for (Parameter* p : own) inputs.push_back(p->value);
-  for (Parameter* p : lent) inputs.push_back(p->value);
+  for (const auto& [lender, parameter] : lent) inputs.push_back(parameter->value);
   auto grads = torch::autograd::grad({ran.output}, inputs, {grad_output}, /*retain_graph=*/false,
                                      /*create_graph=*/false, /*allow_unused=*/true);
 
   size_t next = wants_input ? 1 : 0;
   std::vector<at::Tensor> own_grads;
-  for (Parameter* p : own) {
-    at::Tensor grad = std::move(grads[next++]);
-    if (const auto waiting = borrowed_grads_.find(p); waiting != borrowed_grads_.end()) {
-      // Tied parameters: both gradients are summed in fp32 and reduced once.
-      grad = grad.defined() ? waiting->second.add_(grad) : waiting->second;
-      borrowed_grads_.erase(waiting);
-    }
-    own_grads.push_back(std::move(grad));
-  }
-  for (Parameter* p : lent) {
-    at::Tensor grad = std::move(grads[next++]);
-    if (grad.defined()) borrowed_grads_[p] = grad.to(at::kFloat);
+  for (size_t i = 0; i < own.size(); ++i) own_grads.push_back(std::move(grads[next++]));
+  for (const auto& [lender, parameter] : lent) {
+    // Tied parameters: both gradients are summed in fp32 and reduced once.
+    const at::Tensor grad = std::move(grads[next++]);
+    if (grad.defined()) (*shards_)[lender]->lend_grad(*parameter, grad);
   }
   if (!own.empty()) (*shards_)[unit]->start_reduce(own_grads);
   return wants_input ? grads[0] : at::Tensor();
@@ -150,7 +143,6 @@ double Schedule::train(const at::Tensor& tokens, const Context& context) {
     grad = std::move(grad_input);
   }
   if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
-  FT_CHECK(borrowed_grads_.empty(), "a tied parameter's owner was not reached by the backward");
   return loss;
 }
 

@@ -56,8 +56,6 @@ class Schedule {
   std::vector<std::unique_ptr<ShardUnit>>* shards_;
   ScheduleOptions options_;
   size_t first_trained_ = 0;  // the units before it are a frozen prefix: no graph, no backward
-  // Gradients of parameters that another unit owns (tied embeddings), kept until their owner's turn.
-  std::map<Parameter*, at::Tensor> borrowed_grads_;
 };
 
 }  // namespace ft

@@ -148,7 +148,8 @@ Gradients backward(Model& model, const Batch& batch) {
   Gradients result;
   result.loss = x.item<double>();
   const auto grads = torch::autograd::grad({x}, inputs, {at::ones_like(x)});
-  for (size_t i = 0; i < names.size(); ++i) result.of[names[i]] = grads[i];
+  for (size_t i = 0; i < names.size(); ++i)  // rows of an embedding come sparse
+    result.of[names[i]] = grads[i].is_sparse() ? grads[i].to_dense() : grads[i];
   return result;
 }
 
