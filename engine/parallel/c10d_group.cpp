@@ -172,8 +172,11 @@ class C10dGroup : public ProcessGroup {
       BackendPlace place = place_;
       place.rank = place_in_group;
       place.size = static_cast<int>(ranks.size());
-      made = std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), place);
+      // Numbered, since a name given twice would have the second group meet at the addresses that the first one left.
+      const std::string prefix = name + "-" + std::to_string(num_subgroups_);
+      made = std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(prefix, store_), place);
     }
+    ++num_subgroups_;
     // A rank that has connected may leave before its peer has looked: Gloo's peer then waits for it until the timeout.
     barrier();
     return made;
@@ -238,6 +241,7 @@ class C10dGroup : public ProcessGroup {
   BackendPtr gloo_, nccl_;
   std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
   int tag_ = 0;
+  int num_subgroups_ = 0;  // the same on every rank, as subgroup() is collective
 };
 
 // The socket that the launcher has bound for rank 0 already: no port can be lost in between, and no rank comes too
