@@ -8,12 +8,9 @@
 #include <vector>
 
 #include "engine/optim/optimizer.h"
+#include "engine/optim/optimizer_options.h"
 
 namespace ft {
-
-struct AdamWOptions {
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-};
 
 /// ATen's fused kernel on fp32 state.
 class FusedAdamW final : public Optimizer {

@@ -2,60 +2,16 @@
 
 #include "engine/device/cpu_features.h"
 #include "engine/error/error.h"
+#include "engine/optim/adafactor.h"
 #include "engine/optim/adamw.h"
+#include "engine/optim/muon.h"
+#include "engine/optim/parameter_groups.h"
 #include "engine/optim/sgd.h"
 #include "engine/optim/update_kernels.h"
 #include "engine/quant/block8.h"
 
 namespace ft {
 namespace {
-
-[[noreturn]] void refuse(const Value& block, const char* key, const std::string& wanted) {
-  const Value* value = block.find(key);
-  Error error(ErrorKind::config, "got " + (value ? describe(*value) : std::string("nothing")) + ", want " + wanted);
-  error.key(std::string("optimizer.") + key);
-  const Origin& origin = value && value->origin.line ? value->origin : block.origin;
-  if (origin.line) error.at(origin.str());
-  throw error;
-}
-
-std::string kind_of(const Value& description) {
-  const std::string kind = description.get("kind", "");
-  if (kind != "adamw" && kind != "sgd") refuse(description, "kind", "one of 'adamw', 'sgd'");
-  return kind;
-}
-
-int64_t bits_of(const Value& description) {
-  const int64_t bits = description.get("bits", 32);
-  if (bits != 32 && bits != 8) refuse(description, "bits", "32 or 8");
-  return bits;
-}
-
-// A share below 1: a decay of 1 would keep the first gradient for ever and divide by zero.
-void check_decay(const Value& description, const char* key, double value) {
-  if (!(value >= 0 && value < 1)) refuse(description, key, "0 or more and below 1");
-}
-
-AdamWOptions adamw_options(const Value& description) {
-  AdamWOptions options;
-  if (const Value* betas = description.find("betas")) {
-    if (!betas->is_list() || betas->as_list().size() != 2) refuse(description, "betas", "a list of two numbers");
-    options.beta1 = betas->as_list()[0].as_number();
-    options.beta2 = betas->as_list()[1].as_number();
-    check_decay(description, "betas", options.beta1);
-    check_decay(description, "betas", options.beta2);
-  }
-  options.eps = description.get("eps", options.eps);
-  if (!(options.eps > 0)) refuse(description, "eps", "more than 0");
-  return options;
-}
-
-// weight_decay of parameters that decay: matrices. torch.optim's default where the block says none.
-void set_weight_decay(const Value& description, std::vector<OptimizerPiece>& pieces) {
-  const double decay = description.get("weight_decay", kind_of(description) == "adamw" ? 0.01 : 0.0);
-  if (!(decay >= 0)) refuse(description, "weight_decay", "0 or more");
-  for (OptimizerPiece& piece : pieces) piece.weight_decay = piece.decay ? decay : 0;
-}
 
 void check_piece(const OptimizerPiece& piece) {
   FT_CHECK(piece.begin >= 0 && piece.count >= 0 && piece.begin + piece.count <= piece.numel,
@@ -80,23 +36,48 @@ int64_t Optimizer::state_bytes() {
 
 std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces,
                                            ProcessGroup* group) {
-  const std::string kind = kind_of(description);
-  for (const OptimizerPiece& piece : pieces) check_piece(piece);
-  set_weight_decay(description, pieces);
-  if (kind == "sgd") {
-    const double momentum = description.get("momentum", 0.0);
-    check_decay(description, "momentum", momentum);
-    return std::make_unique<Sgd>(momentum, std::move(pieces));
+  const OptimizerOptions options = optimizer_options(description);
+  for (OptimizerPiece& piece : pieces) {
+    check_piece(piece);
+    piece.lr_scale = options.kind == OptimizerKind::muon && !Muon::takes(piece) ? options.muon.adamw_lr_scale : 1;
   }
-  const AdamWOptions options = adamw_options(description);
-  if (bits_of(description) == 8) return std::make_unique<BlockAdamW>(options, std::move(pieces));
-  return std::make_unique<FusedAdamW>(options, std::move(pieces));
+  apply_groups(description, options, pieces);
+  switch (options.kind) {
+    case OptimizerKind::sgd:
+      return std::make_unique<Sgd>(options.sgd, std::move(pieces));
+    case OptimizerKind::lion:
+      return std::make_unique<Lion>(options.lion, std::move(pieces));
+    case OptimizerKind::adafactor:
+      return std::make_unique<Adafactor>(options.adafactor, std::move(pieces), group);
+    case OptimizerKind::muon:
+      return std::make_unique<Muon>(options, std::move(pieces), group);
+    case OptimizerKind::adamw:
+      break;
+  }
+  if (options.adamw.quantized) return std::make_unique<BlockAdamW>(options.adamw, std::move(pieces));
+  return std::make_unique<FusedAdamW>(options.adamw, std::move(pieces));
 }
 
-int64_t optimizer_state_bytes(const Value& description, int64_t numel, int64_t count) {
-  if (kind_of(description) == "sgd") return description.get("momentum", 0.0) == 0 ? 0 : 4 * count;
-  if (bits_of(description) == 32 || numel < kSmallestQuantized) return 8 * count;
-  return 2 * (count + 4 * ((count + kBlock8 - 1) / kBlock8));
+int64_t optimizer_state_bytes(const Value& description, const OptimizerPiece& piece) {
+  const OptimizerOptions options = optimizer_options(description);
+  const int64_t fp32 = 4 * piece.count;
+  if (piece.count == 0) return 0;
+  switch (options.kind) {
+    case OptimizerKind::sgd:
+      return options.sgd.momentum == 0 ? 0 : fp32;
+    case OptimizerKind::lion:
+      return fp32;
+    case OptimizerKind::adafactor:
+      return (Adafactor::factors(piece) ? 4 * (piece.shape[0] + piece.shape[1]) : fp32) +
+             (options.adafactor.beta1 > 0 ? fp32 : 0);
+    case OptimizerKind::muon:
+      if (Muon::takes(piece)) return fp32;
+      break;
+    case OptimizerKind::adamw:
+      break;
+  }
+  if (!options.adamw.quantized || piece.numel < kSmallestQuantized) return 2 * fp32;
+  return 2 * (piece.count + 4 * ((piece.count + kBlock8 - 1) / kBlock8));
 }
 
 namespace update {

@@ -45,7 +45,7 @@ struct StateTensor {
   at::Tensor value;  ///< the optimizer's own storage, fp32 or uint8 [count]: read it to save, copy into it to resume
   int64_t begin = 0, count = 0;    ///< in entries of the whole vector
   int64_t elements_per_entry = 1;  ///< 256 for the scales of 8-bit state; the last block of a parameter may be short
-  bool replicated = false;         ///< whole and equal on every rank: rank 0 saves it, all ranks read it
+  bool saved = true;               ///< false: another rank holds the same and saves it; reading is everybody's
 };
 
 class Optimizer {
@@ -62,19 +62,24 @@ class Optimizer {
   int64_t steps = 0;  ///< taken so far; Adam's bias correction reads it, so resuming sets it
 };
 
-/// Builds the optimizer that a resolved plan's `optimizer` block describes:
-///   { kind = "adamw", lr, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01, bits = 32 | 8 }
-///   { kind = "sgd", lr, momentum = 0 }
-/// bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as 8-bit codes of the dynamic maps with
-/// one fp32 scale a block of 256, updated in torchao's order (decay first, then the step, all in fp32); a parameter of
-/// fewer than 4096 elements keeps fp32 state, whatever part of it this rank owns.
+/// Builds the optimizer that a resolved plan's `optimizer` block describes (defaults:
+/// engine/optim/optimizer_options.h):
+///   { kind = "adamw", lr, betas, eps, weight_decay, bits = 32 | 8 }
+///   { kind = "sgd", lr, momentum, nesterov, weight_decay }
+///   { kind = "lion", lr, betas, weight_decay }
+///   { kind = "adafactor", lr, eps = {1e-30, 1e-3}, clip_threshold, decay_rate, beta1, weight_decay, scale_parameter }
+///   { kind = "muon", lr, momentum, nesterov, weight_decay, ns_steps, eps, adjust_lr_fn, adamw_lr, adamw_betas,
+///     adamw_eps, bits }
+/// and `groups` (parameter_groups.h). bits = 32 is ATen's fused AdamW. bits = 8 is adamw_torch_8bit: both averages as
+/// 8-bit codes of the dynamic maps with one fp32 scale a block of 256; a parameter of fewer than 4096 elements keeps
+/// fp32 state, whatever part of it this rank owns.
 /// @param group the ranks that own the pieces; null: one rank alone. Outlives the optimizer.
-/// @throws Error(config) for an unknown kind, wrong bits or values out of range; Error(internal) for pieces off the
-/// grid.
+/// @throws Error(config) for an unknown kind, wrong bits, values out of range or a pattern that names no parameter;
+/// Error(internal) for pieces off the grid.
 std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector<OptimizerPiece> pieces,
                                            ProcessGroup* group = nullptr);
 
-/// Bytes of state that a piece will need: what a plan prints.
-int64_t optimizer_state_bytes(const Value& description, int64_t numel, int64_t count);
+/// Bytes of state that a piece will need: what a plan prints. Reads name, shape, numel, count and hidden.
+int64_t optimizer_state_bytes(const Value& description, const OptimizerPiece& piece);
 
 }  // namespace ft

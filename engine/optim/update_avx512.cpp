@@ -3,6 +3,6 @@
 
 namespace ft::update {
 
-const Kernels kAvx512Kernels{adamw, sgd_momentum, sgd};
+const Kernels kAvx512Kernels{adamw, sgd_momentum, sgd, lion};
 
 }  // namespace ft::update

@@ -21,6 +21,22 @@ struct AdamW {
   float eps = 0;
 };
 
+/// One step of gradient descent.
+struct Sgd {
+  float lr = 0;
+  float weight_decay = 0;  ///< added to the gradient, times the parameter
+  float momentum = 0;
+  bool nesterov = false;
+};
+
+/// One Lion step's constants.
+struct Lion {
+  float keep = 1;  ///< 1 − lr · weight_decay
+  float lr = 0;
+  float weight_1 = 0;  ///< 1 − β1
+  float weight_2 = 0;  ///< 1 − β2
+};
+
 /// Whole blocks of a tensor with 8-bit state.
 struct Blocks8 {
   const float* grad;
@@ -36,10 +52,12 @@ struct Kernels {
   /// m = (1−β1)(g − m) + m; v = (1−β2)(g² − v) + v; p = keep·p − rate·(m / (sqrt(v)·inverse_root + eps)), every product
   /// that is added to something fused with the sum.
   void (*adamw)(const AdamW& step, const float* g, float* p, float* m, float* v, int64_t count);
-  /// b = momentum·b + g; p −= lr·b
-  void (*sgd_momentum)(float lr, float momentum, const float* g, float* p, float* b, int64_t count);
-  /// p −= lr·g
-  void (*sgd)(float lr, const float* g, float* p, int64_t count);
+  /// d = g + weight_decay·p; b = momentum·b + d; p −= lr·(nesterov ? d + momentum·b : b)
+  void (*sgd_momentum)(const Sgd& step, const float* g, float* p, float* b, int64_t count);
+  /// p −= lr·(g + weight_decay·p)
+  void (*sgd)(const Sgd& step, const float* g, float* p, int64_t count);
+  /// p = keep·p − lr·sign((1−β1)(g − m) + m); m = (1−β2)(g − m) + m, the multiply-adds fused
+  void (*lion)(const Lion& step, const float* g, float* p, float* m, int64_t count);
 };
 
 extern const Kernels kScalarKernels;

@@ -22,16 +22,37 @@ inline void adamw(const AdamW& step, const float* __restrict g, float* __restric
   }
 }
 
-inline void sgd_momentum(float lr, float momentum, const float* __restrict g, float* __restrict p, float* __restrict b,
+inline void sgd_momentum(const Sgd& step, const float* __restrict g, float* __restrict p, float* __restrict b,
                          int64_t count) {
+  const Sgd s = step;
+  if (s.nesterov) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float direction = g[i] + s.weight_decay * p[i];
+      b[i] = s.momentum * b[i] + direction;
+      p[i] -= s.lr * (direction + s.momentum * b[i]);
+    }
+    return;
+  }
   for (int64_t i = 0; i < count; ++i) {
-    b[i] = momentum * b[i] + g[i];
-    p[i] -= lr * b[i];
+    b[i] = s.momentum * b[i] + (g[i] + s.weight_decay * p[i]);
+    p[i] -= s.lr * b[i];
   }
 }
 
-inline void sgd(float lr, const float* __restrict g, float* __restrict p, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) p[i] -= lr * g[i];
+inline void sgd(const Sgd& step, const float* __restrict g, float* __restrict p, int64_t count) {
+  const Sgd s = step;
+  for (int64_t i = 0; i < count; ++i) p[i] -= s.lr * (g[i] + s.weight_decay * p[i]);
+}
+
+inline void lion(const Lion& step, const float* __restrict g, float* __restrict p, float* __restrict m, int64_t count) {
+  const Lion s = step;
+  for (int64_t i = 0; i < count; ++i) {
+    const float rise = g[i] - m[i];
+    const float direction = __builtin_fmaf(s.weight_1, rise, m[i]);
+    const float up = direction > 0 ? s.lr : 0.0f, down = direction < 0 ? s.lr : 0.0f;
+    m[i] = __builtin_fmaf(s.weight_2, rise, m[i]);
+    p[i] = s.keep * p[i] - (up - down);
+  }
 }
 
 }  // namespace

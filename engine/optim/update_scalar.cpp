@@ -3,6 +3,6 @@
 
 namespace ft::update {
 
-const Kernels kScalarKernels{adamw, sgd_momentum, sgd};
+const Kernels kScalarKernels{adamw, sgd_momentum, sgd, lion};
 
 }  // namespace ft::update

@@ -1,5 +1,7 @@
 #include "engine/schema/registry.h"
 
+#include "engine/schema/optimizer_schemas.h"
+
 namespace ft {
 namespace {
 
@@ -47,9 +49,9 @@ Schema plan_schema() {
             .fallback = false},
            {.key = "optimizer",
             .kinds = kBlock,
-            .doc = "ft.adamw { … } or ft.sgd { … }",
+            .doc = "ft.adamw, ft.sgd, ft.lion, ft.adafactor or ft.muon { … }",
             .required = true,
-            .schemas = {"adamw", "sgd"}},
+            .schemas = {"adamw", "sgd", "lion", "adafactor", "muon"}},
            {.key = "batch", .kinds = kBlock, .doc = "rows a step", .fallback = Value::map(), .schemas = {"batch"}},
            {.key = "epochs",
             .kinds = kNumber,
@@ -257,76 +259,6 @@ Schema fsdp2_schema() {
                        {"reduce_dtype", "bf16", "write \"fp32\": ranks always add gradients in fp32"}}};
 }
 
-std::vector<Option> optimizer_options(double lr) {
-  return {{.key = "lr", .kinds = kNumber, .doc = "peak learning rate", .fallback = lr, .above = 0},
-          {.key = "schedule",
-           .kinds = kBlock,
-           .doc = "ft.constant { … }, ft.linear { … } or ft.cosine { … }",
-           .fallback = Value::map({{"kind", "constant"}, {"warmup", 0}}),
-           .schemas = {"constant", "linear", "cosine"}}};
-}
-
-Schema adamw_schema() {
-  Schema schema{
-      .name = "adamw",
-      .doc = "AdamW on fp32 masters.",
-      .options = optimizer_options(2e-4),
-      .renames = {{"learning_rate", "lr", "is called lr here"}, {"adam_epsilon", "eps", "is called eps here"}}};
-  for (Option& option : std::vector<Option>{
-           {.key = "betas", .kinds = kList, .doc = "decay of the two averages", .fallback = Value::list({0.9, 0.999})},
-           {.key = "eps",
-           .kinds = kNumber,
-           .doc = "added to the root of the second average",
-           .fallback = 1e-8,
-           .above = 0},
-           {.key = "weight_decay",
-           .kinds = kNumber,
-           .doc = "decoupled, times the learning rate",
-           .fallback = 0.01,
-           .at_least = 0},
-           {.key = "bits",
-           .kinds = kInteger,
-           .doc = "of the optimizer's state; 8: block-wise, 2.06 bytes a parameter instead of 8",
-           .fallback = 32,
-           .allowed = {32, 8}}})
-    schema.options.push_back(std::move(option));
-  return schema;
-}
-
-Schema sgd_schema() {
-  Schema schema{.name = "sgd",
-                .doc = "Plain gradient descent.",
-                .options = optimizer_options(0.1),
-                .renames = {{"learning_rate", "lr", "is called lr here"}}};
-  schema.options.push_back({.key = "momentum",
-                            .kinds = kNumber,
-                            .doc = "of the running sum of gradients; above 0 it costs 4 bytes a parameter",
-                            .fallback = 0.0,
-                            .at_least = 0,
-                            .below = 1});
-  return schema;
-}
-
-Schema schedule_schema(std::string name, std::string doc, bool decays) {
-  Schema schema{.name = std::move(name),
-                .doc = std::move(doc),
-                .options = {{.key = "warmup",
-                             .kinds = kNumber,
-                             .doc = "linear rise from 0: a share of all steps when below 1, else a number of steps",
-                             .fallback = 0,
-                             .at_least = 0}},
-                .renames = {{"warmup_ratio", "warmup", "is called warmup here"},
-                            {"warmup_steps", "warmup", "is called warmup here"}}};
-  if (decays)
-    schema.options.push_back({.key = "min_lr_ratio",
-                              .kinds = kNumber,
-                              .doc = "where it ends, as a share of lr",
-                              .fallback = 0.0,
-                              .at_least = 0,
-                              .at_most = 1});
-  return schema;
-}
-
 Schema batch_schema() {
   return {.name = "batch",
           .doc = "Rows a step.",
@@ -384,33 +316,33 @@ Schema save_schema() {
 }  // namespace
 
 const std::vector<Schema>& schemas() {
-  static const std::vector<Schema> all = {
-      plan_schema(),
-      hf_schema(),
-      scratch_schema(),
-      {.name = "config",
-       .doc = "A model's config.json as a table.",
-       .options = {{.key = "model_type",
-                    .kinds = kString,
-                    .doc = "\"llama\", \"qwen3\", or a module ft.models.<model_type> of one's own",
-                    .required = true}},
-       .open = true},
-      lora_schema(),
-      splits_schema(),
-      data_schema("chat", "Conversations: messages, ShareGPT conversations, or Alpaca rows.", chat_options()),
-      data_schema("alpaca", "Rows of instruction, input and output, in Alpaca's prompt.",
-                  {{.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the outputs alone", .fallback = true}}),
-      data_schema("completion", "Plain text, learned whole.",
-                  {{.key = "field", .kinds = kString, .doc = "the key that holds the text", .fallback = "text"}}),
-      data_schema("tokenized", "Rows of input_ids and labels.", {}),
-      fsdp2_schema(),
-      adamw_schema(),
-      sgd_schema(),
-      schedule_schema("constant", "The learning rate stays.", false),
-      schedule_schema("linear", "The learning rate falls in a line.", true),
-      schedule_schema("cosine", "The learning rate falls along half a cosine.", true),
-      batch_schema(),
-      save_schema()};
+  static const std::vector<Schema> all = [] {
+    std::vector<Schema> made = {
+        plan_schema(),
+        hf_schema(),
+        scratch_schema(),
+        {.name = "config",
+         .doc = "A model's config.json as a table.",
+         .options = {{.key = "model_type",
+                      .kinds = kString,
+                      .doc = "\"llama\", \"qwen3\", or a module ft.models.<model_type> of one's own",
+                      .required = true}},
+         .open = true},
+        lora_schema(),
+        splits_schema(),
+        data_schema("chat", "Conversations: messages, ShareGPT conversations, or Alpaca rows.", chat_options()),
+        data_schema("alpaca", "Rows of instruction, input and output, in Alpaca's prompt.",
+                    {{.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the outputs alone", .fallback = true}}),
+        data_schema("completion", "Plain text, learned whole.",
+                    {{.key = "field", .kinds = kString, .doc = "the key that holds the text", .fallback = "text"}}),
+        data_schema("tokenized", "Rows of input_ids and labels.", {}),
+        fsdp2_schema(),
+        batch_schema(),
+        save_schema()};
+    const std::vector<Schema> optimizers = optimizer_schemas();
+    made.insert(made.end() - 2, optimizers.begin(), optimizers.end());
+    return made;
+  }();
   return all;
 }
 

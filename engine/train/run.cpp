@@ -1,5 +1,7 @@
 #include "engine/train/run.h"
 
+#include <ATen/ops/from_blob.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -119,6 +121,7 @@ struct Run::State {
   int64_t window_tokens_all = 0;  // over all ranks, as the recipe summed it
   Waits waits;
   int64_t saved_step = -1;
+  std::vector<double> lr_factors;  // of a schedule that is a function of the recipe's; else empty
 };
 
 Split& Run::State::make_split(const std::string& name) {
@@ -166,7 +169,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.directory) check_weights(*s.directory, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
-  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model));
+  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), s.inputs.group.get());
   pin_owned(s.inputs.plan, s.model, *s.optimizer);
   if (s.checkpoint()) s.go_on();
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
@@ -231,9 +234,19 @@ double Run::clip(double max_norm) {
   return norm;
 }
 
+void Run::use_schedule(std::vector<double> factors) {
+  FT_CHECK(static_cast<int64_t>(factors.size()) == total_steps(), "a schedule has a factor for every step");
+  if (factors.empty()) return;
+  const auto size = static_cast<int64_t>(factors.size());
+  state_->inputs.group->broadcast(at::from_blob(factors.data(), {size}, at::kDouble), 0).wait();
+  state_->lr_factors = std::move(factors);
+}
+
 double Run::lr() const {
   const Value& optimizer = state_->inputs.plan.at("optimizer");
   const Value* schedule = optimizer.find("schedule");
+  if (!state_->lr_factors.empty())
+    return optimizer.at("lr").as_number() * state_->lr_factors[static_cast<size_t>(std::max<int64_t>(0, step() - 1))];
   return learning_rate(schedule ? *schedule : Value(), optimizer.at("lr").as_number(), std::max<int64_t>(0, step() - 1),
                        total_steps());
 }

@@ -68,6 +68,9 @@ class Run {
   /// A row of metrics.jsonl and the live line, on rank 0. Unknown keys pass through.
   void log(const Value& row);
   double lr() const;  ///< this step's learning rate
+  /// Takes the place of the plan's schedule: the rate of each step is lr times its factor. Rank 0's hold. Collective.
+  /// @param factors one a step of total_steps()
+  void use_schedule(std::vector<double> factors);
   /// Mean loss (and exact match) over a split. Collective. @throws Error(config) when the plan has no such split.
   Evaluation evaluate(const std::string& split, const EvaluateOptions& options = {});
   /// Writes a checkpoint of this moment. @return its directory. Collective.

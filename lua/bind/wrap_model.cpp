@@ -6,6 +6,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
+#include "engine/optim/parameter_groups.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/generate.h"
 #include "engine/train/sharded_model.h"
@@ -48,10 +49,14 @@ int model_facts(lua_State* L) {
     options.lora = lora ? &*lora : nullptr;
     Model model(described.at("description"), options);
     int64_t trainable = 0, all = 0;
+    std::vector<std::string> trained;
     for (const Parameter* parameter : model.parameters()) {
       all += parameter->numel();
-      if (parameter->storage == Storage::trainable) trainable += parameter->numel();
+      if (parameter->storage != Storage::trainable) continue;
+      trainable += parameter->numel();
+      trained.push_back(parameter->name);
     }
+    if (const Value* optimizer = plan.find("optimizer")) check_groups(*optimizer, trained);
     Value::List adapted(model.adapted().begin(), model.adapted().end());
     push_value(L, Value::map({{"trainable", trainable},
                               {"all", all},

@@ -132,6 +132,16 @@ int update(lua_State* L) {
   });
 }
 
+/// run:use_schedule({ factors }): the rate of each step, as a factor of optimizer.lr
+int use_schedule(lua_State* L) {
+  return guarded(L, [&] {
+    std::vector<double> factors;
+    for (const Value& factor : to_value(L, 2, "factors").as_list()) factors.push_back(factor.as_number());
+    check_handle<Run>(L, 1)->use_schedule(std::move(factors));
+    return 0;
+  });
+}
+
 int log(lua_State* L) {
   return guarded(L, [&] {
     check_handle<Run>(L, 1)->log(to_value(L, 2, "run:log"));
@@ -218,6 +228,7 @@ const HandleClass& handle_class<Run>() {
                                  {"sum", sum},
                                  {"clip", clip},
                                  {"update", update},
+                                 {"use_schedule", use_schedule},
                                  {"log", log},
                                  {"lr", lr},
                                  {"evaluate", evaluate},

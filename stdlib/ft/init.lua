@@ -12,10 +12,29 @@ local ft = {
 
 --- Constructors of the built-in schemas: each takes one table, refuses unknown keys, and fills in defaults.
 for _, name in ipairs {
-  "hf", "scratch", "config", "lora", "chat", "alpaca", "completion", "tokenized", "fsdp2", "adamw", "sgd", "constant",
-  "linear", "cosine",
+  "hf", "scratch", "config", "lora", "chat", "alpaca", "completion", "tokenized", "fsdp2", "constant", "linear",
+  "cosine", "inverse_sqrt", "wsd",
 } do
   ft[name] = function(given)
+    local made = native.construct(name, given)
+    return made
+  end
+end
+
+--- ft.schedule(function(step, total) return factor end): a learning rate of one's own.
+function ft.schedule(fn)
+  return (require("ft.schedule").describe(fn))
+end
+
+--- Constructors of optimizers: a function may stand for their schedule.
+for _, name in ipairs { "adamw", "sgd", "lion", "adafactor", "muon" } do
+  ft[name] = function(given)
+    if type(given) == "table" and type(given.schedule) == "function" then
+      local copy = {}
+      for key, value in pairs(given) do copy[key] = value end
+      copy.schedule = require("ft.schedule").describe(given.schedule)
+      given = copy
+    end
     local made = native.construct(name, given)
     return made
   end

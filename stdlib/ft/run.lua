@@ -48,7 +48,9 @@ local run = {}
 
 --- Starts the native run. Collective.
 function run.start(plan, data, tokenizer)
-  return setmetatable({ native = native.start(plan, data, tokenizer) }, meta)
+  local started = native.start(plan, data, tokenizer)
+  require("ft.schedule").apply(plan, started)
+  return setmetatable({ native = started }, meta)
 end
 
 --- A run of no steps, for `check` and `plan`: every call is taken, none does anything.

@@ -83,7 +83,7 @@ RANK_BODY(train_tiny) {
   const WeightSource source(nullptr, /*seed=*/3);
   ShardedModel model(plan_of(job), source, group);
   model.load(source, [](int64_t) {});
-  auto optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model));
+  auto optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.group());
   Value losses = Value::list(), norms = Value::list();
   for (int64_t step = 0; step < kSteps; ++step) {
     std::vector<Batch> own;

@@ -1,16 +1,58 @@
 --- Optimizers and schedules.
+local schedule = require "ft.schedule"
+
+--- Steps to try a function on where the plan does not say how many there will be.
+local usual_steps = 1000
+
 return function(rule)
-  rule("optimizer.betas_are_two_decays", function(p)
-    local betas = p.optimizer.betas
-    if not betas then return true end
-    local fits = #betas == 2
-    for _, beta in ipairs(betas) do fits = fits and type(beta) == "number" and beta >= 0 and beta < 1 end
-    return fits, "write betas = { 0.9, 0.999 }", "optimizer.betas", "want two numbers from 0 to below 1"
+  for _, key in ipairs { "betas", "adamw_betas" } do
+    rule("optimizer." .. key .. "_are_two_decays", function(p)
+      local betas = p.optimizer[key]
+      if not betas then return true end
+      local fits = #betas == 2
+      for _, beta in ipairs(betas) do fits = fits and type(beta) == "number" and beta >= 0 and beta < 1 end
+      return fits, ("write %s = { 0.9, 0.999 }"):format(key), "optimizer." .. key,
+        "want two numbers from 0 to below 1"
+    end)
+  end
+
+  rule("optimizer.adafactor_eps_are_two_numbers", function(p)
+    local eps = p.optimizer.eps
+    if p.optimizer.kind ~= "adafactor" then return true end
+    local fits = #eps == 2
+    for _, one in ipairs(eps) do fits = fits and type(one) == "number" and one >= 0 end
+    return fits, "write eps = { 1e-30, 1e-3 }", "optimizer.eps", "want two numbers of 0 or more"
+  end)
+
+  rule("optimizer.nesterov_needs_momentum", function(p)
+    local fits = p.optimizer.kind ~= "sgd" or not p.optimizer.nesterov or p.optimizer.momentum > 0
+    return fits, "set momentum = 0.9, or leave nesterov out", "optimizer.nesterov",
+      "true needs momentum above 0"
   end)
 
   rule("optimizer.warmup_is_shorter_than_the_run", function(p)
     local warmup = p.optimizer.schedule.warmup
-    return warmup < 1 or not p.max_steps or warmup < p.max_steps, "lower warmup, or write a share such as 0.03",
-      "optimizer.schedule.warmup", ("got %s steps, but the run has %s"):format(warmup, tostring(p.max_steps))
+    return not warmup or warmup < 1 or not p.max_steps or warmup < p.max_steps,
+      "lower warmup, or write a share such as 0.03", "optimizer.schedule.warmup",
+      ("got %s steps, but the run has %s"):format(warmup, tostring(p.max_steps))
+  end)
+
+  rule("optimizer.decay_fits_into_the_run", function(p)
+    local block, steps = p.optimizer.schedule, p.max_steps
+    if block.kind ~= "wsd" then return true end
+    local function count(given) return given < 1 and given * (steps or 1) or given / (steps and 1 or math.huge) end
+    local taken = count(block.warmup) + count(block.decay)
+    return taken <= (steps or 1), "warm-up, stable steps and decay make up the run: lower decay or warmup",
+      "optimizer.schedule.decay", "warmup and decay together are longer than the run"
+  end)
+
+  rule("optimizer.schedule_gives_finite_factors", function(p)
+    local block = p.optimizer.schedule
+    if block.kind ~= "schedule" then return true end
+    local total = p.max_steps or usual_steps
+    local factors, step, wrong = schedule.factors(block, total)
+    return factors ~= nil, "return a number of 0 or more, times lr, for every step from 0 to total - 1",
+      "optimizer.schedule", ("the function of %s, at step %s of %d: %s"):format(block.at, tostring(step), total,
+        tostring(wrong))
   end)
 end

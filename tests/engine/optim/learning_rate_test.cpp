@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error/error.h"
+#include "engine/formats/json.h"
 
 namespace ft {
 namespace {
@@ -15,13 +16,13 @@ Value schedule(const std::string& kind, Value warmup) { return Value::map({{"kin
 TEST(LearningRate, FollowsTransformers) {
   std::ifstream file(std::string(FT_GOLDEN_DIR) + "/optim.json");
   const auto golden = nlohmann::json::parse(file);
-  ASSERT_EQ(golden.at("schedules").size(), 9u);
+  ASSERT_EQ(golden.at("schedules").size(), 27u);
   for (const auto& row : golden.at("schedules")) {
     const int64_t total = row.at("total");
-    const Value described = schedule(row.at("kind"), Value(row.at("warmup").get<int64_t>()));
+    const Value described = parse_json(row.at("block").dump(), "golden");
     for (int64_t step = 0; step < total; ++step)
       EXPECT_NEAR(learning_rate(described, 0.3, step, total), row.at("rates")[static_cast<size_t>(step)], 1e-15)
-          << row.at("kind") << " step " << step;
+          << row.at("block") << " step " << step;
   }
 }
 
@@ -44,6 +45,15 @@ TEST(LearningRate, EndsAtItsLeastShare) {
 TEST(LearningRate, RefusesWhatItDoesNotKnow) {
   EXPECT_THROW(learning_rate(schedule("polynomial", 0), 1, 0, 10), Error);
   EXPECT_THROW(learning_rate(schedule("linear", -1), 1, 0, 10), Error);
+  for (const auto& [key, value] : {std::pair{"cycles", Value(0)},
+                                   {"decay", Value(-1)},
+                                   {"decay_type", Value("square")},
+                                   {"timescale", Value(-5)},
+                                   {"min_lr_ratio", Value(1.5)}}) {
+    Value described = schedule("wsd", 0);
+    described.set(key, value);
+    EXPECT_THROW(learning_rate(described, 1, 0, 10), Error) << key;
+  }
 }
 
 }  // namespace
