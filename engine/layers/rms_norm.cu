@@ -24,8 +24,8 @@ __device__ int64_t team_row() {
 }
 
 template <class T, class W, int kTeam, int N>
-__global__ void __launch_bounds__(kThreads)
-    forward(const T* x, const W* w, int64_t rows, int width, float eps, T* y, float* rstd) {
+__global__ void __launch_bounds__(kThreads) forward(const T* __restrict__ x, const W* __restrict__ w, int64_t rows,
+                                                    int width, float eps, T* __restrict__ y, float* __restrict__ rstd) {
   const int64_t row = team_row<kTeam>();
   if (row >= rows) return;  // the whole team: team_sum is called by all of it or by none
   const int first = static_cast<int>(threadIdx.x % kTeam) * N;
@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T, class W, int kTeam, int N>
 __global__ void __launch_bounds__(kThreads)
-    input_gradient(const T* gy, const T* x, const W* w, const float* rstd, int64_t rows, int width, T* gx) {
+    input_gradient(const T* __restrict__ gy, const T* __restrict__ x, const W* __restrict__ w,
+                   const float* __restrict__ rstd, int64_t rows, int width, T* __restrict__ gx) {
   const int64_t row = team_row<kTeam>();
   if (row >= rows) return;
   const int first = static_cast<int>(threadIdx.x % kTeam) * N;

@@ -14,8 +14,9 @@ constexpr const char* kOp = "ft::rope";
 constexpr int kThreads = 128;
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) rotate(const T* x, const float* cos, const float* sin,
-                                                   const int64_t* positions, int heads, int half, float sign, T* y) {
+__global__ void __launch_bounds__(kThreads)
+    rotate(const T* __restrict__ x, const float* __restrict__ cos, const float* __restrict__ sin,
+           const int64_t* __restrict__ positions, int heads, int half, float sign, T* __restrict__ y) {
   const int64_t token = blockIdx.x, angles = positions[token] * half;
   const int packs_a_head = half / N;
   for (int i = threadIdx.x; i < heads * packs_a_head; i += kThreads) {

@@ -40,41 +40,51 @@ __device__ float warp_scale(const float* values) {
   return absmax < kSmallestScale ? kSmallestScale : absmax;
 }
 
-__device__ void update_block(const BlockState& t, const AdamWStep& s, int64_t block, const float* tables) {
+__device__ void update_block(const BlockState& tensor, int64_t block, const float* tables) {
   const float *signed_values = tables, *signed_thresholds = tables + 256;
   const float *unsigned_values = tables + 512, *unsigned_thresholds = tables + 768;
+  const update::AdamW& s = tensor.step;
+  const update::Blocks8& t = tensor.blocks;
   const int64_t first = block * kBlock8 + threadIdx.x % kWarp;
   const float mean_scale = t.mean_scales[block], square_scale = t.square_scales[block];
-  float means[kPerLane], squares[kPerLane];
+  // All is read before anything is written, so that the reads wait for memory together.
+  float means[kPerLane], squares[kPerLane], grads[kPerLane], masters[kPerLane];
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
     const int64_t i = first + k * kWarp;
     means[k] = squares[k] = 0;
-    if (i >= t.count) continue;
-    const float g = t.grad[i], p = t.master[i];
-    const float m = signed_values[t.mean_codes[i]] * mean_scale, v = unsigned_values[t.square_codes[i]] * square_scale;
-    means[k] = m + s.weight_1 * (g - m);
-    squares[k] = v + s.weight_2 * (g * g - v);
-    const float denominator = sqrtf(squares[k]) / s.root_correction_2 + s.eps;
-    t.master[i] = p - t.decay * p - t.lr * (means[k] / s.correction_1) / denominator;
+    if (i >= tensor.count) continue;
+    grads[k] = t.grad[i];
+    masters[k] = t.master[i];
+    means[k] = signed_values[t.mean_codes[i]] * mean_scale;
+    squares[k] = unsigned_values[t.square_codes[i]] * square_scale;
   }
-  const float new_mean_scale = warp_scale(means), new_square_scale = warp_scale(squares);
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
     const int64_t i = first + k * kWarp;
-    if (i >= t.count) continue;
+    if (i >= tensor.count) continue;
+    const float g = grads[k], m = means[k], v = squares[k];
+    means[k] = fmaf(s.weight_1, g - m, m);
+    squares[k] = fmaf(s.weight_2, fmaf(g, g, -v), v);
+    const float denominator = fmaf(sqrtf(squares[k]), s.inverse_root, s.eps);
+    t.master[i] = fmaf(-s.rate, means[k] / denominator, s.keep * masters[k]);
+  }
+  const float new_mean_scale = warp_scale(means), new_square_scale = warp_scale(squares);
+  __syncwarp();  // every lane has read the old scales before lane 0 writes the new
+#pragma unroll
+  for (int k = 0; k < kPerLane; ++k) {
+    const int64_t i = first + k * kWarp;
+    if (i >= tensor.count) continue;
     t.mean_codes[i] = code_of(signed_thresholds, means[k] / new_mean_scale);
     t.square_codes[i] = code_of(unsigned_thresholds, squares[k] / new_square_scale);
   }
-  // Every lane has read the old scales before warp_scale let any pass.
   if (threadIdx.x % kWarp == 0) {
     t.mean_scales[block] = new_mean_scale;
     t.square_scales[block] = new_square_scale;
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    update(const __grid_constant__ Batch batch, const AdamWStep step, const float* tables_in) {
+__global__ void __launch_bounds__(kThreads) adamw(const __grid_constant__ Batch batch, const float* tables_in) {
   __shared__ float tables[kMapTables];
   for (int i = threadIdx.x; i < kMapTables; i += kThreads) tables[i] = tables_in[i];
   __syncthreads();
@@ -83,13 +93,13 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t block = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; block < all;
        block += static_cast<int64_t>(gridDim.x) * kWarps) {
     while (block >= batch.ends[tensor]) ++tensor;
-    update_block(batch.tensors[tensor], step, tensor == 0 ? block : block - batch.ends[tensor - 1], tables);
+    update_block(batch.tensors[tensor], tensor == 0 ? block : block - batch.ends[tensor - 1], tables);
   }
 }
 
 }  // namespace
 
-void adamw8bit(std::span<const BlockState> tensors, const AdamWStep& step, const float* tables, cudaStream_t stream) {
+void adamw8bit(std::span<const BlockState> tensors, const float* tables, cudaStream_t stream) {
   for (size_t first = 0; first < tensors.size(); first += kTensors) {
     Batch batch{};
     int64_t blocks = 0;
@@ -100,7 +110,7 @@ void adamw8bit(std::span<const BlockState> tensors, const AdamWStep& step, const
     }
     if (blocks == 0) continue;
     const auto grid = static_cast<unsigned>(std::min(kMostBlocks, (blocks + kWarps - 1) / kWarps));
-    launch({"ft::adamw8bit_", grid, kThreads, stream}, update, batch, step, tables);
+    launch({"ft::adamw8bit_", grid, kThreads, stream}, adamw, batch, tables);
   }
 }
 

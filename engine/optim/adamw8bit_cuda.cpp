@@ -33,29 +33,28 @@ void adamw8bit_cuda(at::TensorList masters, at::TensorList grads, at::TensorList
   const at::Device device = masters[0].device();
   const c10::cuda::CUDAGuard guard(device);
   const auto t = static_cast<double>(step);
-  const AdamWStep common{.weight_1 = static_cast<float>(1.0 - beta1),
-                         .weight_2 = static_cast<float>(1.0 - beta2),
-                         .correction_1 = static_cast<float>(1.0 - std::pow(beta1, t)),
-                         .root_correction_2 = static_cast<float>(std::sqrt(1.0 - std::pow(beta2, t))),
-                         .eps = static_cast<float>(eps)};
+  const double correction_1 = 1.0 - std::pow(beta1, t), correction_2 = 1.0 - std::pow(beta2, t);
   std::vector<BlockState> tensors;
   for (size_t i = 0; i < masters.size(); ++i) {
     for (const at::Tensor* one :
          {&masters[i], &grads[i], &exp_avgs[i], &exp_avg_sqs[i], &exp_avg_scales[i], &exp_avg_sq_scales[i]})
       FT_CHECK(one->device() == device && one->is_contiguous(), "adamw8bit_: contiguous tensors of one device");
-    const auto lr = static_cast<float>(lrs[i]);
-    tensors.push_back({.master = masters[i].data_ptr<float>(),
-                       .grad = grads[i].const_data_ptr<float>(),
-                       .mean_codes = exp_avgs[i].data_ptr<uint8_t>(),
-                       .square_codes = exp_avg_sqs[i].data_ptr<uint8_t>(),
-                       .mean_scales = exp_avg_scales[i].data_ptr<float>(),
-                       .square_scales = exp_avg_sq_scales[i].data_ptr<float>(),
-                       .count = masters[i].numel(),
-                       .lr = lr,
-                       .decay = lr * static_cast<float>(weight_decays[i])});
+    tensors.push_back({.step = {.keep = static_cast<float>(1.0 - lrs[i] * weight_decays[i]),
+                                .rate = static_cast<float>(lrs[i] / correction_1),
+                                .weight_1 = static_cast<float>(1.0 - beta1),
+                                .weight_2 = static_cast<float>(1.0 - beta2),
+                                .inverse_root = static_cast<float>(1.0 / std::sqrt(correction_2)),
+                                .eps = static_cast<float>(eps)},
+                       .blocks = {.grad = grads[i].const_data_ptr<float>(),
+                                  .master = masters[i].data_ptr<float>(),
+                                  .mean_codes = exp_avgs[i].data_ptr<uint8_t>(),
+                                  .square_codes = exp_avg_sqs[i].data_ptr<uint8_t>(),
+                                  .mean_scales = exp_avg_scales[i].data_ptr<float>(),
+                                  .square_scales = exp_avg_sq_scales[i].data_ptr<float>()},
+                       .count = masters[i].numel()});
   }
   const at::Tensor tables = map_tables(device);
-  adamw8bit(tensors, common, tables.const_data_ptr<float>(), c10::cuda::getCurrentCUDAStream());
+  adamw8bit(tensors, tables.const_data_ptr<float>(), c10::cuda::getCurrentCUDAStream());
 }
 
 }  // namespace
