@@ -11,6 +11,8 @@ local opt = ft.options {                     -- what the command line, --config 
   lr       = { "number",  default = 4e-3, above = 0, unless = "data", help = "with --data 2e-4" },
   epochs   = { "number",  default = 2, above = 0, unless = "data", help = "with --data 1" },
   seq_len  = { "integer", default = 128, above = 1, unless = "data", help = "tokens a row; with --data 512" },
+  rows     = { "integer", default = 16, above = 0, help = "rows a step over all ranks" },
+  micro    = { "integer", default = 4, above = 0, help = "rows a rank computes at once" },
   parallel = { "profile", default = "fsdp2_offload", help = "a name of configs/profiles, or a YAML file" },
 }
 
@@ -26,13 +28,13 @@ local plan = ft.plan {                       -- describes and checks; loads noth
   parallel = opt.parallel,                   -- fsdp_version 2, offload_params, cpu_offload_pin_memory, …
   activation_checkpointing = true,
   optimizer = ft.adamw { lr = opt.lr, bits = 8, schedule = ft.cosine { warmup = 0.03 } },
-  batch    = { total = 16, micro = 4 },      -- rows a step over all ranks; accumulation follows from the layout
+  batch    = { total = opt.rows, micro = opt.micro },    -- accumulation follows from the layout
   epochs   = opt.epochs,
   save     = { dir = opt.out, every = 200, keep = 2, state_dict_type = "SHARDED_STATE_DICT" },
 }
 
 plan:rule("adapters must see more tokens than they have weights", function(p)   -- one's own, beside stdlib/ft/rules
-  return p.tokens > p.trainable, "raise epochs or lower rank"
+  return p.tokens > p.trainable, ("raise epochs or lower rank: %d tokens, %d weights"):format(p.tokens, p.trainable)
 end)
 
 local run = plan:start()                     -- every rank: build on meta, shard, stream its own byte ranges in

@@ -33,7 +33,9 @@ class BadInput : public testing::Test {
   void SetUp() override {
     model_ = copy_of(good_, folder_ / "model");
     fs::copy(*shared_ / "chats.jsonl", data());
-    recipe_ = recipe("qlora_fsdp2.lua", folder_.path(), {{"batch    = { total = 16", "batch    = { total = 8"}});
+    recipe_ =
+        recipe("qlora_fsdp2.lua", folder_.path(),
+               {{"default = 16, above = 0, help = \"rows a step", "default = 8, above = 0, help = \"rows a step"}});
   }
 
   fs::path weights() const { return model_ / "model.safetensors"; }
