@@ -134,7 +134,7 @@ Schema muon_schema() {
         .doc = "peak rate of what AdamW updates: embedding, head, norms, biases; default: lr",
         .above = 0},
        {.key = "adamw_betas", .kinds = kList, .doc = "its averages' decay", .fallback = Value::list({0.9, 0.95})},
-       number_option("adamw_eps", "its eps", 1e-8),
+       number_option("adamw_eps", "added to the root of its second average", 1e-8),
        bits_option("of AdamW's state: 32 or 8")});
   return schema;
 }
