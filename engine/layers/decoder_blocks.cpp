@@ -2,6 +2,8 @@
 
 #include <ATen/ops/add.h>
 
+#include <algorithm>
+
 #include "engine/error/error.h"
 #include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
@@ -12,6 +14,15 @@ namespace {
 
 std::string path_of(const Value& description, const std::string& parent) {
   return module_path(parent, description.at("name").as_string());
+}
+
+// Documents say it on the host, since positions restart in each; asking a GPU would wait for it in every layer.
+int64_t last_position(const Context& context) {
+  if (context.cache || context.documents.empty()) return context.positions.max().item<int64_t>();
+  int64_t longest = 1;
+  for (const auto& row : context.documents)
+    for (const int64_t length : row) longest = std::max(longest, length);
+  return longest - 1;
 }
 
 }  // namespace
@@ -65,7 +76,7 @@ at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, cons
 }
 
 at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
-  rope_->reach(context.positions.max().item<int64_t>());
+  rope_->reach(last_position(context), x.device());
   const at::Tensor q = project(*q_, q_norm_, heads_, x, context, true);
   const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, true);
   const at::Tensor v = project(*v_, nullptr, kv_heads_, x, context, false);

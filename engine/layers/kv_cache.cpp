@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
@@ -35,12 +36,18 @@ at::Tensor KvCache::attend(const std::string& layer, const at::Tensor& q, const 
     entry.v.select(0, row).narrow(0, begin, count).copy_(v.select(0, row).narrow(0, 0, count));
   }
   const int64_t longest = *std::max_element(lengths_.begin(), lengths_.end());
+  const int64_t keys = std::min(capacity_, longest + tokens);
   at::Tensor out;
-  if (longest == 0) {
+  if (!q.is_cpu()) {
+    const std::optional<at::Tensor> seen =
+        longest == 0 ? std::nullopt : std::optional(mask(tokens, keys, q.scalar_type()).to(q.device()));
+    out = at::scaled_dot_product_attention(heads_first(q), heads_first(longest == 0 ? k : entry.k.narrow(1, 0, keys)),
+                                           heads_first(longest == 0 ? v : entry.v.narrow(1, 0, keys)), seen, 0.0,
+                                           /*is_causal=*/longest == 0, std::nullopt, /*enable_gqa=*/true);
+  } else if (longest == 0) {
     out = std::get<0>(
         at::_scaled_dot_product_flash_attention_for_cpu(heads_first(q), heads_first(k), heads_first(v), 0.0, true));
   } else {
-    const int64_t keys = std::min(capacity_, longest + tokens);
     out = std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
         heads_first(q), heads_first(entry.k.narrow(1, 0, keys)), heads_first(entry.v.narrow(1, 0, keys)), 0.0, false,
         mask(tokens, keys, q.scalar_type())));

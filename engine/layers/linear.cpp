@@ -54,7 +54,7 @@ ops::LowRank Linear::low_rank(const at::Tensor& x, const Context& context) const
 
 at::Tensor Linear::dropout_keys(const at::Tensor& x, const Context& context) const {
   if (!context.training || lora_dropout_ == 0) return {};
-  return token_keys(context, x.size(0), x.size(1), name());
+  return token_keys(context, x.size(0), x.size(1), name()).to(x.device(), /*non_blocking=*/true);
 }
 
 at::Tensor token_keys(const Context& context, int64_t rows, int64_t tokens, const std::string& module) {

@@ -12,8 +12,8 @@ class RopeTable {
  public:
   RopeTable(double theta, int64_t width) : theta_(theta), width_(width) {}
 
-  /// Makes the tables reach position `last`.
-  void reach(int64_t last);
+  /// Makes the tables reach position `last`, on `device`.
+  void reach(int64_t last, at::Device device);
   const at::Tensor& cos() const { return cos_; }  ///< fp32 [positions, width/2]
   const at::Tensor& sin() const { return sin_; }
 
