@@ -1,5 +1,6 @@
 /// Autograd nodes of the ops without a weight matrix. Forward and backward go through the dispatcher to the device's
 /// kernels.
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/embedding_dense_backward.h>
 #include <ATen/ops/mul.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -68,18 +69,20 @@ struct Swiglu : Function<Swiglu> {
 
 struct Attention : Function<Attention> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const std::vector<int64_t>& documents) {
+                            const std::vector<int64_t>& documents, int64_t window) {
     static const DeviceOp<decltype(cpu::attention_forward)> op("ft::attention_forward");
-    auto [out, lse] = op(q, k, v, documents);
+    auto [out, lse] = op(q, k, v, documents, window);
     node->save_for_backward({q, k, v, out, lse});
     node->saved_data["documents"] = documents;
+    node->saved_data["window"] = window;
     return out;
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
     static const DeviceOp<decltype(cpu::attention_backward)> op("ft::attention_backward");
     const auto s = node->get_saved_variables();
-    auto [gq, gk, gv] = op(grads[0], s[0], s[1], s[2], s[3], s[4], node->saved_data["documents"].toIntVector());
-    return {gq, gk, gv, {}};
+    auto [gq, gk, gv] = op(grads[0], s[0], s[1], s[2], s[3], s[4], node->saved_data["documents"].toIntVector(),
+                           node->saved_data["window"].toInt());
+    return {gq, gk, gv, {}, {}};
   }
 };
 
@@ -109,7 +112,16 @@ struct Embedding : Function<Embedding> {
     return weight.index_select(0, tokens.reshape({-1})).to(dtype).view(shape);
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
-    // Summed in fp32: a frequent token's row may have thousands of terms.
+    const at::Tensor tokens = node->get_saved_variables()[0].reshape({-1});
+    // The rows that were looked up, as a sparse tensor: a dense one would be written and read as a whole, and few of
+    // its rows are not zero. Whoever adds it to fp32 gradients sums in fp32: a frequent token may have thousands of
+    // terms.
+    if (grads[0].is_cpu())
+      return {at::_sparse_coo_tensor_unsafe(tokens.unsqueeze(0), grads[0].reshape({-1, grads[0].size(-1)}),
+                                            {node->saved_data["rows"].toInt(), grads[0].size(-1)}),
+              {},
+              {},
+              {}};
     return {at::embedding_dense_backward(grads[0].to(at::kFloat), node->get_saved_variables()[0],
                                          node->saved_data["rows"].toInt(), /*padding_idx=*/-1,
                                          /*scale_grad_by_freq=*/false),
@@ -158,8 +170,9 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return Swiglu::apply(gate, up); }
 
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents) {
-  return Attention::apply(q, k, v, documents.vec());
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents,
+                     int64_t window) {
+  return Attention::apply(q, k, v, documents.vec(), window);
 }
 
 at::Tensor counter_dropout(const at::Tensor& x, const at::Tensor& keys, double p) {

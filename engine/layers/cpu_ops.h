@@ -24,21 +24,26 @@ at::Tensor dropout_forward(const at::Tensor& x, const at::Tensor& keys, double p
 /// into += dropout(x)
 void dropout_add(at::Tensor into, const at::Tensor& x, const at::Tensor& keys, double p);
 
+/// @param window keys that a query sees, its own among them; 0: all of its document's past.
 /// @return out [B, T, H, D] and the logarithms of the softmax sums [B, H, T] fp32.
 std::tuple<at::Tensor, at::Tensor> attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                     at::IntArrayRef documents);
+                                                     at::IntArrayRef documents, int64_t window);
 std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tensor& grad, const at::Tensor& q,
                                                                   const at::Tensor& k, const at::Tensor& v,
                                                                   const at::Tensor& out, const at::Tensor& lse,
-                                                                  at::IntArrayRef documents);
+                                                                  at::IntArrayRef documents, int64_t window);
 
 /// NF4 group records to [rows, columns] in `dtype` (fp32, fp16 or bf16).
 at::Tensor nf4_dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double nested_offset,
                           bool double_quant, at::ScalarType dtype);
+/// x of any shape (fp32, fp16 or bf16) to records of the flattened tensor, uint8 [groups, bytes of a record], and its
+/// nested offset, 0 without double_quant.   @throws Error(format) where x holds NaN or infinity.
+std::tuple<at::Tensor, double> nf4_quantize(const at::Tensor& x, bool double_quant);
 
 /// @param low,up the low-rank term that is added to the logits, low·upᵀ: [.., r] in x's dtype and [V, r], or neither.
-/// @return the loss (fp32 scalar), then the gradients of x and low in their dtype and of weight and up in fp32,
-/// undefined where not wanted: (loss, x, weight, low, up).
+/// @return the loss (fp32 scalar), then the gradients of x and low in their dtype, of up in fp32 and of weight in fp32
+/// or, where the logits are one chunk and nothing is summed, in x's dtype; undefined where not wanted: (loss, x,
+/// weight, low, up).
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
     const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const std::optional<at::Tensor>& low,
     const std::optional<at::Tensor>& up, double scale, bool want_x, bool want_weight);

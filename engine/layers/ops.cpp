@@ -44,7 +44,7 @@ TORCH_LIBRARY(ft, m) {
   m.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor", rms_norm_op);
   m.def("rope(Tensor x, Tensor cos, Tensor sin, Tensor positions) -> Tensor", rope);
   m.def("swiglu(Tensor gate, Tensor up) -> Tensor", swiglu);
-  m.def("attention(Tensor q, Tensor k, Tensor v, int[] documents) -> Tensor", attention);
+  m.def("attention(Tensor q, Tensor k, Tensor v, int[] documents, int window=0) -> Tensor", attention);
   m.def("counter_dropout(Tensor x, Tensor keys, float p) -> Tensor", counter_dropout);
   m.def("embedding(Tensor weight, Tensor tokens) -> Tensor", embedding_op);
   m.def(
@@ -68,14 +68,15 @@ TORCH_LIBRARY(ft, m) {
   m.def("swiglu_backward(Tensor grad, Tensor gate, Tensor up) -> (Tensor, Tensor)");
   m.def("dropout_forward(Tensor x, Tensor keys, float p) -> Tensor");
   m.def("dropout_add(Tensor(a!) into, Tensor x, Tensor keys, float p) -> ()");
-  m.def("attention_forward(Tensor q, Tensor k, Tensor v, int[] documents) -> (Tensor, Tensor)");
+  m.def("attention_forward(Tensor q, Tensor k, Tensor v, int[] documents, int window) -> (Tensor, Tensor)");
   m.def(
-      "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, int[] documents) -> "
-      "(Tensor, Tensor, Tensor)");
+      "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, int[] documents, int "
+      "window) -> (Tensor, Tensor, Tensor)");
   m.def(
       "nf4_dequantize(Tensor records, int rows, int columns, float nested_offset, bool double_quant, ScalarType dtype) "
       "-> "
       "Tensor");
+  m.def("nf4_quantize(Tensor x, bool double_quant) -> (Tensor, float)");
   m.def(
       "linear_cross_entropy_forward(Tensor x, Tensor weight, Tensor targets, Tensor? low, Tensor? up, float scale, "
       "bool want_x, bool want_weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
@@ -92,6 +93,7 @@ TORCH_LIBRARY_IMPL(ft, CPU, m) {
   m.impl("attention_forward", cpu::attention_forward);
   m.impl("attention_backward", cpu::attention_backward);
   m.impl("nf4_dequantize", cpu::nf4_dequantize);
+  m.impl("nf4_quantize", cpu::nf4_quantize);
   m.impl("linear_cross_entropy_forward", cpu::linear_cross_entropy_forward);
 }
 

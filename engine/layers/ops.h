@@ -26,8 +26,11 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
 /// Causal attention inside documents; grouped key and value heads are not repeated in memory.
 /// @param q [B, T, H, D]   @param k,v [B, T, Hkv, D], H a multiple of Hkv
-/// @param documents lengths in order, row after row; each row's sum to T   @return [B, T, H, D]
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents);
+/// @param documents lengths in order, row after row; each row's sum to T
+/// @param window keys that a query sees, its own among them, as transformers counts it; 0: all of its document's past
+/// @return [B, T, H, D]
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef documents,
+                     int64_t window = 0);
 
 /// x with features dropped by a hash of (token's key, feature), the rest scaled by 1/(1-p).
 /// @param x [.., D]   @param keys int64, one a token

@@ -1,6 +1,7 @@
 // The fused ops against compositions of ATen ops in fp64, forward and every gradient.
 #include "engine/layers/ops.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -85,34 +86,59 @@ TEST(Ops, RopeRotatesHalfSplitPairs) {
                    {formula("x", {2, 5, 3, 12}, 1)}, 1e-6);
 }
 
-TEST(Ops, AttentionStaysInsideDocuments) {
-  const std::vector<int64_t> documents{5, 1, 7, 13, 9, 4};  // three rows of 13 tokens
-  const Op reference = [&](const Tensors& in) {
-    Tensors rows;
+// Each document by itself in fp64, under a mask that is written out.
+Op attention_reference(const std::vector<int64_t>& documents, int64_t window) {
+  return [=](const Tensors& in) {
+    const int64_t rows = in[0].size(0), tokens = in[0].size(1), group = in[0].size(2) / in[1].size(2);
+    Tensors made;
     size_t next = 0;
-    for (int64_t row = 0; row < 3; ++row) {
+    for (int64_t row = 0; row < rows; ++row) {
       Tensors pieces;
-      for (int64_t begin = 0; begin < 13; begin += documents[next++]) {
+      for (int64_t begin = 0; begin < tokens; begin += documents[next++]) {
         Tensors part;
         for (int i = 0; i < 3; ++i) {
           const at::Tensor one = in[i].narrow(0, row, 1).narrow(1, begin, documents[next]).transpose(1, 2);
-          part.push_back(i == 0 ? one : one.repeat_interleave(3, 1));
+          part.push_back(i == 0 ? one : one.repeat_interleave(group, 1));
         }
-        pieces.push_back(at::scaled_dot_product_attention(part[0], part[1], part[2], {}, 0.0, true).transpose(1, 2));
+        const at::Tensor place = at::arange(documents[next], at::kLong);
+        const at::Tensor age = place.unsqueeze(1).sub(place);
+        at::Tensor seen = age.ge(0);
+        if (window > 0) seen = seen.logical_and(age.lt(window));
+        pieces.push_back(at::scaled_dot_product_attention(part[0], part[1], part[2], seen).transpose(1, 2));
       }
-      rows.push_back(at::cat(pieces, 1));
+      made.push_back(at::cat(pieces, 1));
     }
-    return at::cat(rows, 0);
+    return at::cat(made, 0);
   };
-  expect_equal_ops([&](const Tensors& in) { return ops::attention(in[0], in[1], in[2], documents); }, reference,
-                   {formula("q", {3, 13, 6, 8}, 2), formula("k", {3, 13, 2, 8}, 2), formula("v", {3, 13, 2, 8}, 1)},
+}
+
+void expect_attention(const std::vector<int64_t>& documents, int64_t rows, int64_t tokens, int64_t window) {
+  expect_equal_ops([&](const Tensors& in) { return ops::attention(in[0], in[1], in[2], documents, window); },
+                   attention_reference(documents, window),
+                   {formula("q", {rows, tokens, 6, 8}, 2), formula("k", {rows, tokens, 2, 8}, 2),
+                    formula("v", {rows, tokens, 2, 8}, 1)},
                    2e-6);
+}
+
+TEST(Ops, AttentionStaysInsideDocuments) { expect_attention({5, 1, 7, 13, 9, 4}, 3, 13, 0); }
+
+TEST(Ops, AttentionSeesNoFurtherThanItsWindow) {
+  for (const int64_t window : {2, 4, 7, 12, 13, 99}) expect_attention({5, 1, 7, 13, 9, 4}, 3, 13, window);
+}
+
+// Long enough for several chunks of queries, and for whole blocks of the kernel's keys that a chunk's last queries do
+// not see.
+TEST(Ops, AttentionUnderAWindowOverManyChunks) {
+  expect_attention({300, 300}, 2, 300, 40);
+  expect_attention({13, 700, 187, 900}, 2, 900, 200);
+  expect_attention({1500}, 1, 1500, 640);
 }
 
 TEST(Ops, AttentionRefusesDocumentsThatDoNotFillTheRows) {
   const at::Tensor x = formula("q", {1, 6, 2, 8}, 1);
   EXPECT_THROW(ops::attention(x, x, x, {4}), Error);
   EXPECT_THROW(ops::attention(x, x, x, {4, 3}), Error);
+  EXPECT_THROW(ops::attention(x, x, x, {6}, -1), Error);
 }
 
 at::Tensor some_targets(int64_t tokens, int64_t vocab) {
