@@ -86,6 +86,14 @@ int64_t available_host_bytes() {
   return std::min(memory_info("MemAvailable"), left);
 }
 
+const char* memory_advice() {
+  return "in this order: lower batch.micro (evaluation computes as many rows at once); leave batch.total, so that more "
+         "micro batches add up to a step; shorten data.train.seq_len and set activation_checkpointing = true; then "
+         "take "
+         "the next profile: fsdp2_no_reshard, fsdp2, fsdp2_offload, or more ranks. Checkpoints stand: --resume goes on "
+         "from the newest";
+}
+
 bool lock_pages(const void* data, int64_t bytes) {
   return bytes == 0 || ::mlock(data, static_cast<size_t>(bytes)) == 0;
 }

@@ -21,6 +21,9 @@ int64_t total_host_bytes();
 /// Bytes that could be taken now without swapping: MemAvailable, or what the control group leaves where that is less.
 int64_t available_host_bytes();
 
+/// What to do when memory is out, in the order in which it costs least; ends without a full stop.
+const char* memory_advice();
+
 /// Page-locks a range of this process's memory until the process ends: it is never swapped out. Pages are locked whole.
 /// @return false where the limit of locked memory (ulimit -l) forbids it.
 bool lock_pages(const void* data, int64_t bytes);

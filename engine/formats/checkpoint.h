@@ -117,9 +117,13 @@ class Checkpoint {
 std::optional<int64_t> checkpoint_step(const std::filesystem::path& directory);
 /// All checkpoints of a run, by step; directories without a valid manifest, or of a newer format, are passed over.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_directory);
-/// The one with the most steps, or nothing.   @throws Error(format) when a newer format stands after it: going on from
-/// an older one unasked would lose steps.
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory);
+/// True when it can be opened: a valid manifest, and all the shards that it tells of.
+bool is_whole_checkpoint(const std::filesystem::path& directory);
+/// The one with the most steps, or nothing.   @param passed_over why newer ones are not taken, each with its path; ones
+/// whose writing was cut short before the manifest are not worth a word.
+/// @throws Error(format) when a newer format stands after it: going on from an older one unasked would lose steps.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory,
+                                                       std::string* passed_over = nullptr);
 /// Removes all but the `keep` newest whole checkpoints (manifest first, so that a half-removed one is none); keep ≤ 0
 /// removes nothing. Rank 0 alone calls it.
 void prune_checkpoints(const std::filesystem::path& run_directory, int64_t keep);

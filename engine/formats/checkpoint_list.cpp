@@ -34,13 +34,6 @@ bool is_newer_format(const fs::path& checkpoint) try {
   return false;
 }
 
-bool is_whole(const fs::path& checkpoint) try {
-  Checkpoint opened(checkpoint);
-  return true;
-} catch (const Error&) {
-  return false;
-}
-
 }  // namespace
 
 std::optional<int64_t> checkpoint_step(const fs::path& directory) {
@@ -57,15 +50,28 @@ std::optional<int64_t> checkpoint_step(const fs::path& directory) {
 std::vector<fs::path> list_checkpoints(const fs::path& run_directory) {
   std::vector<fs::path> result;
   for (const Candidate& candidate : candidates(run_directory))
-    if (is_whole(candidate.path)) result.push_back(candidate.path);
+    if (is_whole_checkpoint(candidate.path)) result.push_back(candidate.path);
   return result;
 }
 
-std::optional<fs::path> newest_checkpoint(const fs::path& run_directory) {
+bool is_whole_checkpoint(const fs::path& checkpoint) try {
+  Checkpoint opened(checkpoint);
+  return true;
+} catch (const Error&) {
+  return false;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run_directory, std::string* passed_over) {
   std::vector<Candidate> all = candidates(run_directory);
   for (auto candidate = all.rbegin(); candidate != all.rend(); ++candidate) {
     if (is_newer_format(candidate->path)) Checkpoint refused(candidate->path);  // throws, naming both versions
-    if (is_whole(candidate->path)) return candidate->path;
+    try {
+      Checkpoint whole(candidate->path);
+      return candidate->path;
+    } catch (const Error& error) {
+      if (passed_over && fs::exists(candidate->path / "manifest.json"))
+        *passed_over += (passed_over->empty() ? "" : "; ") + error.where() + ": " + error.message();
+    }
   }
   return std::nullopt;
 }

@@ -66,9 +66,12 @@ void MergeSource::open_run(const MergeOptions& options) {
   const bool is_run = fs::exists(input / "run.json");
   if (is_run) {
     run_directory_ = input;
-    const auto newest = newest_checkpoint(input);
+    std::string passed_over;
+    const auto newest = newest_checkpoint(input, &passed_over);
     if (!newest)
-      throw Error(ErrorKind::config, "holds no whole checkpoint").at(input.string()).help("let the run save one first");
+      throw Error(ErrorKind::config, "holds no whole checkpoint" + (passed_over.empty() ? "" : ": " + passed_over))
+          .at(input.string())
+          .help("let the run save one first");
     checkpoint_.emplace(*newest);
   } else {
     if (!checkpoint_step(input) && !fs::exists(input / "manifest.json"))

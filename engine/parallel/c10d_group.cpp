@@ -25,6 +25,7 @@ using StorePtr = c10::intrusive_ptr<c10d::Store>;
 using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
 
 constexpr const char* kFailureKey = "ft/failure";
+constexpr const char* kSpeakerKey = "ft/speaker";
 
 // LibTorch's message without its C++ backtrace: the first line.
 std::string first_line(const std::exception& error) {
@@ -36,7 +37,7 @@ std::string first_line(const std::exception& error) {
 // Runs what may throw c10d's exceptions and turns them into Error(comm), with the note that a failing rank may have
 // left.
 template <class Action>
-auto meeting(const char* what, int rank, c10d::Store* store, Action action) {
+auto meeting(const char* what, int rank, c10d::Store* store, Action action, const int* peer = nullptr) {
   try {
     return action();
   } catch (const Error&) {
@@ -47,9 +48,13 @@ auto meeting(const char* what, int rank, c10d::Store* store, Action action) {
       if (store && store->check({kFailureKey})) note = store->get_to_str(kFailureKey);
     } catch (const std::exception&) {  // the store went with rank 0
     }
-    Error failure(ErrorKind::comm,
-                  note.empty() ? std::string(what) + ": lost another rank (" + first_line(error) + ")" : note);
-    failure.help("the first rank to fail says why: see its message or its log file");
+    const std::string why = first_line(error), who = peer ? "rank " + std::to_string(*peer) : "another rank";
+    const bool late = why.find("Timed out") != std::string::npos;
+    Error failure(ErrorKind::comm, !note.empty() ? note
+                                   : late ? std::string(what) + ": did not hear from " + who + " in time (" + why + ")"
+                                          : std::string(what) + ": lost " + who + " (" + why + ")");
+    failure.help(late && note.empty() ? "it hangs, or is far behind; parallel.timeout is how many seconds ranks wait"
+                                      : "the first rank to fail says why: see its message or its log file");
     if (!note.empty()) failure.context(std::string(what) + " on rank " + std::to_string(rank));
     throw failure;
   }
@@ -63,12 +68,18 @@ struct Link {
 
 class Transfer : public Pending::Work {
  public:
-  Transfer(const char* what, Link link, std::vector<WorkPtr> works, std::function<void()> then = {})
-      : what_(what), link_(std::move(link)), works_(std::move(works)), then_(std::move(then)) {}
+  /// @param peers whom each of `works` is with; empty where that is all of them.
+  Transfer(const char* what, Link link, std::vector<WorkPtr> works, std::vector<int> peers = {},
+           std::function<void()> then = {})
+      : what_(what),
+        link_(std::move(link)),
+        works_(std::move(works)),
+        peers_(std::move(peers)),
+        then_(std::move(then)) {}
   void wait() override {
-    meeting(what_, link_.rank, link_.store.get(), [&] {
-      for (const WorkPtr& work : works_) work->wait();
-    });
+    for (size_t i = 0; i < works_.size(); ++i)
+      meeting(
+          what_, link_.rank, link_.store.get(), [&] { works_[i]->wait(); }, peers_.empty() ? nullptr : &peers_[i]);
     if (then_) then_();
   }
 
@@ -76,6 +87,7 @@ class Transfer : public Pending::Work {
   const char* what_;
   Link link_;
   std::vector<WorkPtr> works_;
+  std::vector<int> peers_;
   std::function<void()> then_;
 };
 
@@ -189,6 +201,15 @@ class C10dGroup : public ProcessGroup {
     }
   }
 
+  bool may_speak(bool lost_another) noexcept override {
+    try {
+      if (lost_another && store_->check({kFailureKey})) return false;
+      return store_->add(kSpeakerKey, 1) == 1 || !lost_another;
+    } catch (const std::exception&) {  // rank 0, which holds the store, is what was lost
+      return true;
+    }
+  }
+
  private:
   // To every peer sending(peer), from every peer into receiving(peer). Nearest successor first, so that no rank is
   // everybody's first.
@@ -196,19 +217,22 @@ class C10dGroup : public ProcessGroup {
                    const std::function<at::Tensor(int)>& receiving, std::function<void()> then = {}) {
     const int tag = next_tag();
     std::vector<WorkPtr> works;
+    std::vector<int> peers;
     meeting(what, rank(), store_.get(), [&] {
       for (int step = 1; step < size(); ++step) {
         const int source = (rank() - step + size()) % size();
         std::vector<at::Tensor> tensors{receiving(source)};
         works.push_back(gloo_->recv(tensors, source, tag));
+        peers.push_back(source);
       }
       for (int step = 1; step < size(); ++step) {
         const int target = (rank() + step) % size();
         std::vector<at::Tensor> tensors{sending(target)};
         works.push_back(gloo_->send(tensors, target, tag));
+        peers.push_back(target);
       }
     });
-    return Pending(std::make_unique<Transfer>(what, link_, std::move(works), std::move(then)));
+    return Pending(std::make_unique<Transfer>(what, link_, std::move(works), std::move(peers), std::move(then)));
   }
 
   template <class Start>
@@ -251,7 +275,15 @@ std::optional<int> inherited_listen_fd() {
   return text && *text ? std::optional<int>(std::atoi(text)) : std::nullopt;
 }
 
+// A process has one place among the ranks; main asks for it when it ends with an error.
+std::weak_ptr<ProcessGroup>& connected_group() {
+  static std::weak_ptr<ProcessGroup> group;
+  return group;
+}
+
 }  // namespace
+
+std::shared_ptr<ProcessGroup> ProcessGroup::connected() { return connected_group().lock(); }
 
 std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& environment, std::chrono::seconds timeout) {
   if (environment.world_size == 1) return single();
@@ -279,6 +311,7 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
     });
     const auto group = std::make_shared<C10dGroup>(store, place);
     group->barrier();  // as in subgroup: nobody leaves before all have met
+    connected_group() = group;
     return group;
   } catch (Error& error) {
     error.context("rank " + std::to_string(environment.rank) + " of " + std::to_string(environment.world_size) +

@@ -21,6 +21,8 @@
 #include <optional>
 #include <utility>
 
+#include "engine/device/memory.h"
+
 extern char** environ;
 
 namespace ft {
@@ -295,7 +297,8 @@ class Supervisor {
     if (!blamed) return 0;
     if (!blamed->error_text.empty()) {
       const size_t end_of_kind = blamed->error_text.find('\n');
-      std::fprintf(stderr, "%s\n", blamed->error_text.substr(end_of_kind + 1).c_str());
+      std::fprintf(stderr, "%s\n%s", blamed->error_text.substr(end_of_kind + 1).c_str(),
+                   comm_only(*blamed) ? hung_text().c_str() : "");
     } else if (interrupts_ == 0) {
       std::fprintf(stderr, "%s\n", crash_text(*blamed).c_str());
     } else if (blamed->exit_code() > 128) {
@@ -304,14 +307,23 @@ class Supervisor {
     return blamed->exit_code();
   }
 
+  // The ranks that all others waited for in vain: still there when we ended them, without a word.
+  std::string hung_text() const {
+    std::string text;
+    for (const RankProcess& process : ranks_)
+      if (process.stopped_by_us && process.error_text.empty() && WIFSIGNALED(*process.status) &&
+          WTERMSIG(*process.status) == SIGKILL)
+        text += "   rank " + std::to_string(process.rank) + " hung: it was at work to the end and had to be killed\n";
+    return text;
+  }
+
   std::string crash_text(const RankProcess& process) const {
     std::string text = "rank " + std::to_string(process.rank) + " of " + std::to_string(options_.nproc);
     if (WIFSIGNALED(*process.status)) {
       const int signal = WTERMSIG(*process.status);
       text += std::string(" was ended by signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")";
       if (signal == SIGKILL)
-        text +=
-            "\n   help: the system does this when memory runs out; lower batch.micro or seq_len, or use fewer ranks";
+        text += std::string("\n   help: the system does this when memory runs out; then, ") + memory_advice();
     } else {
       text += " left with code " + std::to_string(WEXITSTATUS(*process.status)) + " without a word";
     }

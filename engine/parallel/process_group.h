@@ -106,6 +106,11 @@ class ProcessGroup {
   /// Leaves a note why this rank goes, which the others put into their Error(comm). Best effort, never throws, not
   /// collective.
   virtual void report_failure(const std::string& message) noexcept {}
+  /// True for the first rank that asks: the one that tells the user, where no supervisor picks among the ranks. A rank
+  /// that merely lost another which has reported its failure gets false. Best effort, never throws, not collective.
+  virtual bool may_speak(bool lost_another) noexcept { return true; }
+  /// The group that connect() made in this process and that is still held, or nullptr.
+  static std::shared_ptr<ProcessGroup> connected();
 
  protected:
   ProcessGroup(int rank, int size) : rank_(rank), size_(size) {}

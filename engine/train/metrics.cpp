@@ -75,6 +75,8 @@ void Metrics::add(int64_t step, const StepMeasures& m) {
   set("wait_reduce", m.wait_reduce);
   set("wait_offload", m.wait_offload);
   set("wait_data", m.wait_data);
+  set("wait_save", m.wait_save);
+  if (m.skipped_steps > 0) set("skipped_steps", m.skipped_steps);
   set("peak_memory", m.peak_memory);
 }
 

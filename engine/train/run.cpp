@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "engine/data/packing.h"
 #include "engine/data/sampler.h"
@@ -18,10 +19,13 @@
 #include "engine/optim/learning_rate.h"
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
+#include "engine/train/checkpoint_saver.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/gradient_norm.h"
 #include "engine/train/interrupt.h"
 #include "engine/train/micro_batch.h"
+#include "engine/train/non_finite.h"
+#include "engine/train/out_of_memory.h"
 #include "engine/train/resume.h"
 #include "engine/train/run_output.h"
 #include "engine/train/save.h"
@@ -95,13 +99,24 @@ struct Run::State {
         resumed(take_up(inputs.plan)),
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint()),
         model(inputs.plan, source, inputs.group),
-        sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)) {}
+        sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)),
+        saver(inputs.group) {}
 
   /// A split's rows and their packing, made at its first use.
   Split& make_split(const std::string& name);
   void make_window();
   bool due_to_save() const;
   void go_on();
+  std::string start_save();
+  void finish_save();
+  template <class Action>
+  bool saving(const Action& action);
+  void end_saves_that_are_done();
+  Context training_context(double tokens) const;
+  bool finite_step();
+  MemoryUse memory_use(bool in_unit);
+  template <class Action>
+  auto in_memory(bool in_unit, const Action& action);
   const Checkpoint* checkpoint() const { return resumed ? resumed->checkpoint.get() : nullptr; }
   int64_t pad_id() const { return inputs.tokenizer ? inputs.tokenizer->pad_id().value_or(0) : 0; }
 
@@ -121,6 +136,12 @@ struct Run::State {
   int64_t window_tokens_all = 0;  // over all ranks, as the recipe summed it
   Waits waits;
   int64_t saved_step = -1;
+  CheckpointSaver saver;
+  double save_seconds = 0;          // waited for the saver since the step began
+  double tokens = 1;                // that the loss of this step is divided by
+  bool loss_is_finite = true;       // of this rank's micro batches of this step
+  std::optional<double> grad_norm;  // of this step, once it was clipped
+  int64_t skipped_steps = 0;
   std::vector<double> lr_factors;  // of a schedule that is a function of the recipe's; else empty
 };
 
@@ -160,6 +181,107 @@ void Run::State::go_on() {
   saved_step = sampler.step();
 }
 
+/// Begins to write a checkpoint of this moment. @return its directory
+std::string Run::State::start_save() {
+  const int64_t step = sampler.step();
+  const std::filesystem::path at = std::filesystem::path(output->directory()) / ("checkpoint-" + std::to_string(step));
+  const Sampler::Position position = sampler.position();
+  Value header = Value::map({{"step", step},
+                             {"total_steps", sampler.total_steps()},
+                             {"optimizer_steps", optimizer->steps},
+                             {"seed", inputs.plan.get("seed", 0)},
+                             {"rows_per_step", inputs.plan.at("batch").at("total").as_integer()},
+                             {"compute", to_string(model.compute())},
+                             {"world_size", inputs.group->size()},
+                             {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});
+  output->status("saving " + at.filename().string());
+  saver.start(at, saved_pieces(model, *optimizer), std::move(header));
+  saved_step = step;
+  return at.string();
+}
+
+/// Completes the checkpoint that is being written, if any.
+void Run::State::finish_save() {
+  if (!saver.at_work()) return;
+  const double started = seconds_now();
+  saver.finish(inputs.plan.at("save").get("keep", 0));
+  save_seconds += seconds_now() - started;
+}
+
+/// Runs `action`. @return false where a checkpoint could not be written, and the plan says to go on without it.
+template <class Action>
+bool Run::State::saving(const Action& action) try {
+  action();
+  return true;
+} catch (const Error& error) {
+  if (error.kind() != ErrorKind::io || inputs.plan.at("save").get("on_error", "stop") != "continue") throw;
+  saved_step = -1;
+  if (inputs.group->rank() == 0)
+    log_warning(std::string("a checkpoint could not be written, training goes on (save.on_error): ") + error.what());
+  return false;
+}
+
+/// Completes a checkpoint that every rank has written, or that the next one has to wait for.
+void Run::State::end_saves_that_are_done() {
+  if (saver.at_work() && (due_to_save() || saver.done_everywhere())) saving([&] { finish_save(); });
+}
+
+Context Run::State::training_context(double over_tokens) const {
+  Context context;
+  context.training = true;
+  context.loss_scale = 1.0 / std::max(1.0, over_tokens);
+  context.seed = static_cast<uint64_t>(inputs.plan.get("seed", 0));
+  context.step = sampler.step();
+  return context;
+}
+
+/// Looks at the norm that all ranks have alike, before the weights are touched. @return false for a step to be skipped
+/// @throws Error(config) where the plan says to stop. Collective.
+bool Run::State::finite_step() {
+  if (std::isfinite(*grad_norm)) return true;
+  saving([&] { finish_save(); });
+  const std::string found = find_non_finite(model, window, training_context(tokens));
+  const std::string what = "step " + std::to_string(sampler.step()) +
+                           ": the loss or its gradient is not finite (norm " + std::to_string(*grad_norm) +
+                           "): " + found;
+  if (inputs.plan.get("non_finite", "stop") == "skip") {
+    ++skipped_steps;
+    if (inputs.group->rank() == 0) log_warning(what + "; the step is skipped");
+    return false;
+  }
+  const auto newest = newest_checkpoint(output->directory());
+  throw Error(ErrorKind::config, what)
+      .key("non_finite")
+      .help("lower optimizer.lr or raise its warmup, look at the rows of this step, or set non_finite = \"skip\"; " +
+            (newest ? newest->filename().string() + " stands" : std::string("no checkpoint was saved yet")));
+}
+
+MemoryUse Run::State::memory_use(bool in_unit) {
+  const ShardBytes bytes = model.bytes();
+  return {.unit = in_unit ? model.shards()[model.schedule().unit_at_work()]->name() : "",
+          .by_kind = {{"nf4 base", bytes.nf4},
+                      {"frozen", bytes.frozen},
+                      {"masters", bytes.master},
+                      {"gradients", bytes.gradient},
+                      {"optimizer", optimizer ? optimizer->state_bytes() : 0},
+                      {"gathered units", bytes.pool}}};
+}
+
+/// Runs what allocates; says what is known where memory runs out.
+template <class Action>
+auto Run::State::in_memory(bool in_unit, const Action& action) {
+  try {
+    return action();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    auto error = out_of_memory(e, memory_use(in_unit));
+    if (!error) throw;
+    error->context("step " + std::to_string(sampler.step())).context("rank " + std::to_string(inputs.group->rank()));
+    throw *error;
+  }
+}
+
 Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Run::~Run() = default;
 
@@ -173,18 +295,24 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   pin_owned(s.inputs.plan, s.model, *s.optimizer);
   if (s.checkpoint()) s.go_on();
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
-  s.output->load(s.model, s.source);
+  s.in_memory(false, [&] { s.output->load(s.model, s.source); });
   return std::shared_ptr<Run>(new Run(std::move(state)));
 }
 
 bool Run::next_step() {
   State& s = *state_;
   if (step() < total_steps()) s.output->end_row();  // what is measured after the last step joins its row
-  if (s.due_to_save()) save();
+  s.save_seconds = 0;
+  s.end_saves_that_are_done();
+  if (s.due_to_save()) s.saving([&] { s.start_save(); });
   // Ctrl-C reaches ranks at different moments: they agree between steps.
   if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
-    const std::string text = step() > 0 ? "stopped after step " + std::to_string(step()) + "; saved " + save()
-                                        : "stopped before the first step";
+    const std::string saved = step() > 0 ? save() : "";
+    const std::string text =
+        (step() > 0 ? "stopped after step " + std::to_string(step()) : "stopped before the first step") +
+        (!saved.empty() ? "; saved " + saved
+         : step() > 0   ? "; it could not be saved"
+                        : "");
     s.output->finish();
     s.output->say(text);
     if (step() > 0) s.output->say_merge_line();
@@ -193,6 +321,8 @@ bool Run::next_step() {
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();
   s.model.schedule().waits = {};
+  s.loss_is_finite = true;
+  s.grad_norm.reset();
   s.make_window();
   return true;
 }
@@ -205,13 +335,17 @@ int64_t Run::window_tokens() const { return state_->window_tokens; }
 double Run::backward(const Batch& batch, double tokens) {
   State& s = *state_;
   s.window_tokens_all = static_cast<int64_t>(tokens);
+  s.tokens = tokens;
   MicroBatch made = micro_batch(batch);
-  made.context.training = true;
-  made.context.loss_scale = 1.0 / std::max(1.0, tokens);
-  made.context.seed = static_cast<uint64_t>(s.inputs.plan.get("seed", 0));
-  made.context.step = step();
+  const Context training = s.training_context(tokens);
+  made.context.training = training.training;
+  made.context.loss_scale = training.loss_scale;
+  made.context.seed = training.seed;
+  made.context.step = training.step;
   try {
-    return s.model.schedule().train(made.tokens, made.context);
+    const double loss = s.in_memory(true, [&] { return s.model.schedule().train(made.tokens, made.context); });
+    s.loss_is_finite = s.loss_is_finite && std::isfinite(loss);
+    return loss;
   } catch (Error& e) {
     e.context("step " + std::to_string(step())).context("rank " + std::to_string(rank()));
     throw;
@@ -225,7 +359,10 @@ double Run::clip(double max_norm) {
   for (auto& shard : state_->model.shards()) {
     if (const at::Tensor grad = shard->grad(); grad.defined()) squares += sum_of_squares(grad);
   }
+  // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
+  if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
   const double norm = std::sqrt(sum(squares));
+  state_->grad_norm = norm;
   constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
   const double coefficient = max_norm / (norm + kEps);
   if (coefficient < 1)
@@ -253,8 +390,12 @@ double Run::lr() const {
 
 void Run::update() {
   State& s = *state_;
-  for (auto& shard : s.model.shards()) shard->grad();  // memory and zeros where no gradient came
-  s.optimizer->step(lr());
+  if (!s.grad_norm) clip(std::numeric_limits<double>::infinity());  // the recipe does not: for the check below
+  if (s.finite_step()) {
+    for (auto& shard : s.model.shards()) shard->grad();  // memory and zeros where no gradient came
+    s.save_seconds += s.saver.wait_for_reads();
+    s.in_memory(false, [&] { s.optimizer->step(lr()); });
+  }
   for (auto& shard : s.model.shards()) shard->zero_grad();
   // The step ends here: what the recipe measures afterwards is not its time.
   s.step_seconds = seconds_now() - s.step_started;
@@ -269,6 +410,8 @@ void Run::log(const Value& row) {
   measures.wait_gather = s.waits.gather;
   measures.wait_reduce = s.waits.reduce;
   measures.wait_data = s.data_seconds;
+  measures.wait_save = s.save_seconds;
+  measures.skipped_steps = s.skipped_steps;
   s.output->log(row, step(), measures);
 }
 
@@ -285,27 +428,26 @@ Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& option
 
 std::string Run::save() {
   State& s = *state_;
-  const std::filesystem::path at = std::filesystem::path(directory()) / ("checkpoint-" + std::to_string(step()));
-  const Sampler::Position position = s.sampler.position();
-  Value header = Value::map({{"step", step()},
-                             {"total_steps", total_steps()},
-                             {"optimizer_steps", s.optimizer->steps},
-                             {"seed", s.inputs.plan.get("seed", 0)},
-                             {"rows_per_step", s.inputs.plan.at("batch").at("total").as_integer()},
-                             {"compute", to_string(s.model.compute())},
-                             {"world_size", world_size()},
-                             {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});
-  s.output->status("saving " + at.filename().string());
-  save_checkpoint(at, s.model, *s.optimizer, header);
-  if (rank() == 0) prune_checkpoints(directory(), s.inputs.plan.at("save").get("keep", 0));
-  s.saved_step = step();
-  return at.string();
+  std::string at;
+  const bool saved = s.saving([&] {
+    s.finish_save();
+    at = s.start_save();
+    s.finish_save();
+  });
+  return saved ? at : "";
 }
 
 void Run::finish() {
-  if (state_->saved_step != step()) save();
-  state_->output->finish();
-  if (!merges_at_end()) state_->output->say_merge_line();
+  State& s = *state_;
+  s.saving([&] { s.finish_save(); });
+  if (s.saved_step != step()) {  // the last one: nothing goes on without it
+    s.start_save();
+    s.finish_save();
+  }
+  s.output->finish();
+  if (s.skipped_steps > 0)
+    s.output->say(std::to_string(s.skipped_steps) + " steps were skipped: their loss or gradient was not finite");
+  if (!merges_at_end()) s.output->say_merge_line();
 }
 
 bool Run::merges_at_end() const { return state_->inputs.plan.at("save").get("final", "sharded") == "huggingface"; }

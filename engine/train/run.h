@@ -49,7 +49,8 @@ class Run {
   static std::shared_ptr<Run> start(RunInputs inputs);
   ~Run();
 
-  /// Moves on to the next window; false when the plan's steps are done. Saves when the plan's save.every says so.
+  /// Moves on to the next window; false when the plan's steps are done. Begins to save when the plan's save.every says
+  /// so; what it writes is complete some steps later.
   /// Collective. @throws Error(interrupt) after Ctrl-C, once the run is saved.
   bool next_step();
   int64_t step() const;  ///< 1-based number of the current step; 0 before the first
@@ -61,9 +62,11 @@ class Run {
   double backward(const Batch& batch, double tokens);
   /// Sum over all ranks, in fp64. Collective.
   double sum(double value);
-  /// Scales the gradients to a global norm of at most `max_norm`. @return the norm before. Collective.
+  /// Scales the gradients to a global norm of at most `max_norm`. @return the norm before; no number where a rank's
+  /// loss is none. Collective.
   double clip(double max_norm);
-  /// One optimizer step at this step's learning rate; gradients are zero afterwards.
+  /// One optimizer step at this step's learning rate; gradients are zero afterwards. A step that is not finite is
+  /// skipped, or ends the run, as the plan's non_finite says. Collective. @throws Error(config) naming step and unit.
   void update();
   /// A row of metrics.jsonl and the live line, on rank 0. Unknown keys pass through.
   void log(const Value& row);
@@ -73,7 +76,8 @@ class Run {
   void use_schedule(std::vector<double> factors);
   /// Mean loss (and exact match) over a split. Collective. @throws Error(config) when the plan has no such split.
   Evaluation evaluate(const std::string& split, const EvaluateOptions& options = {});
-  /// Writes a checkpoint of this moment. @return its directory. Collective.
+  /// Writes a checkpoint of this moment and waits. @return its directory; empty where it could not be written and
+  /// save.on_error is "continue". Collective.
   std::string save();
   /// Last save, and the line that merges it, unless that is what comes next. Collective.
   void finish();

@@ -1,10 +1,13 @@
 #pragma once
-/// Writes a training state as a sharded checkpoint: every rank its own pieces, then one manifest. Called by the run.
-/// Collective; a rank that cannot write its shard makes every rank throw the same error, and leaves no checkpoint.
+/// What of a training state is saved: every rank its own pieces. CheckpointSaver writes them, behind the training or
+/// while it waits.
+
+#include <ATen/core/Tensor.h>
 
 #include <filesystem>
 #include <vector>
 
+#include "engine/formats/checkpoint.h"
 #include "engine/optim/optimizer.h"
 #include "engine/train/sharded_model.h"
 
@@ -14,8 +17,17 @@ namespace ft {
 /// (norms, biases) are left out of weight decay, as transformers' Trainer does.
 std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model);
 
-/// Writes `directory` (…/checkpoint-<step>): masters, optimizer state, and `header` in the manifest. Does nothing when
-/// a whole checkpoint stands there.
+/// What a rank writes of a training state: a piece's record, and where its bytes lie.
+struct SavedPiece {
+  Piece piece;
+  at::Tensor value;
+};
+
+/// This rank's masters and optimizer state, as views of the tensors that training uses.
+std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer);
+
+/// Writes `directory` (…/checkpoint-<step>) and waits: masters, optimizer state, and `header` in the manifest. Does
+/// nothing when a whole checkpoint stands there. Collective.
 /// @throws Error(io) naming the rank that could not write.
 void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer,
                      const Value& header);

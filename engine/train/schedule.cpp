@@ -35,6 +35,7 @@ void Schedule::start_gather(size_t unit) {
 }
 
 void Schedule::finish_gather(size_t unit) {
+  unit_at_work_ = unit;
   for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->finish_gather(waits.gather);
   (*shards_)[unit]->finish_gather(waits.gather);
 }
@@ -44,7 +45,7 @@ void Schedule::release(size_t unit) {
   for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->release();
 }
 
-at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context) {
+at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context, const Observer& observe) {
   c10::AutoGradMode no_graph(false);
   auto& units = model_->units();
   at::Tensor x = tokens;
@@ -53,6 +54,7 @@ at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context) {
     if (i + 1 < units.size() && options_.prefetch) start_gather(i + 1);
     finish_gather(i);
     x = units[i].module->forward(x, context);
+    if (observe) observe(i, x);
     release(i);
     if (i + 1 < units.size() && !options_.prefetch) start_gather(i + 1);
   }
@@ -93,6 +95,7 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
 }
 
 at::Tensor Schedule::backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output) {
+  unit_at_work_ = unit;
   const ModelUnit& described = model_->units()[unit];
   const std::vector<Parameter*> own = trainable(described.parameters);
   std::vector<std::pair<size_t, Parameter*>> lent;

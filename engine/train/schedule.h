@@ -6,7 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -35,8 +35,12 @@ class Schedule {
   /// Forward and backward of one micro batch: adds Σ over ranks of the gradients of this loss to the owners' ranges.
   /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll).
   double train(const at::Tensor& tokens, const Context& context);
+  /// Is shown a unit's output as soon as it is there.
+  using Observer = std::function<void(size_t unit, const at::Tensor& output)>;
   /// Forward alone, without a graph. @return the head's loss, or logits when the context has no targets.
-  at::Tensor forward(const at::Tensor& tokens, const Context& context);
+  at::Tensor forward(const at::Tensor& tokens, const Context& context, const Observer& observe = {});
+  /// The unit that was gathered last: where an exception comes from.
+  size_t unit_at_work() const { return unit_at_work_; }
 
   Waits waits;
 
@@ -55,6 +59,7 @@ class Schedule {
   Model* model_;
   std::vector<std::unique_ptr<ShardUnit>>* shards_;
   ScheduleOptions options_;
+  size_t unit_at_work_ = 0;
   size_t first_trained_ = 0;  // the units before it are a frozen prefix: no graph, no backward
 };
 

@@ -69,7 +69,11 @@ int model_facts(lua_State* L) {
 /// native.newest_checkpoint(run directory) -> path or nil
 int newest(lua_State* L) {
   return guarded(L, [&] {
-    const auto found = newest_checkpoint(text_argument(L, 1, "a run's directory"));
+    std::string passed_over;
+    const std::string run = text_argument(L, 1, "a run's directory");
+    const auto found = newest_checkpoint(run, &passed_over);
+    if (!found && !passed_over.empty())
+      throw Error(ErrorKind::format, "holds no whole checkpoint: " + passed_over).at(run);
     if (!found) return 0;
     lua_pushstring(L, found->c_str());
     return 1;

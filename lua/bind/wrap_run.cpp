@@ -24,8 +24,6 @@
 namespace ft {
 namespace {
 
-constexpr std::chrono::seconds kTimeout{600};  // for a rank that is not heard of
-
 /// native.ranks() -> { rank=, world_size=, launched= }; world_size 0: no launcher has set the environment
 int ranks(lua_State* L) {
   return guarded(L, [&] {
@@ -59,7 +57,9 @@ int start(lua_State* L) {
       inputs.data[lua_tostring(L, -2)] = check_handle<TokenRows>(L, -1);
     if (!lua_isnoneornil(L, 3)) inputs.tokenizer = check_handle<const Tokenizer>(L, 3);
     const auto environment = RankEnvironment::from_env();
-    inputs.group = environment ? ProcessGroup::connect(*environment, kTimeout) : ProcessGroup::single();
+    const Value* parallel = inputs.plan.find("parallel");
+    const std::chrono::seconds timeout(parallel && parallel->is_map() ? parallel->get("timeout", 600) : 600);
+    inputs.group = environment ? ProcessGroup::connect(*environment, timeout) : ProcessGroup::single();
     defer_interrupts(L);
     push_handle(L, Run::start(std::move(inputs)));
     return 1;

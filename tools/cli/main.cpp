@@ -6,6 +6,7 @@
 
 #include "engine/error/error.h"
 #include "engine/parallel/launch.h"
+#include "engine/parallel/process_group.h"
 #include "engine/train/interrupt.h"
 #include "lua/bind/native.h"
 #include "lua/boundary/error_value.h"
@@ -39,11 +40,19 @@ std::string environment(const char* name) {
 
 bool stop_wanted() { return interrupted() != 0; }
 
+/// Prints the one message of a failure. Under the launcher it picks among the ranks; elsewhere they agree who speaks.
+void tell(const Error& error) {
+  const auto group = ProcessGroup::connected();
+  const bool lost_another = error.kind() == ErrorKind::comm;
+  if (under_launcher() || !group || group->may_speak(lost_another)) report_fatal(error);
+  if (group && !lost_another) group->report_failure(error.what());
+}
+
 int finish(const Outcome& outcome, bool trace) {
   if (trace && !outcome.trace.empty()) std::fprintf(stderr, "%s\n", outcome.trace.c_str());
   if (outcome.exit_code == 130) return interrupted() ? interrupt_exit_code(interrupted()) : 130;
   if (outcome.exit_code == 2) std::fprintf(stderr, "ftengine: %s\n", outcome.error.c_str());
-  if (outcome.exit_code == 1) report_fatal(Error(kind_of(outcome.kind), outcome.error));
+  if (outcome.exit_code == 1) tell(Error(kind_of(outcome.kind), outcome.error));
   return outcome.exit_code;
 }
 

@@ -1,0 +1,137 @@
+#include "engine/train/checkpoint_saver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <span>
+
+#include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
+#include "engine/formats/json.h"
+
+namespace ft {
+namespace {
+
+// Between two looks at whether to give up.
+constexpr size_t kChunk = size_t{8} << 20;
+
+std::string failure_text(const std::exception& exception) {
+  const auto* error = dynamic_cast<const Error*>(&exception);
+  if (!error) return exception.what();
+  return error->where().empty() ? error->message() : error->where() + ": " + error->message();
+}
+
+// Tells all ranks how each one's work went.   @return each rank's result, without its mark.
+std::vector<std::string> share(ProcessGroup& group, const std::string& said) {
+  std::vector<std::string> results = group.all_gather_text(said);
+  for (size_t rank = 0; rank < results.size(); ++rank) {
+    if (results[rank].front() == '-')
+      throw Error(ErrorKind::io, results[rank].substr(1)).context("saving on rank " + std::to_string(rank));
+    results[rank].erase(0, 1);
+  }
+  return results;
+}
+
+// Runs `action` on this rank, and throws on every rank where one fails.
+template <class Action>
+std::vector<std::string> on_every_rank(ProcessGroup& group, const Action& action) {
+  std::string said;
+  try {
+    said = "+" + action();
+  } catch (const std::exception& e) {
+    said = "-" + failure_text(e);
+  }
+  return share(group, said);
+}
+
+}  // namespace
+
+CheckpointSaver::~CheckpointSaver() {
+  give_up_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+bool CheckpointSaver::start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header) {
+  FT_CHECK(!at_work(), "one checkpoint at a time");
+  const auto prepared = on_every_rank(
+      *group_, [&] { return std::string(group_->rank() == 0 && !prepare_checkpoint(directory) ? "whole" : ""); });
+  if (prepared[0] == "whole") return false;
+  for (SavedPiece& saved : pieces)
+    if (saved.value.defined() && !saved.value.is_cpu()) saved.value = saved.value.cpu();
+  directory_ = directory;
+  header_ = std::move(header);
+  read_ = done_ = false;
+  thread_ = std::thread([this, all = std::move(pieces)] { write(all); });
+  return true;
+}
+
+void CheckpointSaver::write(const std::vector<SavedPiece>& pieces) {
+  const auto tell = [&](bool& what) {
+    const std::lock_guard lock(mutex_);
+    what = true;
+    news_.notify_all();
+  };
+  std::string result;
+  try {
+    std::vector<Piece> table;
+    for (const SavedPiece& saved : pieces) table.push_back(saved.piece);
+    CheckpointShardWriter writer(directory_, group_->rank(), group_->size(), std::move(table));
+    for (const SavedPiece& saved : pieces) {
+      if (saved.piece.count == 0) continue;
+      const std::span bytes(static_cast<const std::byte*>(saved.value.const_data_ptr()),
+                            static_cast<size_t>(saved.value.nbytes()));
+      for (size_t at = 0; at < bytes.size(); at += kChunk) {
+        if (give_up_) throw Error(ErrorKind::io, "given up");
+        writer.append(bytes.subspan(at, std::min(kChunk, bytes.size() - at)));
+      }
+    }
+    tell(read_);  // the rest, above all the wait for the disk, needs no tensor
+    result = "+" + write_json(writer.finish().to_value());
+  } catch (const std::exception& e) {
+    result = "-" + failure_text(e);
+  }
+  result_ = std::move(result);
+  tell(read_);
+  tell(done_);
+}
+
+double CheckpointSaver::wait_for_reads() {
+  if (!at_work()) return 0;
+  const auto started = std::chrono::steady_clock::now();
+  std::unique_lock lock(mutex_);
+  news_.wait(lock, [this] { return read_; });
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
+
+bool CheckpointSaver::done_everywhere() {
+  bool done;
+  {
+    const std::lock_guard lock(mutex_);
+    done = done_;
+  }
+  return group_->max(done ? 0 : 1) == 0;
+}
+
+void CheckpointSaver::finish(int64_t keep) {
+  FT_CHECK(at_work(), "finish follows start");
+  thread_.join();
+  thread_ = {};
+  const auto complete = [&](const std::vector<std::string>& records) {
+    std::vector<ShardRecord> shards;
+    for (const std::string& record : records)
+      shards.push_back(ShardRecord::from_value(parse_json(record, "shard record")));
+    write_manifest(directory_, header_, shards);
+    prune_checkpoints(directory_.parent_path(), keep);
+    return std::string();
+  };
+  try {
+    const auto records = share(*group_, result_);
+    on_every_rank(*group_, [&] { return group_->rank() == 0 ? complete(records) : std::string(); });
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (error.kind() == ErrorKind::io && group_->rank() == 0 && !is_whole_checkpoint(directory_))
+      std::filesystem::remove_all(directory_, ignored);
+    throw;
+  }
+}
+
+}  // namespace ft

@@ -1,0 +1,59 @@
+#pragma once
+/// Writes checkpoints behind the training: a thread of each rank reads the masters and the optimizer's state where they
+/// lie, while the next forward and backward run, and nothing changes them before the next update. Owned by the run.
+///
+/// Rank rule: start, done_everywhere and finish are collective; wait_for_reads is not. Thread rule: all calls come from
+/// the schedule's thread; whoever is about to change a tensor that was handed to start calls wait_for_reads before.
+
+#include <atomic>
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/parallel/process_group.h"
+#include "engine/schema/value.h"
+#include "engine/train/save.h"
+
+namespace ft {
+
+class CheckpointSaver {
+ public:
+  explicit CheckpointSaver(std::shared_ptr<ProcessGroup> group) : group_(std::move(group)) {}
+  ~CheckpointSaver();  ///< gives up what is not finished: it is no checkpoint then
+  CheckpointSaver(const CheckpointSaver&) = delete;
+
+  /// Begins to write `directory` (…/checkpoint-<step>) and returns. `header` is kept as it is now. Tensors of a GPU are
+  /// copied to the host here; those of the host are read where they lie. Collective; none may be at work.
+  /// @return false when a whole checkpoint stands there already: then nothing is at work.
+  /// @throws Error(io) on every rank, naming the one that could not begin.
+  bool start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header);
+  /// Between start and finish.
+  bool at_work() const { return thread_.joinable(); }
+  /// Returns when this rank's tensors may change. @return seconds waited.
+  double wait_for_reads();
+  /// True when every rank has written its shard: finish() will not wait. Collective.
+  bool done_everywhere();
+  /// Waits for all shards, writes the manifest, then removes all but the `keep` newest checkpoints (0: none).
+  /// Collective. @throws Error(io) on every rank, naming the one that failed; what was written is removed.
+  void finish(int64_t keep);
+
+ private:
+  void write(const std::vector<SavedPiece>& pieces);
+
+  std::shared_ptr<ProcessGroup> group_;
+  std::filesystem::path directory_;
+  Value header_;
+  std::thread thread_;
+  std::atomic<bool> give_up_{false};
+  std::mutex mutex_;
+  std::condition_variable news_;
+  bool read_ = false, done_ = false;  // under mutex_
+  std::string result_;                // "+" and the shard's record, or "-" and what failed; valid once done_
+};
+
+}  // namespace ft
