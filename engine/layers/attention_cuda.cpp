@@ -33,6 +33,7 @@ Documents lay_out(const at::Tensor& q, at::IntArrayRef lengths, int64_t window) 
   if (window < 0)
     throw Error(ErrorKind::shape, "got a window of " + std::to_string(window) + ", want 0 (none) or more")
         .key("ft::attention");
+  FT_CHECK(rows * tokens <= INT32_MAX, "attention: fewer tokens");
   Documents documents;
   std::vector<int32_t> begins{0};
   int64_t end = 0;
@@ -49,7 +50,6 @@ Documents lay_out(const at::Tensor& q, at::IntArrayRef lengths, int64_t window) 
     throw Error(ErrorKind::shape, "got documents of " + std::to_string(end / std::max<int64_t>(1, tokens)) +
                                       " rows, want " + std::to_string(rows))
         .key("ft::attention");
-  FT_CHECK(rows * tokens <= INT32_MAX, "attention: fewer tokens");
   const at::Tensor host = at::empty({static_cast<int64_t>(begins.size())}, at::TensorOptions(at::kInt));
   std::copy(begins.begin(), begins.end(), host.data_ptr<int32_t>());
   // From pageable memory CUDA takes what it copies before it returns.
