@@ -34,50 +34,30 @@ size_t skip_space(std::string_view text, size_t end) {
 }  // namespace
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens, const std::vector<std::string>& patterns)
-    : tokens_(std::move(tokens)), nodes_(1) {
-  for (size_t i = 0; i < tokens_.size(); ++i) insert(patterns[i], static_cast<int32_t>(i));
-}
-
-void AddedTokenMatcher::insert(std::string_view pattern, int32_t token) {
-  if (pattern.empty()) return;
-  first_[static_cast<unsigned char>(pattern[0])] = true;
-  uint32_t node = 0;
-  for (const char c : pattern) {
-    const auto byte = static_cast<unsigned char>(c);
-    const auto& next = nodes_[node].next;
-    const auto it = std::find_if(next.begin(), next.end(), [&](const auto& edge) { return edge.first == byte; });
-    if (it != next.end()) {
-      node = it->second;
-    } else {
-      const auto fresh = static_cast<uint32_t>(nodes_.size());
-      nodes_[node].next.emplace_back(byte, fresh);
-      nodes_.emplace_back();
-      node = fresh;
-    }
+    : tokens_(std::move(tokens)) {
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    if (patterns[i].empty() || trie_.find(patterns[i]) != ByteTrie::kNoValue) continue;  // of two alike the first
+    first_[static_cast<unsigned char>(patterns[i][0])] = true;
+    trie_.insert(patterns[i], static_cast<int32_t>(i));
   }
-  if (nodes_[node].token < 0) nodes_[node].token = token;  // of two that normalize alike the first is found
 }
 
 int32_t AddedTokenMatcher::longest_at(std::string_view text, size_t at, size_t& end) const {
   int32_t found = -1;
-  uint32_t node = 0;
+  uint32_t node = ByteTrie::kRoot;
   for (size_t i = at; i < text.size(); ++i) {
-    const auto& next = nodes_[node].next;
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto it = std::find_if(next.begin(), next.end(), [&](const auto& edge) { return edge.first == byte; });
-    if (it == next.end()) break;
-    node = it->second;
-    if (nodes_[node].token >= 0) {
-      found = nodes_[node].token;
-      end = i + 1;
-    }
+    node = trie_.step(node, static_cast<unsigned char>(text[i]));
+    if (node == ByteTrie::kNone) break;
+    if (trie_.value(node) == ByteTrie::kNoValue) continue;
+    found = trie_.value(node);
+    end = i + 1;
   }
   return found;
 }
 
 void AddedTokenMatcher::split(std::string_view text, std::vector<TextSpan>& spans) const {
   size_t done = 0;
-  for (size_t at = 0; at < text.size() && !nodes_.empty();) {
+  for (size_t at = 0; at < text.size() && !tokens_.empty();) {
     size_t end = 0;
     const int32_t index = first_[static_cast<unsigned char>(text[at])] ? longest_at(text, at, end) : -1;
     if (index < 0) {

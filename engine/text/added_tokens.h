@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/text/byte_trie.h"
+
 namespace ft {
 
 /// An entry of tokenizer.json's added_tokens.
@@ -39,15 +41,10 @@ class AddedTokenMatcher {
   void split(std::string_view text, std::vector<TextSpan>& spans) const;
 
  private:
-  struct Node {
-    std::vector<std::pair<unsigned char, uint32_t>> next;
-    int32_t token = -1;
-  };
-  void insert(std::string_view pattern, int32_t token);
   int32_t longest_at(std::string_view text, size_t at, size_t& end) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<Node> nodes_;
+  ByteTrie trie_;
   bool first_[256] = {};
 };
 

@@ -38,6 +38,16 @@ std::string spell(std::string_view bytes) {
   return out;
 }
 
+void spell(AlignedText& text) {
+  std::vector<AlignedText::Change> changes;
+  changes.reserve(text.text().size());
+  for (const char b : text.text()) {
+    const bool first = (static_cast<unsigned char>(b) & 0xC0) != 0x80;
+    changes.push_back({char_of(static_cast<unsigned char>(b)), first ? 0 : 1});
+  }
+  if (!changes.empty()) text.transform(changes);
+}
+
 std::string unspell(std::string_view text) {
   std::string out;
   out.reserve(text.size());

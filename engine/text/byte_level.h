@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "engine/text/aligned_text.h"
+
 namespace ft::byte_level {
 
 /// The character that stands for a byte.
@@ -19,5 +21,8 @@ std::string spell(std::string_view bytes);
 /// The bytes of a spelling; the text itself when a character of it stands for no byte (`tokenizers`, ByteLevel
 /// decoder).
 std::string unspell(std::string_view text);
+
+/// Replaces a text by its spelling; each character of it stands for the one its byte came from.
+void spell(AlignedText& text);
 
 }  // namespace ft::byte_level

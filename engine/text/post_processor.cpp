@@ -31,9 +31,16 @@ PostProcessor parse_template(const Value& tree) {
   return out;
 }
 
-PostProcessor parse_roberta(const Value& tree) {
+/// [CLS] text [SEP], as BertProcessing and RobertaProcessing have it.
+PostProcessor parse_bert(const Value& tree) {
   const auto id = [&](const char* key) { return static_cast<int32_t>(tree.at(key).as_list().at(1).as_integer()); };
-  return {{id("cls")}, {id("sep")}};
+  for (const char* key : {"cls", "sep"})
+    if (tree.at(key).as_list().size() != 2) refuse(std::string("a ") + key + " that is not [token, id],");
+  return {{id("cls")}, {id("sep")}, {}};
+}
+
+void add_trim(const Value& tree, PostProcessor& out) {
+  if (tree.get("trim_offsets", true)) out.trims.push_back({tree.get("add_prefix_space", true)});
 }
 
 }  // namespace
@@ -41,15 +48,17 @@ PostProcessor parse_roberta(const Value& tree) {
 PostProcessor PostProcessor::parse(const Value& tree) {
   if (tree.is_null()) return {};
   const std::string type = tree.get("type", "");
-  if (type == "ByteLevel") return {};  // moves offsets only; ours are those of the untouched text
-  if (type == "TemplateProcessing") return parse_template(tree);
-  if (type == "RobertaProcessing") return parse_roberta(tree);
-  if (type != "Sequence") refuse(type.empty() ? "a post-processor without a type" : type);
   PostProcessor out;
+  if (type == "TemplateProcessing") return parse_template(tree);
+  if (type == "BertProcessing") return parse_bert(tree);
+  if (type == "RobertaProcessing") out = parse_bert(tree);
+  if (type == "ByteLevel" || type == "RobertaProcessing") return add_trim(tree, out), out;
+  if (type != "Sequence") refuse(type.empty() ? "a post-processor without a type" : type);
   for (const Value& part : tree.at("processors").as_list()) {
     const PostProcessor outer = parse(part);
     out.before.insert(out.before.begin(), outer.before.begin(), outer.before.end());
     out.behind.insert(out.behind.end(), outer.behind.begin(), outer.behind.end());
+    out.trims.insert(out.trims.end(), outer.trims.begin(), outer.trims.end());
   }
   return out;
 }

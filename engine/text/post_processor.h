@@ -1,5 +1,6 @@
 #pragma once
-/// What is put around a text's tokens when special tokens are asked for. Used inside engine/text only.
+/// What is put around a text's tokens when special tokens are asked for, and how their offsets are trimmed:
+/// tokenizer.json's `post_processor`. Used inside engine/text only.
 
 #include <cstdint>
 #include <vector>
@@ -10,8 +11,14 @@ namespace ft {
 
 struct PostProcessor {
   std::vector<int32_t> before, behind;
+  /// ByteLevel and RobertaProcessing with trim_offsets: offsets leave out the spaces around a token, but for one at the
+  /// beginning that add_prefix_space may have put there.
+  struct Trim {
+    bool add_prefix_space;
+  };
+  std::vector<Trim> trims;
 
-  /// ByteLevel, TemplateProcessing, RobertaProcessing and Sequences of them, for a single text.
+  /// ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing and Sequences of them, for a single text.
   /// @param tree tokenizer.json's `post_processor`   @throws Error(format) naming the part that is not implemented
   static PostProcessor parse(const Value& tree);
 };

@@ -22,22 +22,21 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-}  // namespace
-
-struct RegexScratch::State {
+/// Memory that one thread's matching needs.
+struct Scratch {
   std::unique_ptr<pcre2_match_data, Free> match{pcre2_match_data_create(1, nullptr)};
   std::unique_ptr<pcre2_match_context, Free> context{pcre2_match_context_create(nullptr)};
   std::unique_ptr<pcre2_jit_stack, Free> stack;
+
+  Scratch() {
+    constexpr size_t kStackStart = 32 << 10,
+                     kStackMost = 8 << 20;  // nested groups over long runs need more than the default
+    stack.reset(pcre2_jit_stack_create(kStackStart, kStackMost, nullptr));
+    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
 };
 
-RegexScratch::RegexScratch() : state_(std::make_unique<State>()) {
-  constexpr size_t kStackStart = 32 << 10,
-                   kStackMost = 8 << 20;  // nested groups over long runs need more than the default
-  state_->stack.reset(pcre2_jit_stack_create(kStackStart, kStackMost, nullptr));
-  pcre2_jit_stack_assign(state_->context.get(), nullptr, state_->stack.get());
-}
-
-RegexScratch::~RegexScratch() = default;
+}  // namespace
 
 struct SplitRegex::Code {
   std::unique_ptr<pcre2_code, Free> code;
@@ -59,8 +58,8 @@ SplitRegex::~SplitRegex() = default;
 SplitRegex::SplitRegex(SplitRegex&&) noexcept = default;
 SplitRegex& SplitRegex::operator=(SplitRegex&&) noexcept = default;
 
-std::optional<SplitRegex::Match> SplitRegex::find(std::string_view text, size_t from, RegexScratch& scratch) const {
-  RegexScratch::State& s = *scratch.state_;
+std::optional<SplitRegex::Match> SplitRegex::find(std::string_view text, size_t from) const {
+  thread_local Scratch s;
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const int found = code_->jit ? pcre2_jit_match(code_->code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
                                                  s.match.get(), s.context.get())

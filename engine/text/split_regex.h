@@ -1,8 +1,8 @@
 #pragma once
 /// The patterns of Split pre-tokenizers. They are written for Oniguruma with its Unicode tables; here PCRE2 runs them,
 /// with every class (\p{L}, \s, [^…]) written out from our own tables, since the two libraries' tables differ. What
-/// cannot be said so is refused by name. Used inside engine/text only; const calls may come from many threads, a
-/// RegexScratch each.
+/// cannot be said so is refused by name. Used inside engine/text only; const calls may come from many threads; each
+/// thread has its own matching memory.
 
 #include <memory>
 #include <optional>
@@ -17,19 +17,6 @@ std::string translate_pattern(std::string_view pattern);
 /// A pattern that matches `text` itself.
 std::string literal_pattern(std::string_view text);
 
-/// Memory that one thread's matching needs.
-class RegexScratch {
- public:
-  RegexScratch();
-  ~RegexScratch();
-  RegexScratch(const RegexScratch&) = delete;
-
- private:
-  friend class SplitRegex;
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
 class SplitRegex {
  public:
   struct Match {
@@ -43,7 +30,7 @@ class SplitRegex {
   SplitRegex& operator=(SplitRegex&&) noexcept;
 
   /// The first match that begins at or after `from`, by PCRE2's JIT.   @param text valid UTF-8
-  std::optional<Match> find(std::string_view text, size_t from, RegexScratch& scratch) const;
+  std::optional<Match> find(std::string_view text, size_t from) const;
 
  private:
   struct Code;

@@ -5,7 +5,10 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
-#include "engine/text/nfc.h"
+#include "engine/text/aligned_text.h"
+#include "engine/text/byte_level.h"
+#include "engine/text/decoder.h"
+#include "engine/text/normalizer.h"
 #include "engine/text/post_processor.h"
 #include "engine/text/pre_tokenizer.h"
 #include "engine/text/tokenizer_file.h"
@@ -15,34 +18,71 @@
 namespace ft {
 namespace {
 
-/// Memory of one encode call; kept from call to call, so that the words of a data set are merged once.
+/// Memory of one encode call; kept from call to call, so that the words of a data set are looked up once.
 struct Scratch {
-  PreTokenizer::Scratch words;
+  std::vector<AlignedText> words, spare;
   WordCache cache;
-  std::vector<BpeSymbol> symbols;
+  std::vector<Symbol> symbols;
 };
 
-/// Whether the normalizer is NFC (true) or none (false).
-bool parse_normalizer(const Value& tree) {
-  if (tree.is_null()) return false;
-  const std::string type = tree.get("type", "");
-  if (type == "NFC") return true;
-  if (type == "Sequence") {
-    bool nfc = false;
-    for (const Value& part : tree.at("normalizers").as_list()) nfc |= parse_normalizer(part);
-    return nfc;
-  }
-  throw Error(ErrorKind::format, (type.empty() ? "a normalizer without a type" : type) + " is not implemented")
-      .key("normalizer");
+/// The file's `truncation` and `padding`, for single texts.
+struct Limits {
+  std::optional<size_t> most;
+  bool cut_left = false;
+  size_t least = 0, multiple = 0;
+  bool pad_left = false;
+  std::optional<int32_t> pad_id;
+
+  Limits(const Value& truncation, const Value& padding);
+  void cut(std::vector<int32_t>& ids, size_t added) const;
+  void pad(std::vector<int32_t>& ids) const;
+};
+
+bool is_left(const Value& tree) {
+  const std::string direction = tree.get("direction", "Right");
+  if (direction == "Left" || direction == "Right") return direction == "Left";
+  throw Error(ErrorKind::format, "direction " + direction + " is not implemented");
 }
 
-void check_decoder(const Value& tree) {
-  const std::string type = tree.get("type", "");
-  if (type == "ByteLevel") return;
-  if (type == "Sequence" && tree.at("decoders").as_list().size() == 1)
-    return check_decoder(tree.at("decoders").as_list()[0]);
-  const std::string part = tree.is_null() ? "no decoder" : type.empty() ? "a decoder without a type" : type;
-  throw Error(ErrorKind::format, part + " is not implemented, want ByteLevel").key("decoder");
+Limits::Limits(const Value& truncation, const Value& padding) {
+  if (!truncation.is_null()) {
+    most = static_cast<size_t>(std::max<int64_t>(truncation.at("max_length").as_integer(), 0));
+    cut_left = is_left(truncation);
+    if (const std::string strategy = truncation.get("strategy", "LongestFirst");
+        strategy != "LongestFirst" && strategy != "OnlyFirst")
+      throw Error(ErrorKind::format, "strategy " + strategy + " is not implemented").key("truncation");
+  }
+  if (padding.is_null()) return;
+  pad_id = static_cast<int32_t>(padding.at("pad_id").as_integer());
+  pad_left = is_left(padding);
+  multiple = static_cast<size_t>(std::max<int64_t>(padding.get("pad_to_multiple_of", 0), 0));
+  const Value& strategy = padding.at("strategy");  // "BatchLongest", of one text its own length, or {"Fixed": n}
+  constexpr int64_t kMostPadding = 1 << 24;
+  if (const Value* fixed = strategy.find("Fixed")) {
+    if (fixed->as_integer() < 0 || fixed->as_integer() > kMostPadding)
+      throw Error(ErrorKind::format, "strategy " + describe(strategy) + " is not implemented").key("padding");
+    least = static_cast<size_t>(fixed->as_integer());
+  } else if (!strategy.is_string() || strategy.as_string() != "BatchLongest") {
+    throw Error(ErrorKind::format, "strategy " + describe(strategy) + " is not implemented").key("padding");
+  }
+}
+
+/// @param added how many tokens will be put around them
+void Limits::cut(std::vector<int32_t>& ids, size_t added) const {
+  if (!most) return;
+  if (*most < added)
+    throw Error(ErrorKind::format, "max_length leaves no room for the special tokens").key("truncation");
+  const size_t room = *most - added;
+  if (ids.size() <= room) return;
+  const auto excess = static_cast<std::ptrdiff_t>(ids.size() - room);
+  cut_left ? ids.erase(ids.begin(), ids.begin() + excess) : ids.erase(ids.end() - excess, ids.end());
+}
+
+void Limits::pad(std::vector<int32_t>& ids) const {
+  if (!pad_id) return;
+  size_t size = least == 0 ? ids.size() : least;
+  if (multiple > 0 && size % multiple > 0) size += multiple - size % multiple;
+  if (ids.size() < size) ids.insert(pad_left ? ids.begin() : ids.end(), size - ids.size(), *pad_id);
 }
 
 const Value& entry_of(const Value& tree, const char* key) {
@@ -51,14 +91,16 @@ const Value& entry_of(const Value& tree, const char* key) {
   return v ? *v : kNull;
 }
 
-AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, bool nfc) {
+AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, const Normalizer& normalizer) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
   for (const bool special : {true, false}) {  // of two that normalize alike, `tokenizers` meets the special one first
     for (const AddedToken& token : vocabulary.added()) {
       if (token.normalized != normalized || token.special != special) continue;
       tokens.push_back(token);
-      patterns.push_back(normalized && nfc ? normalize_nfc(token.content).text : token.content);
+      AlignedText pattern(token.content, 0);
+      if (normalized) normalizer.apply(pattern);
+      patterns.emplace_back(pattern.text());
     }
   }
   return AddedTokenMatcher(std::move(tokens), patterns);
@@ -69,30 +111,35 @@ AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, bool
 struct Tokenizer::State {
   /// The small parts are read first, so that a file of another kind is refused by the part that makes it so.
   State(TokenizerFile& content, const Value& config)
-      : nfc(parse_normalizer(entry_of(content.tree, "normalizer"))),
-        pre_tokenizer(PreTokenizer::parse(entry_of(content.tree, "pre_tokenizer"))),
+      : normalizer(parse_normalizer(entry_of(content.tree, "normalizer"))),
+        raw_bytes(PreTokenizer::ends_in_byte_level(entry_of(content.tree, "pre_tokenizer")) &&
+                  reads_raw_bytes(content.tree.at("model"))),
+        pre_tokenizer(entry_of(content.tree, "pre_tokenizer"), raw_bytes),
         post_processor(PostProcessor::parse(entry_of(content.tree, "post_processor"))),
-        vocabulary(content) {
-    check_decoder(entry_of(content.tree, "decoder"));
-    // `truncation` and `padding` are left alone: transformers switches both off before it encodes, and how long a row
-    // may be is the data set's affair (TokenRowsOptions).
+        decoder(entry_of(content.tree, "decoder")),
+        limits(entry_of(content.tree, "truncation"), entry_of(content.tree, "padding")),
+        vocabulary(content, raw_bytes) {
     vocabulary.add_tokens(entry_of(content.tree, "added_tokens"), config);
-    raw_tokens = matcher_of(vocabulary, false, nfc);
-    normalized_tokens = matcher_of(vocabulary, true, nfc);
+    raw_tokens = matcher_of(vocabulary, false, *normalizer);
+    normalized_tokens = matcher_of(vocabulary, true, *normalizer);
   }
 
   /// Appends the tokens of a text between added tokens that are looked for before the normalizer.
-  void encode_raw(std::string_view raw, uint32_t raw_begin, Scratch& scratch, std::vector<Token>& out) const;
+  void encode_raw(AlignedText text, Scratch& scratch, std::vector<Token>& out) const;
   /// Appends the tokens of a stretch of normalized text without added tokens.
-  template <typename Locate>
-  void encode_piece(std::string_view piece, const Locate& locate, Scratch& scratch, std::vector<Token>& out) const;
+  void encode_piece(AlignedText piece, Scratch& scratch, std::vector<Token>& out) const;
+  /// All but the post-processor.
+  std::vector<Token> encode(std::string_view text) const;
   std::unique_ptr<Scratch> borrow() const;
   void give_back(std::unique_ptr<Scratch> scratch) const;
 
   std::filesystem::path file;
-  bool nfc;
+  std::unique_ptr<const Normalizer> normalizer;
+  bool raw_bytes;  ///< words reach the model as bytes, not as their spelling
   PreTokenizer pre_tokenizer;
   PostProcessor post_processor;
+  Decoder decoder;
+  Limits limits;
   Vocabulary vocabulary;
   AddedTokenMatcher raw_tokens, normalized_tokens;
   TextMarks marks;
@@ -113,46 +160,53 @@ void Tokenizer::State::give_back(std::unique_ptr<Scratch> scratch) const {
   idle.push_back(std::move(scratch));
 }
 
-template <typename Locate>
-void Tokenizer::State::encode_piece(std::string_view piece, const Locate& locate, Scratch& scratch,
-                                    std::vector<Token>& out) const {
-  pre_tokenizer.split(piece, scratch.words);
-  for (const PreTokenizer::Word& word : scratch.words.words) {
+void Tokenizer::State::encode_piece(AlignedText piece, Scratch& scratch, std::vector<Token>& out) const {
+  pre_tokenizer.split(std::move(piece), scratch.words, scratch.spare);
+  for (const AlignedText& word : scratch.words) {
+    if (word.empty()) continue;
     scratch.symbols.clear();
-    vocabulary.bpe().encode(word.bytes, scratch.cache, scratch.symbols);
-    for (const BpeSymbol& s : scratch.symbols) {
-      const auto [begin, end] =
-          locate(std::max<int64_t>(word.begin + s.begin, 0), std::max<int64_t>(word.begin + s.end, 0));
+    vocabulary.model().encode(word.text(), scratch.cache, scratch.symbols);
+    for (const Symbol& s : scratch.symbols) {
+      const auto [begin, end] = word.source(s.begin, s.end);
       out.push_back({s.id, begin, end});
     }
   }
 }
 
-void Tokenizer::State::encode_raw(std::string_view raw, uint32_t raw_begin, Scratch& scratch,
-                                  std::vector<Token>& out) const {
-  using Ends = std::pair<uint32_t, uint32_t>;
-  NormalizedText normalized;
-  if (nfc) normalized = normalize_nfc(raw);
-  const std::string_view text = nfc ? std::string_view(normalized.text) : raw;
-  const bool moved = !normalized.changes.empty();
-  const auto source = [&](size_t begin, size_t end) {
-    if (!moved) return Ends{raw_begin + begin, raw_begin + end};
-    const uint32_t from = normalized.source_begin(static_cast<uint32_t>(begin));
-    return Ends{raw_begin + from, raw_begin + std::max(from, normalized.source_end(static_cast<uint32_t>(end)))};
-  };
+void Tokenizer::State::encode_raw(AlignedText text, Scratch& scratch, std::vector<Token>& out) const {
+  normalizer->apply(text);
   std::vector<TextSpan> spans;
-  normalized_tokens.split(text, spans);
+  normalized_tokens.split(text.text(), spans);
   for (const TextSpan& span : spans) {
     if (span.id != TextSpan::kPlain) {
-      const auto [begin, end] = source(span.begin, span.end);
+      const auto [begin, end] = text.source(span.begin, span.end);
       out.push_back({span.id, begin, end});
-      continue;
+    } else {
+      encode_piece(text.slice(span.begin, span.end), scratch, out);
     }
-    const auto locate = [&](int64_t begin, int64_t end) {
-      return source(span.begin + static_cast<size_t>(begin), span.begin + static_cast<size_t>(end));
-    };
-    encode_piece(text.substr(span.begin, span.end - span.begin), locate, scratch, out);
   }
+}
+
+std::vector<Tokenizer::Token> Tokenizer::State::encode(std::string_view text) const {
+  if (const size_t bad = unicode::find_invalid(text); bad != std::string_view::npos)
+    throw Error(ErrorKind::format, "text is not UTF-8 at byte " + std::to_string(bad));
+  if (text.size() >= std::numeric_limits<uint32_t>::max() / 32)  // a normalizer may make 18 characters of one
+    throw Error(ErrorKind::format,
+                "text of " + std::to_string(text.size()) + " bytes, want less than 128 MiB at a time");
+  std::vector<Token> out;
+  std::unique_ptr<Scratch> scratch = borrow();
+  std::vector<TextSpan> spans;
+  raw_tokens.split(text, spans);
+  for (const TextSpan& span : spans) {
+    const auto begin = static_cast<uint32_t>(span.begin), end = static_cast<uint32_t>(span.end);
+    if (span.id != TextSpan::kPlain) {
+      out.push_back({span.id, begin, end});
+    } else {
+      encode_raw(AlignedText(text.substr(begin, end - begin), begin), *scratch, out);
+    }
+  }
+  give_back(std::move(scratch));
+  return out;
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -173,35 +227,19 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& mo
     return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(state)));
   } catch (Error& error) {
     error.at(file.string());
-    if (error.kind() == ErrorKind::format) error.help("byte-level BPE files (GPT-2, Llama 3, Qwen) are read");
     throw;
   }
 }
 
 std::vector<Tokenizer::Token> Tokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
-  if (const size_t bad = unicode::find_invalid(text); bad != std::string_view::npos)
-    throw Error(ErrorKind::format, "text is not UTF-8 at byte " + std::to_string(bad));
-  if (text.size() >= std::numeric_limits<uint32_t>::max() / 4)  // NFC may grow a text threefold
-    throw Error(ErrorKind::format, "text of " + std::to_string(text.size()) + " bytes, want less than 1 GiB at a time");
-  std::vector<Token> out;
-  const auto size = static_cast<uint32_t>(text.size());
+  std::vector<Token> out = state_->encode(text);
+  if (!add_special_tokens) return out;
   const PostProcessor& around = state_->post_processor;
-  if (add_special_tokens)
-    for (const int32_t id : around.before) out.push_back({id, 0, 0});
-  std::unique_ptr<Scratch> scratch = state_->borrow();
-  std::vector<TextSpan> spans;
-  state_->raw_tokens.split(text, spans);
-  for (const TextSpan& span : spans) {
-    const auto begin = static_cast<uint32_t>(span.begin), end = static_cast<uint32_t>(span.end);
-    if (span.id != TextSpan::kPlain) {
-      out.push_back({span.id, begin, end});
-    } else {
-      state_->encode_raw(text.substr(begin, end - begin), begin, *scratch, out);
-    }
-  }
-  state_->give_back(std::move(scratch));
-  if (add_special_tokens)
-    for (const int32_t id : around.behind) out.push_back({id, size, size});
+  const auto size = static_cast<uint32_t>(text.size());
+  std::vector<Token> before;
+  for (const int32_t id : around.before) before.push_back({id, 0, 0});
+  out.insert(out.begin(), before.begin(), before.end());
+  for (const int32_t id : around.behind) out.push_back({id, size, size});
   return out;
 }
 
@@ -212,10 +250,48 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   return ids;
 }
 
+std::vector<int32_t> Tokenizer::encode_as_stated(std::string_view text, bool add_special_tokens) const {
+  const PostProcessor& around = state_->post_processor;
+  std::vector<int32_t> ids = encode(text, false);
+  state_->limits.cut(ids, add_special_tokens ? around.before.size() + around.behind.size() : 0);
+  if (add_special_tokens) {
+    ids.insert(ids.begin(), around.before.begin(), around.before.end());
+    ids.insert(ids.end(), around.behind.begin(), around.behind.end());
+  }
+  state_->limits.pad(ids);
+  return ids;
+}
+
+/// byte_level.rs, process_offsets: a space is U+0020 as byte-level spells it, or white space as it stands.
+void Tokenizer::trim_offsets(std::string_view text, std::vector<Token>& tokens) const {
+  const auto is_space = [](uint32_t c) { return c == byte_level::char_of(' ') || unicode::is_white_space(c); };
+  for (const PostProcessor::Trim& trim : state_->post_processor.trims) {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      Token& token = tokens[i];
+      if (token.begin == token.end) continue;
+      const std::string_view spelled = state_->vocabulary.is_added(token.id)  // which may have taken spaces beside it
+                                           ? text.substr(token.begin, token.end - token.begin)
+                                           : state_->vocabulary.token(token.id).value_or("");
+      size_t leading = 0, trailing = 0;
+      for (size_t at = 0; at < spelled.size() && is_space(unicode::next_char(spelled, at));) ++leading;
+      for (size_t at = spelled.size(); at > 0 && is_space(unicode::previous_char(spelled, at));) ++trailing;
+      if ((i == 0 || token.begin == 0) && trim.add_prefix_space && leading == 1) leading = 0;
+      size_t begin = token.begin, end = token.end;
+      for (; leading > 0 && begin < end; --leading) unicode::next_char(text, begin);
+      for (; trailing > 0 && end > begin; --trailing) unicode::previous_char(text, end);
+      token.begin = static_cast<uint32_t>(begin);
+      token.end = static_cast<uint32_t>(end);
+    }
+  }
+}
+
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
-  std::string bytes;
-  for (const int32_t id : ids) state_->vocabulary.decode(id, skip_special_tokens, bytes);
-  return unicode::to_valid(bytes);
+  Decoder::Tokens tokens;
+  for (const int32_t id : ids) {
+    const auto token = state_->vocabulary.token(id);
+    if (token && !(skip_special_tokens && is_special(id))) tokens.emplace_back(*token);
+  }
+  return state_->decoder.decode(std::move(tokens));
 }
 
 int64_t Tokenizer::vocab_size() const { return state_->vocabulary.size(); }

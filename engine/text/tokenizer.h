@@ -1,9 +1,9 @@
 #pragma once
-/// Text to token ids and back, as Hugging Face `tokenizers` does it for byte-level BPE files (GPT-2, Llama 3, Qwen
-/// kinds). Owns the vocabulary, the merges and the compiled patterns of one tokenizer.json. Built by plans and by
-/// `generate`; used by engine/data. Whatever the file asks for and this engine lacks is refused by name when it is
-/// loaded, never skipped. Thread rule: const calls may come from many threads at once. Ranks need not agree: nothing
-/// here is a collective.
+/// Text to token ids and back, as Hugging Face `tokenizers` does it: BPE, Unigram, WordPiece and WordLevel, with the
+/// normalizers, pre-tokenizers, post-processors and decoders of decoder models. Owns the vocabulary and the compiled
+/// patterns of one tokenizer.json. Built by plans, by `generate` and by `tokenize`; used by engine/data. Whatever the
+/// file asks for and this engine lacks is refused by name when it is loaded, never skipped. Thread rule: const calls
+/// may come from many threads at once. Ranks need not agree: nothing here is a collective.
 
 #include <cstdint>
 #include <filesystem>
@@ -18,8 +18,8 @@ namespace ft {
 
 class Tokenizer {
  public:
-  /// A token and the bytes [begin, end) of the input text that it stands for. Tokens a template adds have begin == end;
-  /// where NFC changed the text, a token covers the whole changed cluster.
+  /// A token and the bytes [begin, end) of the input text that it stands for, widened to whole characters. Tokens a
+  /// template adds have begin == end, at the end of the text they stand at.
   struct Token {
     int32_t id;
     uint32_t begin, end;
@@ -36,6 +36,12 @@ class Tokenizer {
   /// in the text are recognised either way.   @throws Error(format) when `text` is not UTF-8, with the byte's position.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
   std::vector<Token> encode_with_offsets(std::string_view text, bool add_special_tokens) const;
+  /// Moves offsets past the spaces around a token, where the file's post-processor does (trim_offsets). Training masks
+  /// want them untrimmed.
+  void trim_offsets(std::string_view text, std::vector<Token>& tokens) const;
+  /// encode() with the file's `truncation` and `padding`, which all else here ignores: how long a row may be is the
+  /// data set's affair. `tokenizers` does the same when it is used without transformers.
+  std::vector<int32_t> encode_as_stated(std::string_view text, bool add_special_tokens) const;
 
   /// The text of the ids. Bytes that form no character become U+FFFD; ids without a token are left out, as in
   /// `tokenizers`.

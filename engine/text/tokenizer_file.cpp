@@ -1,6 +1,8 @@
 #include "engine/text/tokenizer_file.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <limits>
 
 #include "engine/error/error.h"
@@ -24,6 +26,8 @@ class Scanner {
         const size_t begin = at_;
         if (part == "vocab" && peek() == '{') {
           read_vocab();
+        } else if (part == "vocab" && peek() == '[') {
+          read_scored_vocab();
         } else if (part == "merges" && peek() == '[') {
           read_merges();
         } else {
@@ -114,6 +118,24 @@ class Scanner {
       const Text token = string_text("model.vocab");
       expect(':');
       out_.vocab.push_back({token, id()});
+    });
+  }
+
+  void read_scored_vocab() {
+    each('[', ']', [&] {
+      expect('[');
+      const Text token = string_text("model.vocab");
+      expect(',');
+      const size_t end = in_.find_first_not_of("+-.eE0123456789", at_);
+      double score = 0;
+      const char* begin = in_.data() + at_;
+      const auto read = std::from_chars(begin, in_.data() + std::min(end, in_.size()), score);
+      if (read.ec != std::errc() || read.ptr == begin || !std::isfinite(score))
+        fail("a score that is not a number in model.vocab");
+      at_ += static_cast<size_t>(read.ptr - begin);
+      expect(']');
+      out_.vocab.push_back({token, static_cast<int32_t>(out_.vocab.size())});
+      out_.scores.push_back(score);
     });
   }
 

@@ -28,6 +28,7 @@ struct TokenizerFile {
   Value tree;  ///< everything but model.vocab and model.merges
   std::string text;
   std::vector<VocabEntry> vocab;
+  std::vector<double> scores;  ///< of vocab, where it is a list (Unigram); ids are its places
   std::vector<Merge> merges;
   bool has_vocab_map = false;  ///< model.vocab is a map of token to id (Unigram has a list)
 

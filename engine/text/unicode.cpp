@@ -55,6 +55,24 @@ bool is_white_space(uint32_t c) { return contains(kWhiteRanges, kNumWhiteRanges,
 bool is_word(uint32_t c) { return contains(kWordRanges, kNumWordRanges, c); }
 bool is_numeric(uint32_t c) { return contains(kNumericRanges, kNumNumericRanges, c); }
 bool is_late_mark(uint32_t c) { return contains(kLateMarkRanges, kNumLateMarkRanges, c); }
+bool is_late_compatible(uint32_t c) { return contains(kLateCompatibleRanges, kNumLateCompatibleRanges, c); }
+bool is_combining_mark(uint32_t c) { return contains(kCombiningMarkRanges, kNumCombiningMarkRanges, c); }
+bool is_bert_mark(uint32_t c) { return contains(kBertMarkRanges, kNumBertMarkRanges, c); }
+bool is_bert_control(uint32_t c) { return contains(kBertControlRanges, kNumBertControlRanges, c); }
+bool is_punctuation(uint32_t c) { return contains(kPunctuationRanges, kNumPunctuationRanges, c); }
+
+uint32_t lower(uint32_t c) {
+  const Pair* end = kLowerPairs + kNumLowerPairs;
+  const Pair* it =
+      std::lower_bound(kLowerPairs, end, c, [](const Pair& pair, uint32_t value) { return pair.from < value; });
+  return it != end && it->from == c ? it->to : c;
+}
+
+uint8_t script(uint32_t c) {
+  const ScriptRun* it = std::upper_bound(kScriptRuns, kScriptRuns + kNumScriptRuns, c,
+                                         [](uint32_t value, const ScriptRun& run) { return value < run.first; });
+  return (it - 1)->script;
+}
 
 std::vector<Range> category_ranges(std::string_view name) {
   std::vector<Range> out;

@@ -28,15 +28,36 @@ struct Range {
 
 extern const CategoryRun kCategoryRuns[];
 extern const size_t kNumCategoryRuns;
-extern const Range kWhiteRanges[], kWordRanges[], kNumericRanges[], kLateMarkRanges[];
-extern const size_t kNumWhiteRanges, kNumWordRanges, kNumNumericRanges, kNumLateMarkRanges;
+struct Pair {
+  uint32_t from, to;
+};
+struct ScriptRun {
+  uint32_t first;
+  uint8_t script;
+};
+extern const Range kWhiteRanges[], kWordRanges[], kNumericRanges[], kLateMarkRanges[], kLateCompatibleRanges[],
+    kCombiningMarkRanges[], kBertMarkRanges[], kBertControlRanges[], kPunctuationRanges[];
+extern const size_t kNumWhiteRanges, kNumWordRanges, kNumNumericRanges, kNumLateMarkRanges, kNumLateCompatibleRanges,
+    kNumCombiningMarkRanges, kNumBertMarkRanges, kNumBertControlRanges, kNumPunctuationRanges;
+extern const Pair kLowerPairs[];
+extern const size_t kNumLowerPairs;
+extern const ScriptRun kScriptRuns[];
+extern const size_t kNumScriptRuns;
 
 constexpr uint32_t kLastCodePoint = 0x10FFFF;
 
-bool is_white_space(uint32_t c);  ///< \s of Rust's regex and of Oniguruma
-bool is_word(uint32_t c);         ///< \w of Rust's regex
-bool is_numeric(uint32_t c);      ///< Rust's char::is_numeric
-bool is_late_mark(uint32_t c);    ///< a combining mark that the NFC of `tokenizers` does not know yet
+bool is_white_space(uint32_t c);      ///< \s of Rust's regex and of Oniguruma
+bool is_word(uint32_t c);             ///< \w of Rust's regex
+bool is_numeric(uint32_t c);          ///< Rust's char::is_numeric
+bool is_late_mark(uint32_t c);        ///< a combining mark that the NFC of `tokenizers` does not know yet
+bool is_late_compatible(uint32_t c);  ///< a character whose NFKD `tokenizers` does not know yet
+bool is_combining_mark(uint32_t c);   ///< what StripAccents takes away
+bool is_bert_mark(uint32_t c);        ///< what BertNormalizer takes away as an accent
+bool is_bert_control(uint32_t c);     ///< what BertNormalizer takes away as a control character
+bool is_punctuation(uint32_t c);      ///< what Punctuation and BertPreTokenizer cut at
+uint32_t lower(uint32_t c);           ///< lower case of one character, as Rust's
+/// The script of a character as UnicodeScripts sees it, kana taken for Han; 0 for what goes with any script.
+uint8_t script(uint32_t c);
 
 /// Code points of \p{name} for a general category or its first letter ("Lu", "L", "L&"); empty when the name is
 /// another.

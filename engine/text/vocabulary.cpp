@@ -4,40 +4,9 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
-#include "engine/text/byte_level.h"
 
 namespace ft {
 namespace {
-
-[[noreturn]] void refuse(const std::string& part) {
-  throw Error(ErrorKind::format, part + " is not implemented").key("model");
-}
-
-/// True for an entry that is present and switched on: true, a number other than 0, text that is not empty.
-bool is_on(const Value& tree, const char* key) {
-  const Value* v = tree.find(key);
-  if (!v || v->is_null()) return false;
-  if (v->is_bool()) return v->as_bool();
-  if (v->is_number()) return v->as_number() != 0;
-  return !v->is_string() || !v->as_string().empty();
-}
-
-BpeModel build_bpe(TokenizerFile& file) {
-  const Value& model = file.tree.at("model");
-  const std::string type = model.get("type", "");
-  if (!type.empty() && type != "BPE") refuse(type);
-  if (!file.has_vocab_map) refuse("a vocabulary that is a list (Unigram)");
-  if (!model.find("merges")) refuse("a vocabulary without merges (WordPiece, WordLevel)");  // older files name no type
-  for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"})
-    if (is_on(model, option)) refuse(option);
-  BpeModel bpe(file, {is_on(model, "ignore_merges"), is_on(model, "fuse_unk")});
-  if (is_on(model, "unk_token")) {
-    const int32_t unk = bpe.find(model.at("unk_token").as_string());
-    if (unk < 0) throw Error(ErrorKind::format, "unk_token is not in the vocabulary").key("model.unk_token");
-    bpe.set_unk(unk);
-  }
-  return bpe;
-}
 
 AddedToken parse_added(const Value& tree) {
   AddedToken token;
@@ -63,8 +32,6 @@ Value read_optional(const std::filesystem::path& file) {
 
 }  // namespace
 
-Vocabulary::Vocabulary(TokenizerFile& file) : bpe_(build_bpe(file)) {}
-
 void Vocabulary::add_tokens(const Value& added_tokens, const Value& config) {
   if (!added_tokens.is_null())
     for (const Value& tree : added_tokens.as_list()) add(parse_added(tree), tree.at("id").as_integer());
@@ -82,8 +49,8 @@ void Vocabulary::add_tokens(const Value& added_tokens, const Value& config) {
 /// model was trained with.
 void Vocabulary::add(AddedToken token, std::optional<int64_t> stated_id) {
   if (token.content.empty() || added_by_text_.contains(token.content)) return;
-  const int32_t known = bpe_.find(token.content);
-  token.id = known >= 0 ? known : std::max(bpe_.count(), highest_added_ + 1);
+  const int32_t known = model_->tokens().find(token.content);
+  token.id = known >= 0 ? known : std::max(model_->tokens().count(), highest_added_ + 1);
   if (stated_id && *stated_id != token.id)
     throw Error(ErrorKind::format, "added token '" + token.content + "' states id " + std::to_string(*stated_id) +
                                        ", but Hugging Face tokenizers gives it " + std::to_string(token.id))
@@ -96,7 +63,7 @@ void Vocabulary::add(AddedToken token, std::optional<int64_t> stated_id) {
 
 std::optional<int32_t> Vocabulary::find(std::string_view token) const {
   if (const auto it = added_by_text_.find(std::string(token)); it != added_by_text_.end()) return added_[it->second].id;
-  const int32_t id = bpe_.find(token);
+  const int32_t id = model_->tokens().find(token);
   return id >= 0 ? std::optional(id) : std::nullopt;
 }
 
@@ -105,15 +72,11 @@ bool Vocabulary::is_special(int32_t id) const {
   return it != added_by_id_.end() && added_[it->second].special;
 }
 
-int64_t Vocabulary::size() const { return std::max<int64_t>(bpe_.size(), highest_added_ + 1); }
+int64_t Vocabulary::size() const { return std::max<int64_t>(model_->tokens().size(), highest_added_ + 1); }
 
-void Vocabulary::decode(int32_t id, bool skip_special_tokens, std::string& out) const {
-  if (const auto it = added_by_id_.find(id); it != added_by_id_.end()) {
-    const AddedToken& token = added_[it->second];
-    if (!(skip_special_tokens && token.special)) out += byte_level::unspell(token.content);
-  } else if (bpe_.has(id)) {
-    out += byte_level::unspell(bpe_.token(id));
-  }
+std::optional<std::string_view> Vocabulary::token(int32_t id) const {
+  if (const auto it = added_by_id_.find(id); it != added_by_id_.end()) return added_[it->second].content;
+  return model_->tokens().has(id) ? std::optional(model_->tokens().token(id)) : std::nullopt;
 }
 
 TextMarks read_marks(const std::filesystem::path& folder, const Value& config, const Vocabulary& vocabulary) {

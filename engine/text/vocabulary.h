@@ -1,5 +1,5 @@
 #pragma once
-/// The tokens of one tokenizer.json: BPE's and the added ones, what they decode to, and which mean the beginning and
+/// The tokens of one tokenizer.json: the model's and the added ones, and which mean the beginning and
 /// the end of a text. Used inside engine/text only; const calls may come from many threads.
 
 #include <filesystem>
@@ -11,7 +11,7 @@
 
 #include "engine/schema/value.h"
 #include "engine/text/added_tokens.h"
-#include "engine/text/bpe.h"
+#include "engine/text/model.h"
 
 namespace ft {
 
@@ -23,27 +23,27 @@ struct TextMarks {
 
 class Vocabulary {
  public:
-  /// Checks the model's options and takes its vocabulary.
-  /// @throws Error(format) naming what is not implemented: "model: byte_fallback"
-  explicit Vocabulary(TokenizerFile& file);
+  /// Takes the model and its vocabulary.   @throws Error(format) naming what is not implemented
+  Vocabulary(TokenizerFile& file, bool raw_bytes) : model_(parse_model(file, raw_bytes)) {}
 
   /// Adds the tokens of `added_tokens`, then those that tokenizer_config.json alone has (as transformers does).
   /// @param config tokenizer_config.json or null
   /// @throws Error(format) for an id other than the one `tokenizers` would give
   void add_tokens(const Value& added_tokens, const Value& config);
 
-  const BpeModel& bpe() const { return bpe_; }
+  const Model& model() const { return *model_; }
   const std::vector<AddedToken>& added() const { return added_; }
   std::optional<int32_t> find(std::string_view token) const;
+  bool is_added(int32_t id) const { return added_by_id_.contains(id); }
   bool is_special(int32_t id) const;
   int64_t size() const;  ///< highest id + 1
-  /// Appends the bytes an id stands for; nothing for an id without a token.
-  void decode(int32_t id, bool skip_special_tokens, std::string& out) const;
+  /// A token as the file spells it, or nothing for an id without one.
+  std::optional<std::string_view> token(int32_t id) const;
 
  private:
   void add(AddedToken token, std::optional<int64_t> stated_id);
 
-  BpeModel bpe_;
+  std::unique_ptr<const Model> model_;
   std::vector<AddedToken> added_;
   std::unordered_map<std::string, size_t> added_by_text_;
   std::unordered_map<int32_t, size_t> added_by_id_;

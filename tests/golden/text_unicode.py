@@ -80,6 +80,68 @@ def late_marks():
     return sorted(found)
 
 
+def removed_by(normalizer):
+    """What a normalizer takes out of a text, but for U+0000 and U+FFFD."""
+    return [c for c in POINTS if c not in (0, 0xFFFD) and normalizer.normalize_str("a" + chr(c)) == "a"]
+
+
+def bert(**on):
+    return normalizers.BertNormalizer(**{**dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False), **on})
+
+
+def punctuation():
+    cut = pre_tokenizers.Punctuation()
+    found = [c for c in POINTS if len(cut.pre_tokenize_str("a" + chr(c))) == 2]
+    bert_cut = pre_tokenizers.BertPreTokenizer()
+    assert found == [c for c in POINTS if len(bert_cut.pre_tokenize_str("a" + chr(c))) == 2]
+    return found
+
+
+def late_compatible():
+    """Code points that utf8proc's NFKD takes apart, but the wheel's older table does not."""
+    proc = ctypes.CDLL(ctypes.util.find_library("utf8proc"))
+    proc.utf8proc_NFKD.restype = ctypes.c_void_p
+    libc = ctypes.CDLL(None)
+    found = []
+    for c in POINTS[1:]:
+        pointer = proc.utf8proc_NFKD(chr(c).encode())
+        ours = ctypes.string_at(pointer).decode()
+        libc.free(ctypes.c_void_p(pointer))
+        theirs = normalizers.NFKD().normalize_str(chr(c))
+        if ours != theirs:
+            assert theirs == chr(c), hex(c)
+            found.append(c)
+    return found
+
+
+def lower():
+    """Single lower-case characters; U+0130 has two and is not among them."""
+    pairs = [(c, normalizers.Lowercase().normalize_str(chr(c))) for c in POINTS]
+    assert [c for c, t in pairs if len(t) != 1] == [0x130]
+    return [(c, ord(t)) for c, t in pairs if len(t) == 1 and ord(t) != c]
+
+
+def script_runs():
+    """(first code point, number of a script) wherever the script changes; 0 is any script."""
+    cut = pre_tokenizers.UnicodeScripts()
+    any_script = [len(cut.pre_tokenize_str("a" + chr(c))) == 1 and len(cut.pre_tokenize_str("." + chr(c))) == 1 for c in POINTS]
+    runs, examples = [], []
+    for c, free in zip(POINTS, any_script):
+        if free:
+            number = 0
+        elif runs and runs[-1][1] and len(cut.pre_tokenize_str(chr(examples[runs[-1][1] - 1]) + chr(c))) == 1:
+            number = runs[-1][1]
+        else:
+            number = next((i + 1 for i, e in enumerate(examples) if len(cut.pre_tokenize_str(chr(e) + chr(c))) == 1), None)
+            if number is None:
+                examples.append(c)
+                number = len(examples)
+        if not runs or runs[-1][1] != number:
+            runs.append((c, number))
+    assert len(examples) < 256
+    return runs
+
+
 def ranges(points):
     out = []
     for c in points:
@@ -121,11 +183,20 @@ def main(path):
     runs = category_runs()
     lines += rows(["{0x%x,%s}," % (c, "Category::" + n) for c, n in runs], 5)
     lines += ["};", "const size_t kNumCategoryRuns = std::size(kCategoryRuns);"]
-    for name, points in [("White", space_regex), ("Word", word()), ("Numeric", numeric()), ("LateMark", late_marks())]:
+    for name, points in [("White", space_regex), ("Word", word()), ("Numeric", numeric()), ("LateMark", late_marks()),
+                         ("LateCompatible", late_compatible()), ("CombiningMark", removed_by(normalizers.StripAccents())),
+                         ("BertMark", removed_by(bert(strip_accents=True))),
+                         ("BertControl", removed_by(bert(clean_text=True))), ("Punctuation", punctuation())]:
         lines += ["", f"const Range k{name}Ranges[] = {{"]
         lines += rows(["{0x%x,0x%x}," % (a, b) for a, b in ranges(points)], 7)
         lines += ["};", f"const size_t kNum{name}Ranges = std::size(k{name}Ranges);"]
         print(name, len(points), "code points", file=sys.stderr)
+    for name, kind, pairs in [("Lower", "Pair", lower()), ("Script", "ScriptRun", script_runs())]:
+        table = f"k{name}{'Pairs' if kind == 'Pair' else 'Runs'}"
+        lines += ["", f"const {kind} {table}[] = {{"]
+        lines += rows(["{0x%x,0x%x}," % pair for pair in pairs], 7)
+        lines += ["};", f"const size_t kNum{table[1:]} = std::size({table});"]
+        print(name, len(pairs), file=sys.stderr)
     lines += ["// clang-format on", "", "}  // namespace ft::unicode", ""]
     open(path, "w").write("\n".join(lines))
 
