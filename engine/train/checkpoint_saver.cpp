@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <span>
 
 #include "engine/error/error.h"
@@ -16,6 +17,7 @@ constexpr size_t kChunk = size_t{8} << 20;
 
 std::string failure_text(const std::exception& exception) {
   const auto* error = dynamic_cast<const Error*>(&exception);
+  if (dynamic_cast<const std::bad_alloc*>(&exception)) return "host memory is out";
   if (!error) return exception.what();
   return error->where().empty() ? error->message() : error->where() + ": " + error->message();
 }
