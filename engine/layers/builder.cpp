@@ -56,10 +56,10 @@ bool Builder::adapt(const std::string& module_path) {
   return true;
 }
 
-std::shared_ptr<RopeTable> Builder::rope_table(double theta, int64_t width) {
-  auto& table = ropes_[{theta, width}];
-  if (!table) table = std::make_shared<RopeTable>(theta, width);
-  return table;
+std::shared_ptr<RopeTable> Builder::rope_table(const RopeOptions& options, int64_t width) {
+  for (const auto& table : ropes_)
+    if (table->width() == width && table->options() == options) return table;
+  return ropes_.emplace_back(std::make_shared<RopeTable>(options, width));
 }
 
 void Builder::wrong_part(const char* key, const std::string& parent) {

@@ -4,10 +4,8 @@
 /// Called by Model's constructor alone; nothing is allocated.
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/layers/lora_targets.h"
@@ -42,8 +40,8 @@ class Builder {
   /// Whether this linear gets LoRA; remembered in adapted().
   bool adapt(const std::string& module_path);
   std::vector<std::string>& adapted() { return adapted_; }
-  /// Rotary tables are shared by all layers of one theta and width.
-  std::shared_ptr<RopeTable> rope_table(double theta, int64_t width);
+  /// Rotary tables are shared by all layers that rotate alike.
+  std::shared_ptr<RopeTable> rope_table(const RopeOptions& options, int64_t width);
 
  private:
   [[noreturn]] static void wrong_part(const char* key, const std::string& parent);
@@ -52,7 +50,7 @@ class Builder {
   LoraTargets targets_;
   bool in_layers_ = false;
   std::vector<std::string> adapted_;
-  std::map<std::pair<double, int64_t>, std::shared_ptr<RopeTable>> ropes_;
+  std::vector<std::shared_ptr<RopeTable>> ropes_;
 };
 
 /// "parent.name", or the one that is not empty.

@@ -2,8 +2,6 @@
 
 #include <ATen/ops/add.h>
 
-#include <algorithm>
-
 #include "engine/error/error.h"
 #include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
@@ -14,15 +12,6 @@ namespace {
 
 std::string path_of(const Value& description, const std::string& parent) {
   return module_path(parent, description.at("name").as_string());
-}
-
-// Documents say it on the host, since positions restart in each; asking a GPU would wait for it in every layer.
-int64_t last_position(const Context& context) {
-  if (context.cache || context.documents.empty()) return context.positions.max().item<int64_t>();
-  int64_t longest = 1;
-  for (const auto& row : context.documents)
-    for (const int64_t length : row) longest = std::max(longest, length);
-  return longest - 1;
 }
 
 }  // namespace
@@ -52,14 +41,19 @@ Attention::Attention(Builder& builder, const Value& description, const std::stri
     : Module(path_of(description, parent)),
       heads_(description.at("heads").as_integer()),
       kv_heads_(description.at("kv_heads").as_integer()),
-      head_dim_(description.at("head_dim").as_integer()) {
+      head_dim_(description.at("head_dim").as_integer()),
+      window_(description.get("window", 0)) {
   if (kv_heads_ < 1 || heads_ % kv_heads_ != 0)
     throw Error(ErrorKind::config, "got " + std::to_string(heads_) + " heads and " + std::to_string(kv_heads_) +
                                        " key-value heads, want a multiple")
         .key(name());
   if (head_dim_ % 2 != 0)
     throw Error(ErrorKind::config, "got head_dim " + std::to_string(head_dim_) + ", want an even number").key(name());
-  rope_ = builder.rope_table(description.at("rope").at("theta").as_number(), head_dim_);
+  if (window_ < 0)
+    throw Error(ErrorKind::config,
+                "got a window of " + std::to_string(window_) + " tokens, want 1 or more, or 0 for none")
+        .key(name());
+  rope_ = builder.rope_table(RopeOptions::read(description.at("rope"), name()), head_dim_);
   q_ = &add_child(builder.part<Linear>(description, "q", name()));
   k_ = &add_child(builder.part<Linear>(description, "k", name()));
   v_ = &add_child(builder.part<Linear>(description, "v", name()));
@@ -69,24 +63,24 @@ Attention::Attention(Builder& builder, const Value& description, const std::stri
 }
 
 at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
-                              bool rotate) {
+                              const Rotation* rotation) {
   at::Tensor y = linear.forward(x, context).view({x.size(0), x.size(1), heads, head_dim_});
   if (norm) y = norm->forward(y, context);
-  return rotate ? ops::rope(y, rope_->cos(), rope_->sin(), context.positions) : y;
+  return rotation ? ops::rope(y, rotation->cos, rotation->sin, rotation->positions) : y;
 }
 
 at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
-  rope_->reach(last_position(context), x.device());
-  const at::Tensor q = project(*q_, q_norm_, heads_, x, context, true);
-  const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, true);
-  const at::Tensor v = project(*v_, nullptr, kv_heads_, x, context, false);
+  const Rotation rotation = rope_->rotation(context, x.device());
+  const at::Tensor q = project(*q_, q_norm_, heads_, x, context, &rotation);
+  const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, &rotation);
+  const at::Tensor v = project(*v_, nullptr, kv_heads_, x, context, nullptr);
   at::Tensor mixed;
   if (context.cache) {
-    mixed = context.cache->attend(name(), q, k, v);
+    mixed = context.cache->attend(name(), q, k, v, window_);
   } else {
     std::vector<int64_t> documents;
     for (const auto& row : context.documents) documents.insert(documents.end(), row.begin(), row.end());
-    mixed = ops::attention(q, k, v, documents);
+    mixed = ops::attention(q, k, v, documents, window_);
   }
   return o_->forward(mixed.reshape({x.size(0), x.size(1), heads_ * head_dim_}), context);
 }

@@ -33,20 +33,20 @@ class RmsNorm : public Module {
   Parameter* weight_ = nullptr;
 };
 
-/// Causal self-attention with grouped heads, rotary positions and, where q_norm and k_norm are given, a norm over each
-/// head.
+/// Causal self-attention with grouped heads, rotary positions, a norm over each head where q_norm and k_norm are given,
+/// and a window of tokens that a query sees, its own among them, where `window` is.
 class Attention : public Module {
  public:
-  /// @param description keys name, heads, kv_heads, head_dim, rope { theta }, blocks q, k, v, o (linear), q_norm,
-  /// k_norm
+  /// @param description keys name, heads, kv_heads, head_dim, rope (RopeOptions), window (0: none), blocks q, k, v, o
+  /// (linear), q_norm, k_norm
   Attention(Builder& builder, const Value& description, const std::string& parent);
   at::Tensor forward(const at::Tensor& x, const Context& context) override;
 
  private:
   at::Tensor project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
-                     bool rotate);
+                     const Rotation* rotation);
 
-  int64_t heads_, kv_heads_, head_dim_;
+  int64_t heads_, kv_heads_, head_dim_, window_;
   std::shared_ptr<RopeTable> rope_;
   Linear *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *o_ = nullptr;
   RmsNorm *q_norm_ = nullptr, *k_norm_ = nullptr;

@@ -3,6 +3,7 @@
 --- of weights on disk are those of the description. Blocks inside a block stand in its list part, in order.
 
 local native = require "ft.native"
+local rope_of = require "ft.rope"
 
 local nn = {}
 
@@ -30,9 +31,10 @@ nn.embedding = block("embedding", { name = true, vocab = true, dim = true }, { i
 nn.linear = block("linear", { name = true, ["in"] = true, out = true }, { bias = false, init_std = 0.02 })
 --- Root mean square norm over the last dim.
 nn.rmsnorm = block("rmsnorm", { name = true, dim = true }, { eps = 1e-6 })
---- Causal self-attention: linears q, k, v, o; norms over each head q_norm, k_norm (optional); rope = { theta = … }.
+--- Causal self-attention: linears q, k, v, o; norms over each head q_norm, k_norm (optional); rope = { theta = … }; window:
+--- tokens that each one sees, itself among them (0: all before it).
 nn.attention = block("attention", { name = true, heads = true, kv_heads = true, head_dim = true, rope = true, q = true,
-  k = true, v = true, o = true, q_norm = false, k_norm = false })
+  k = true, v = true, o = true, q_norm = false, k_norm = false }, { window = 0 })
 --- down(silu(gate(x)) * up(x)), of three linears.
 nn.swiglu = block("swiglu", { name = true, gate = true, up = true, down = true })
 
@@ -56,9 +58,36 @@ function nn.decoder(parts)
   return { type = "decoder", embedding = parts.embedding, layers = parts.layers, head = parts.head }
 end
 
+--- The window of each layer, as transformers' configurations of Qwen2, Qwen3 and Mistral state it.
+local function windows_of(config, defaults, layers, refuse)
+  local windows = {}
+  for i = 1, layers do windows[i] = 0 end
+  if defaults.window == "all" then
+    for i = 1, layers do windows[i] = config.sliding_window or 0 end
+  elseif defaults.window == "by_layer" then
+    local width = config.use_sliding_window and (config.sliding_window or 4096) or 0
+    local from = config.max_window_layers or 28
+    for i = 1, layers do
+      local kind = config.layer_types and config.layer_types[i]
+        or (width > 0 and i > from and "sliding_attention" or "full_attention")
+      if kind == "sliding_attention" and width == 0 then
+        refuse(("layer_types[%d]"):format(i), "'sliding_attention'", "use_sliding_window = true and a sliding_window with it")
+      elseif kind ~= "sliding_attention" and kind ~= "full_attention" then
+        refuse(("layer_types[%d]"):format(i), ("'%s'"):format(tostring(kind)), "'full_attention' or 'sliding_attention'")
+      end
+      windows[i] = kind == "sliding_attention" and width or 0
+    end
+  elseif config.use_sliding_window then
+    refuse("use_sliding_window", "true", "false: every layer attends to all of its past")
+  end
+  return windows
+end
+
 --- Reads the keys of a config.json that decoders share, in the spelling of transformers 4 or 5, and refuses by name what the
 --- engine would compute otherwise. A key that is absent has transformers' default for the model type.
---- @param defaults table: tie_word_embeddings, kv_heads (nil: as many as heads), head_dim (nil: hidden_size / heads)
+--- @param defaults table: tie_word_embeddings, kv_heads (nil: as many as heads), head_dim (nil: hidden_size / heads),
+---   positions (max_position_embeddings), window: which layers have one: "by_layer" (Qwen), "all" (Mistral), nil: none
+--- @return table; `windows` holds each layer's, 0 for none
 function nn.decoder_config(config, defaults)
   local function refuse(key, got, want, help)
     local file, line = native.origin(config, key)
@@ -71,18 +100,9 @@ function nn.decoder_config(config, defaults)
     if config[key] == nil then refuse(key, "nothing", "a number") end
     return config[key]
   end
-  local rope = config.rope_parameters or config.rope_scaling or {}
-  local rope_type = rope.rope_type or rope.type or "default"
-  if rope_type ~= "default" then
-    refuse("rope_parameters.rope_type", ("'%s'"):format(rope_type), "'default': other rotary scalings are not implemented")
-  end
   if (config.hidden_act or "silu") ~= "silu" then refuse("hidden_act", ("'%s'"):format(config.hidden_act), "'silu'") end
   if (config.attention_dropout or 0) ~= 0 then
     refuse("attention_dropout", config.attention_dropout, "0", "dropout is the adapter's: ft.lora { dropout = … }")
-  end
-  if config.use_sliding_window then refuse("use_sliding_window", "true", "false: every layer attends to all of its past") end
-  for i, kind in ipairs(config.layer_types or {}) do
-    if kind ~= "full_attention" then refuse(("layer_types[%d]"):format(i), ("'%s'"):format(kind), "'full_attention'") end
   end
   local heads = need("num_attention_heads")
   local tied = config.tie_word_embeddings
@@ -92,7 +112,8 @@ function nn.decoder_config(config, defaults)
     layers = need("num_hidden_layers"), heads = heads, kv_heads = config.num_key_value_heads or defaults.kv_heads or heads,
     head_dim = config.head_dim or defaults.head_dim or need("hidden_size") / heads,
     eps = config.rms_norm_eps or 1e-6, std = config.initializer_range or 0.02,
-    rope = { theta = rope.rope_theta or config.rope_theta or 10000.0 },
+    rope = rope_of(config, config.max_position_embeddings or defaults.positions or 2048, refuse),
+    windows = windows_of(config, defaults, need("num_hidden_layers"), refuse),
     attention_bias = config.attention_bias or false, mlp_bias = config.mlp_bias or false, tied = tied,
   }
 end

@@ -13,7 +13,8 @@ import pathlib
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM)
 
 OUT = pathlib.Path(__file__).parent / "models"
 SEED, ROWS, TOKENS, SIGNS = 20261121, 2, 19, 8
@@ -97,12 +98,40 @@ CASES = {
         hidden_size=36, intermediate_size=68, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1,
         head_dim=12, vocab_size=101, tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})),
+    # Windows shorter than a row, and rotary scalings whose original lengths are.
+    "qwen2_untied": (Qwen2ForCausalLM, Qwen2Config(
+        hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=131, tie_word_embeddings=False, max_position_embeddings=32,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 8})),
+    "qwen2_tied": (Qwen2ForCausalLM, Qwen2Config(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
+        vocab_size=97, tie_word_embeddings=True, use_sliding_window=True, sliding_window=5, max_window_layers=1,
+        max_position_embeddings=12,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0})),
+    "mistral_untied": (MistralForCausalLM, MistralConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        vocab_size=131, tie_word_embeddings=False, sliding_window=6)),
+    "mistral_tied": (MistralForCausalLM, MistralConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=97, tie_word_embeddings=True, sliding_window=None,
+        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5})),
+    "llama3_untied": (LlamaForCausalLM, LlamaConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+        vocab_size=131, tie_word_embeddings=False, attention_bias=True, max_position_embeddings=128,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 16})),
+    "llama_yarn_tied": (LlamaForCausalLM, LlamaConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+        vocab_size=131, tie_word_embeddings=True, mlp_bias=True, max_position_embeddings=256,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+                         "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 0.9, "mscale_all_dim": 0.3, "truncate": False})),
 }
 
 
 def config_of(config):
     keys = ("model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-            "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act")
+            "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act "
+            "max_position_embeddings use_sliding_window sliding_window max_window_layers layer_types")
     return {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
 
 

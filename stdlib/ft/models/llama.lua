@@ -2,7 +2,7 @@
 local nn = require "ft.nn"
 
 return function(config)
-  local c = nn.decoder_config(config, { tie_word_embeddings = false })
+  local c = nn.decoder_config(config, { tie_word_embeddings = false, positions = 2048 })
   local q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
   local function linear(name, from, to, bias)
     return nn.linear { name = name, ["in"] = from, out = to, bias = bias, init_std = c.std }

@@ -2,7 +2,8 @@
 local nn = require "ft.nn"
 
 return function(config)
-  local c = nn.decoder_config(config, { tie_word_embeddings = false, head_dim = 128, kv_heads = 32 })
+  local c = nn.decoder_config(config, { tie_word_embeddings = false, head_dim = 128, kv_heads = 32, positions = 32768,
+    window = "by_layer" })
   local q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
   local function linear(name, from, to, bias)
     return nn.linear { name = name, ["in"] = from, out = to, bias = bias, init_std = c.std }
@@ -17,6 +18,7 @@ return function(config)
         norm "input_layernorm",
         nn.attention {
           name = "self_attn", heads = c.heads, kv_heads = c.kv_heads, head_dim = c.head_dim, rope = c.rope,
+          window = c.windows[i],
           q = linear("q_proj", c.dim, q_dim, c.attention_bias), k = linear("k_proj", c.dim, kv_dim, c.attention_bias),
           v = linear("v_proj", c.dim, kv_dim, c.attention_bias), o = linear("o_proj", q_dim, c.dim, c.attention_bias),
           q_norm = norm("q_norm", c.head_dim), k_norm = norm("k_norm", c.head_dim),

@@ -22,8 +22,12 @@ Value config() {
                      {"rope_parameters", Value::map({{"rope_theta", 10000.0}})}});
 }
 
-TEST(KvCache, StepsEqualTheWholeForward) {
-  Model model(describe_model(config()), {});
+// @param window of the second layer; 0: none
+void expect_steps(int64_t window) {
+  Value description = describe_model(config());
+  description.find("layers")->as_list()[1].find("blocks")->as_list()[0].find("blocks")->as_list()[1].set("window",
+                                                                                                         window);
+  Model model(description, {});
   fill(model);
   const std::vector<int64_t> prompts{7, 3, 5};
   const at::Tensor tokens = golden_batch(3, 12, 61).tokens;
@@ -52,6 +56,13 @@ TEST(KvCache, StepsEqualTheWholeForward) {
     for (int64_t row = 0; row < 3; ++row) done[row] += counts[row];
     EXPECT_EQ(cache.lengths(), done);
   }
+}
+
+TEST(KvCache, StepsEqualTheWholeForward) { expect_steps(0); }
+
+// Shorter and longer than a prompt, and than all but the last tokens.
+TEST(KvCache, StepsEqualTheWholeForwardUnderAWindow) {
+  for (const int64_t window : {1, 2, 4, 7, 11}) expect_steps(window);
 }
 
 TEST(KvCache, CountsNoMoreThanItHolds) {

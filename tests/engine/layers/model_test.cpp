@@ -151,6 +151,27 @@ TEST(Model, PackedDocumentsEqualSeparateRows) {
   EXPECT_GT(distance(logits, forward(model, {all.tokens, packed_context({{20}})})), 1e-2);
 }
 
+// Two settings under which a document's end decides what its tokens see and how they are rotated.
+TEST(Model, PackedDocumentsEqualSeparateRowsUnderAWindowAndDynamicRope) {
+  Value description = describe_model(small_config());
+  for (Value& layer : description.find("layers")->as_list()) {
+    Value& attention = layer.find("blocks")->as_list()[0].find("blocks")->as_list()[1];
+    attention.set("window", 4);
+    attention.set("rope", Value::map({{"theta", 10000.0}, {"type", "dynamic"}, {"factor", 2.0}, {"original", 5}}));
+  }
+  Model model(description, {});
+  fill(model);
+  const Batch all = golden_batch(1, 20, 61);
+  const at::Tensor logits = forward(model, {all.tokens, packed_context({{6, 1, 9, 4}})});
+  int64_t begin = 0;
+  for (const int64_t length : {6, 1, 9, 4}) {
+    const Batch alone{all.tokens.narrow(1, begin, length), packed_context({{length}})};
+    EXPECT_LT(distance(logits.narrow(1, begin, length), forward(model, alone)), 1e-5) << begin;
+    begin += length;
+  }
+  EXPECT_GT(distance(logits, forward(model, {all.tokens, packed_context({{20}})})), 1e-2);
+}
+
 TEST(Model, LogitsOfTheLastTokensAlone) {
   Model model(describe_model(small_config()), {});
   fill(model);

@@ -20,6 +20,11 @@ Value to_value(const json& j) {
     for (const auto& [key, item] : j.items()) made.set(key, to_value(item));
     return made;
   }
+  if (j.is_array()) {
+    Value made = Value::list();
+    for (const json& item : j) made.as_list().push_back(to_value(item));
+    return made;
+  }
   if (j.is_boolean()) return j.get<bool>();
   if (j.is_number_integer()) return j.get<int64_t>();
   if (j.is_number()) return j.get<double>();
@@ -31,6 +36,9 @@ json golden(const std::string& name) {
   EXPECT_TRUE(in) << name;
   return json::parse(in);
 }
+
+// What stdlib/ft/models makes of the golden's config; tests/lua/models_test.lua holds it to that.
+Value description(const std::string& name) { return to_value(golden("descriptions/" + name)); }
 
 // Estimates |got - want| / |want| from sums under random signs; see models.py.
 double gradient_distance(const json& want, const std::string& name, const at::Tensor& got, uint64_t seed) {
@@ -72,7 +80,7 @@ class Parity : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Parity, FullTrainingEqualsTransformers) {
   const json file = golden(GetParam());
-  Model model(describe_model(to_value(file["config"])), {});
+  Model model(description(GetParam()), {});
   fill(model);
   expect_parity(model, file, file["full"]);
 }
@@ -80,12 +88,15 @@ TEST_P(Parity, FullTrainingEqualsTransformers) {
 TEST_P(Parity, LoraEqualsPeft) {
   const json file = golden(GetParam());
   const LoraOptions lora{.r = 4, .alpha = 10, .use_rslora = std::string(GetParam()).ends_with("_tied")};
-  Model model(describe_model(to_value(file["config"])), {.lora = &lora});
+  Model model(description(GetParam()), {.lora = &lora});
   fill(model);
   expect_parity(model, file, file["lora"]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("llama_untied", "llama_tied", "qwen3_untied", "qwen3_tied"));
+INSTANTIATE_TEST_SUITE_P(Models, Parity,
+                         ::testing::Values("llama_untied", "llama_tied", "llama3_untied", "llama_yarn_tied",
+                                           "qwen2_untied", "qwen2_tied", "qwen3_untied", "qwen3_tied", "mistral_untied",
+                                           "mistral_tied"));
 
 }  // namespace
 }  // namespace ft::testing
