@@ -20,7 +20,7 @@ Model::Model(const Value& description, const ModelOptions& options) {
     return units_.back();
   };
   const std::string embedding_name = embedding->name();
-  add(embedding_name, std::move(embedding));
+  add(embedding_name, std::move(embedding)).backward_reads = false;
 
   builder.set_in_layers(true);
   for (const Value& layer : description.at("layers").as_list()) {

@@ -193,8 +193,10 @@ void ShardUnit::lend_grad(const Parameter& parameter, const at::Tensor& grad) {
 void ShardUnit::start_gather() {
   if (users_++ > 0) return;
   for (FlatRange& range : ranges_) {
-    if (group_->size() == 1 && range.owned_dtype == range.gather_dtype) {
-      point(range, range.owned.data_ptr());
+    if (group_->size() == 1) {
+      // Not from the pool, which would keep what a backward has done with from the gradients that come next.
+      range.alone = range.owned.to(range.gather_dtype);
+      point(range, range.alone.data_ptr());
       continue;
     }
     const int64_t elements = range.layout.total() * range.atom_elements;
@@ -223,6 +225,7 @@ void ShardUnit::release() {
   for (FlatRange& range : ranges_) {
     point(range, nullptr);
     range.buffer = {};
+    range.alone.reset();
   }
 }
 

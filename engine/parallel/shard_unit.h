@@ -41,6 +41,7 @@ struct FlatRange {
   at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype
   at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
   BufferPool::Buffer buffer{};
+  at::Tensor alone{};  // one rank: `owned`, or its cast to gather_dtype
 
   at::Tensor piece(const ShardPiece& p) const;  ///< 1-D view of `owned`
 };

@@ -4,6 +4,8 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+
 #include "engine/error/error.h"
 
 namespace ft {
@@ -27,6 +29,11 @@ Schedule::Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards
 bool Schedule::has_graph(size_t unit) const {
   if (unit < first_trained_) return false;
   return !options_.activation_checkpointing || !model_->units()[unit].checkpoint;
+}
+
+bool Schedule::gathers_again(size_t unit) const {
+  const bool reads = model_->units()[unit].backward_reads || !has_graph(unit);
+  return options_.reshard_after_forward && unit + 1 < model_->units().size() && reads;
 }
 
 void Schedule::start_gather(size_t unit) {
@@ -78,6 +85,8 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
   for (size_t i = 0; i <= head; ++i) {
     if (i < head && options_.prefetch) start_gather(i + 1);
     finish_gather(i);
+    if (i == head && options_.keep_lent && options_.reshard_after_forward)
+      for (const size_t lender : units[head].borrows) (*shards_)[lender]->release();  // the head has it now
     if (has_graph(i)) {
       ran[i] = run_with_graph(i, x, context);
     } else {
@@ -89,7 +98,9 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
     if (!has_graph(i)) ran[i].output.reset();
     // The head's backward follows at once; units before the first trained one have none.
     const bool keep = i == head || (!options_.reshard_after_forward && i >= first_trained_);
-    if (!keep) release(i);
+    const auto& lenders = units[head].borrows;
+    const bool lent = options_.keep_lent && std::find(lenders.begin(), lenders.end(), i) != lenders.end();
+    if (!keep && !(lent && options_.reshard_after_forward)) release(i);
     if (i < head && !options_.prefetch) start_gather(i + 1);
   }
 }
@@ -133,14 +144,13 @@ double Schedule::train(const at::Tensor& tokens, const Context& context) {
   at::Tensor grad = at::ones_like(ran[head].output);
   size_t reducing = units.size();  // the unit whose gradients are on their way
   for (size_t i = head + 1; i-- > first_trained_;) {
-    const bool regather = i != head && options_.reshard_after_forward;
-    if (regather && !options_.prefetch) start_gather(i);
-    if (i > first_trained_ && options_.reshard_after_forward && options_.prefetch) start_gather(i - 1);
-    if (regather) finish_gather(i);
+    if (gathers_again(i) && !options_.prefetch) start_gather(i);
+    if (i > first_trained_ && gathers_again(i - 1) && options_.prefetch) start_gather(i - 1);
+    if (gathers_again(i)) finish_gather(i);
     if (!has_graph(i)) ran[i] = run_with_graph(i, ran[i].input, context);
     at::Tensor grad_input = backward_unit(i, ran[i], grad);
     ran[i] = Ran{};
-    release(i);
+    if (i == head || !options_.reshard_after_forward || gathers_again(i)) release(i);
     if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
     reducing = trainable(units[i].parameters).empty() ? units.size() : i;
     grad = std::move(grad_input);

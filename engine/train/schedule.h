@@ -20,6 +20,9 @@ struct ScheduleOptions {
   /// true: parameters are gathered again for the backward (ZeRO-3); false: kept from the forward on.
   bool reshard_after_forward = true;
   bool prefetch = true;  ///< gather the next unit while this one runs
+  /// Units that the head borrows stay gathered until its backward: on one rank, where nothing but a cast would be
+  /// saved.
+  bool keep_lent = false;
 };
 
 /// Seconds that the schedule stood waiting, since the last reset.
@@ -49,6 +52,7 @@ class Schedule {
     at::Tensor input, output;
   };
   bool has_graph(size_t unit) const;
+  bool gathers_again(size_t unit) const;  ///< for its backward
   void start_gather(size_t unit);
   void finish_gather(size_t unit);
   void release(size_t unit);

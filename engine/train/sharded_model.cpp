@@ -69,6 +69,7 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   schedule.activation_checkpointing = plan.get("activation_checkpointing", false);
   schedule.reshard_after_forward = parallel->get("reshard_after_forward", true);
   schedule.prefetch = parallel->get("prefetch", true);
+  schedule.keep_lent = group_->size() == 1;
   schedule_ = std::make_unique<Schedule>(*model_, shards_, schedule);
 }
 

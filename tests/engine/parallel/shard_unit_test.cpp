@@ -1,11 +1,13 @@
 #include "engine/parallel/shard_unit.h"
 
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -18,7 +20,7 @@ struct OneUnit {
   BufferPool pool{at::kCPU};
   std::unique_ptr<ShardUnit> unit;
 
-  explicit OneUnit(at::ScalarType param_dtype = at::kFloat) {
+  explicit OneUnit(at::ScalarType param_dtype = at::kFloat, bool keep_grad = false) {
     weight.name = "w";
     weight.shape = {6, 4};
     frozen.name = "f";
@@ -26,7 +28,7 @@ struct OneUnit {
     frozen.storage = Storage::frozen;
     unit = std::make_unique<ShardUnit>("layer", std::vector<Parameter*>{&weight, &frozen},
                                        std::vector<at::ScalarType>{at::kFloat, at::kBFloat16}, *group, pool,
-                                       ShardUnitOptions{.param_dtype = param_dtype});
+                                       ShardUnitOptions{.param_dtype = param_dtype, .keep_grad = keep_grad});
   }
   void gather() {
     double waited = 0;
@@ -54,7 +56,7 @@ TEST(ShardUnit, gathers_trainable_parameters_in_the_parameter_dtype_from_fp32_ma
   EXPECT_EQ(one.weight.value.scalar_type(), at::kBFloat16);
   EXPECT_EQ(one.weight.value[0][0].item<float>(), 1.f);
   EXPECT_EQ(one.unit->trainable()->owned[0].item<float>(), 1.00390625f);
-  EXPECT_GT(one.pool.held_bytes(), 0);
+  EXPECT_EQ(one.pool.held_bytes(), 0);  // one rank's cast lives from gather to release
 }
 
 TEST(ShardUnit, counts_nested_gathers) {
@@ -109,6 +111,35 @@ TEST(BufferPool, hands_a_buffer_out_again_after_its_guard_died) {
   const int64_t held = pool.held_bytes();
   const auto again = pool.take(2000);  // same size class
   EXPECT_EQ(pool.held_bytes(), held);
+}
+
+TEST(ShardUnit, adds_what_another_unit_lends_and_rows_that_come_sparse) {
+  OneUnit one;
+  const at::Tensor lent = at::randn({6, 4}), rows = at::randn({3, 4});
+  const at::Tensor index = at::tensor({4, 1, 4}, at::kLong);
+  double waited = 0;
+  for (int turn = 0; turn < 2; ++turn) {  // the second turn finds memory that holds the first one's gradients
+    one.unit->lend_grad(one.weight, lent);
+    one.unit->start_reduce({at::_sparse_coo_tensor_unsafe(index.unsqueeze(0), rows, {6, 4})});
+    one.unit->finish_reduce(waited);
+    at::Tensor want = lent.clone();
+    want.index_add_(0, index, rows);
+    EXPECT_TRUE(at::equal(one.unit->grad().narrow(0, 0, 24).view({6, 4}), want));
+    EXPECT_EQ(one.unit->grad().narrow(0, 24, one.unit->grad().numel() - 24).abs().sum().item<float>(), 0.f);
+    one.unit->zero_grad();
+  }
+}
+
+TEST(ShardUnit, gives_its_gradients_memory_back_between_steps_unless_it_is_to_keep_it) {
+  for (const bool keep : {false, true}) {
+    OneUnit one(at::kFloat, keep);
+    const at::Tensor view = one.unit->grad_later();
+    const void* first = one.unit->grad().data_ptr();
+    EXPECT_EQ(view.data_ptr(), first);  // views are pointed at the memory as it comes
+    one.unit->zero_grad();
+    EXPECT_EQ(view.storage().data() != nullptr, keep);
+    EXPECT_EQ(one.unit->grad().abs().sum().item<float>(), 0.f);
+  }
 }
 
 }  // namespace
