@@ -9,6 +9,7 @@
 #include "engine/text/byte_level.h"
 #include "engine/text/decoder.h"
 #include "engine/text/normalizer.h"
+#include "engine/text/parallel_for.h"
 #include "engine/text/post_processor.h"
 #include "engine/text/pre_tokenizer.h"
 #include "engine/text/tokenizer_file.h"
@@ -248,6 +249,13 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   std::vector<int32_t> ids(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) ids[i] = tokens[i].id;
   return ids;
+}
+
+std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::string> texts, bool add_special_tokens,
+                                                          int threads) const {
+  std::vector<std::vector<int32_t>> out(texts.size());
+  parallel_for(texts.size(), threads, [&](size_t i) { out[i] = encode(texts[i], add_special_tokens); });
+  return out;
 }
 
 std::vector<int32_t> Tokenizer::encode_as_stated(std::string_view text, bool add_special_tokens) const {

@@ -43,6 +43,10 @@ class Tokenizer {
   /// data set's affair. `tokenizers` does the same when it is used without transformers.
   std::vector<int32_t> encode_as_stated(std::string_view text, bool add_special_tokens) const;
 
+  /// encode() of many texts on several threads, in order.
+  std::vector<std::vector<int32_t>> encode_batch(std::span<const std::string> texts, bool add_special_tokens,
+                                                 int threads) const;
+
   /// The text of the ids. Bytes that form no character become U+FFFD; ids without a token are left out, as in
   /// `tokenizers`.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;

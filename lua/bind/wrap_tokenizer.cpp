@@ -2,6 +2,7 @@
 #include <lua.hpp>
 
 #include "engine/error/error.h"
+#include "engine/text/tokenize_rows.h"
 #include "engine/text/tokenizer.h"
 #include "lua/bind/native.h"
 #include "lua/boundary/guarded.h"
@@ -47,6 +48,24 @@ int decode(lua_State* L) {
   });
 }
 
+/// tokenizer:rows(lines, { special_tokens =, decode =, threads =, first_line = }) -> lines
+int rows(lua_State* L) {
+  return guarded(L, [&] {
+    const auto tokenizer = check_handle<const Tokenizer>(L, 1);
+    const Value list = to_value(L, 2, "lines"), given = to_value(L, 3, "options");
+    std::vector<std::string> lines;
+    for (const Value& line : list.as_list()) lines.push_back(line.as_string());
+    const TokenizeRows options{.special_tokens = given.get("special_tokens", true),
+                               .decode = given.get("decode", false),
+                               .threads = static_cast<int>(given.get("threads", 1)),
+                               .first_line = given.get("first_line", 1)};
+    Value::List out;
+    for (std::string& line : tokenize_rows(*tokenizer, lines, options)) out.emplace_back(std::move(line));
+    push_value(L, Value(std::move(out)));
+    return 1;
+  });
+}
+
 int vocab_size(lua_State* L) {
   return guarded(L, [&] {
     lua_pushnumber(L, static_cast<double>(check_handle<const Tokenizer>(L, 1)->vocab_size()));
@@ -86,6 +105,7 @@ const HandleClass& handle_class<const Tokenizer>() {
   static const HandleClass type{"Tokenizer",
                                 {{"encode", encode},
                                  {"decode", decode},
+                                 {"rows", rows},
                                  {"vocab_size", vocab_size},
                                  {"token_id", token_id},
                                  {"bos_id", bos_id},

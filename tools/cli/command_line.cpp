@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"generate", "DIR --prompt TEXT [--max-new-tokens N] [--temperature T]", "an answer of a model or a checkpoint",
      false},
     {"eval", "DIR DATA [--json]", "the mean loss over a data file", false},
+    {"tokenize", "DIR [--no-special] [--decode] [--threads N] < ROWS.jsonl", "the ids of each row's text", false},
     {"test", "FILE-OR-FOLDER …", "tests written in Lua", false},
 };
 
