@@ -18,13 +18,22 @@ std::unique_ptr<Module> make_chain(Builder& builder, const Value& description, c
   return std::make_unique<Chain>(builder, description, parent, kResidual);
 }
 
+ModuleFactory lua_factory;
+
+std::unique_ptr<Module> make_lua(Builder& builder, const Value& description, const std::string& parent) {
+  if (!lua_factory) throw Error(ErrorKind::config, "its forward is Lua, and no recipe is running");
+  return lua_factory(builder, description, parent);
+}
+
 const std::vector<std::pair<const char*, Make>> kBlocks{
     {"embedding", make<Embedding>}, {"rmsnorm", make<RmsNorm>}, {"linear", make<Linear>},
     {"attention", make<Attention>}, {"swiglu", make<Swiglu>},   {"chain", make_chain<false>},
-    {"residual", make_chain<true>},
+    {"residual", make_chain<true>}, {"lua", make_lua},
 };
 
 }  // namespace
+
+void set_lua_factory(ModuleFactory factory) { lua_factory = std::move(factory); }
 
 std::string module_path(const std::string& parent, const std::string& name) {
   if (parent.empty() || name.empty()) return parent + name;

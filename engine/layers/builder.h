@@ -14,6 +14,13 @@
 
 namespace ft {
 
+class Builder;
+
+/// Makes the modules of block type "lua", whose forward this folder cannot know. Set once, by lua/bind, before any
+/// model is built.
+using ModuleFactory = std::function<std::unique_ptr<Module>(Builder&, const Value&, const std::string& parent)>;
+void set_lua_factory(ModuleFactory factory);
+
 class Builder {
  public:
   explicit Builder(const ModelOptions& options);

@@ -9,6 +9,7 @@
 
 #include "engine/error/error.h"
 #include "engine/schema/fault.h"
+#include "lua/bind/lua_clock.h"
 #include "lua/bind/native.h"
 #include "lua/bind/tensor.h"
 #include "lua/boundary/guarded.h"
@@ -141,7 +142,10 @@ int call(lua_State* L, const std::string& qualified, const Overloads& overloads)
       reasons.push_back(why);
       continue;
     }
-    op.callBoxed(*stack);
+    {
+      const InNative native;
+      op.callBoxed(*stack);
+    }
     for (const c10::IValue& result : *stack) push_ivalue(L, result);
     return static_cast<int>(stack->size());
   }

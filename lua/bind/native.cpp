@@ -20,6 +20,7 @@ int open(lua_State* L) {
   bind_tokenizer(L);
   bind_rows(L);
   bind_model(L);
+  bind_modules(L);
   bind_run(L);
   lua_pushlightuserdata(L, nullptr);
   lua_setfield(L, -2, "null");

@@ -47,6 +47,7 @@ void bind_tensor(lua_State* state);
 void bind_tokenizer(lua_State* state);
 void bind_rows(lua_State* state);
 void bind_model(lua_State* state);
+void bind_modules(lua_State* state);
 void bind_run(lua_State* state);
 
 /// A profile as a map with origins: a name of configs/profiles (built in), or a YAML file.

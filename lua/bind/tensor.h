@@ -6,14 +6,31 @@
 #include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 struct lua_State;
 
 namespace ft {
 
 void push_tensor(lua_State* state, at::Tensor tensor);
+
+/// Tensors that Lua gets while it lives are let go when it dies, though their handles wait for the collector: a
+/// forward's temporaries would otherwise pile up. Using one afterwards is an error.
+class TensorScope {
+ public:
+  TensorScope();
+  ~TensorScope();
+  TensorScope(const TensorScope&) = delete;
+  void add(const std::shared_ptr<at::Tensor>& tensor) { pushed_.push_back(tensor); }
+
+ private:
+  TensorScope* outer_;
+  std::vector<std::weak_ptr<at::Tensor>> pushed_;
+};
+
 at::Tensor check_tensor(lua_State* state, int index);
 bool is_tensor(lua_State* state, int index);
 

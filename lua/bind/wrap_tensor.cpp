@@ -3,6 +3,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <lua.hpp>
+#include <utility>
 
 #include "engine/error/error.h"
 #include "engine/parallel/scalar_type.h"
@@ -14,6 +15,8 @@
 namespace ft {
 namespace {
 
+TensorScope* innermost = nullptr;  // of the one thread that runs Lua
+
 constexpr int64_t kMostListed = 1 << 20;  // elements that tolist copies
 
 std::string shape_text(const at::Tensor& tensor) {
@@ -24,6 +27,7 @@ std::string shape_text(const at::Tensor& tensor) {
 
 std::string tensor_text(const void* object) {
   const auto& tensor = *static_cast<const at::Tensor*>(object);
+  if (!tensor.defined()) return "Tensor (let go)";
   return "Tensor " + shape_text(tensor) + " " + dtype_text(tensor.scalar_type()) +
          (tensor.is_cpu() ? "" : " " + tensor.device().str());
 }
@@ -213,8 +217,27 @@ std::string dtype_text(at::ScalarType type) {
   }
 }
 
-void push_tensor(lua_State* L, at::Tensor tensor) { push_handle(L, std::make_shared<at::Tensor>(std::move(tensor))); }
-at::Tensor check_tensor(lua_State* L, int index) { return *check_handle<at::Tensor>(L, index); }
+TensorScope::TensorScope() : outer_(std::exchange(innermost, this)) {}
+
+TensorScope::~TensorScope() {
+  innermost = outer_;
+  for (const auto& pushed : pushed_)
+    if (const auto tensor = pushed.lock()) tensor->reset();
+}
+
+void push_tensor(lua_State* L, at::Tensor tensor) {
+  auto held = std::make_shared<at::Tensor>(std::move(tensor));
+  if (innermost) innermost->add(held);
+  push_handle(L, std::move(held));
+}
+
+at::Tensor check_tensor(lua_State* L, int index) {
+  at::Tensor tensor = *check_handle<at::Tensor>(L, index);
+  if (!tensor.defined())
+    throw Error(ErrorKind::config, "a tensor of a forward is used after the forward has ended")
+        .help("keep numbers instead: t:item(), t:tolist()");
+  return tensor;
+}
 bool is_tensor(lua_State* L, int index) { return is_handle<at::Tensor>(L, index); }
 
 void bind_tensor(lua_State* L) { add_function(L, "tensor", make_tensor); }

@@ -4,13 +4,17 @@
 
 local native = require "ft.native"
 local rope_of = require "ft.rope"
+local module = require "ft.module"
 
-local nn = {}
+local nn = { module = module.module, parameter = module.parameter, declare = module.declare }
 
---- Makes a constructor for blocks of `type` with exactly these keys; `defaults` fills in those left out.
-local function block(type, required, defaults)
+--- Makes a constructor for blocks of `type` with exactly these keys; `defaults` fills in those left out. Where sizes stand in
+--- the list part (nn.rmsnorm { 64 }), `spell` makes keys of them, and who holds the block gives it its name.
+local function block(type, required, defaults, spell)
   return function(stated)
     local made = { type = type }
+    local unnamed = spell and stated[1] ~= nil
+    if unnamed then stated = spell(stated) end
     for key, value in pairs(defaults or {}) do made[key] = value end
     for key, value in pairs(stated) do
       if required[key] == nil and (defaults or {})[key] == nil then
@@ -19,24 +23,68 @@ local function block(type, required, defaults)
       made[key] = value
     end
     for key, needed in pairs(required) do
-      if needed and made[key] == nil then error(("nn.%s: key '%s' is missing"):format(type, key), 2) end
+      if needed and made[key] == nil and not (unnamed and key == "name") then
+        error(("nn.%s: key '%s' is missing"):format(type, key), 2)
+      end
     end
     return made
   end
 end
 
+--- The keys of `stated`, with those of the list part called `names`.
+local function spelled(stated, names)
+  local made = {}
+  for key, value in pairs(stated) do made[names[key] or key] = value end
+  return made
+end
+
+local function plain_linear(name, stated, from, to)
+  local bias, std = stated.bias or false, stated.init_std or 0.02
+  return { type = "linear", name = name, ["in"] = from, out = to, bias = bias, init_std = std }
+end
+
+--- nn.attention { dim, heads =, kv_heads =, head_dim =, rope =, window =, bias =, init_std = }: linears called q, k, v, o.
+local function spell_attention(stated)
+  local dim, heads = stated[1], stated.heads
+  if not heads then error("nn.attention: key 'heads' is missing", 3) end
+  local kv_heads, head_dim = stated.kv_heads or heads, stated.head_dim or dim / heads
+  local made = spelled(stated, {})
+  made[1], made.bias, made.init_std = nil, nil, nil
+  made.kv_heads, made.head_dim, made.rope = kv_heads, head_dim, stated.rope or { theta = 10000.0 }
+  made.q = plain_linear("q", stated, dim, heads * head_dim)
+  made.k = plain_linear("k", stated, dim, kv_heads * head_dim)
+  made.v = plain_linear("v", stated, dim, kv_heads * head_dim)
+  made.o = plain_linear("o", stated, heads * head_dim, dim)
+  return made
+end
+
+--- nn.swiglu { dim, hidden =, bias =, init_std = }, linears called gate, up, down.
+local function spell_swiglu(stated)
+  local dim, hidden = stated[1], stated.hidden
+  if not hidden then error("nn.swiglu: key 'hidden' is missing", 3) end
+  local made = spelled(stated, {})
+  made[1], made.hidden, made.bias, made.init_std = nil, nil, nil, nil
+  made.gate, made.up = plain_linear("gate", stated, dim, hidden), plain_linear("up", stated, dim, hidden)
+  made.down = plain_linear("down", stated, hidden, dim)
+  return made
+end
+
 --- Rows of a table: tokens [B, T] -> [B, T, dim]. Weight [vocab, dim].
-nn.embedding = block("embedding", { name = true, vocab = true, dim = true }, { init_std = 0.02 })
+nn.embedding = block("embedding", { name = true, vocab = true, dim = true }, { init_std = 0.02 },
+  function(stated) return spelled(stated, { "vocab", "dim" }) end)
 --- [.., in] -> [.., out]. Weight [out, in]; "all-linear" adapters and NF4 reach those of decoder layers.
-nn.linear = block("linear", { name = true, ["in"] = true, out = true }, { bias = false, init_std = 0.02 })
+nn.linear = block("linear", { name = true, ["in"] = true, out = true }, { bias = false, init_std = 0.02 },
+  function(stated) return spelled(stated, { "in", "out" }) end)
 --- Root mean square norm over the last dim.
-nn.rmsnorm = block("rmsnorm", { name = true, dim = true }, { eps = 1e-6 })
+nn.rmsnorm = block("rmsnorm", { name = true, dim = true }, { eps = 1e-6 },
+  function(stated) return spelled(stated, { "dim" }) end)
 --- Causal self-attention: linears q, k, v, o; norms over each head q_norm, k_norm (optional); rope = { theta = … }; window:
 --- tokens that each one sees, itself among them (0: all before it).
 nn.attention = block("attention", { name = true, heads = true, kv_heads = true, head_dim = true, rope = true, q = true,
-  k = true, v = true, o = true, q_norm = false, k_norm = false }, { window = 0 })
+  k = true, v = true, o = true, q_norm = false, k_norm = false }, { window = 0 },
+  spell_attention)
 --- down(silu(gate(x)) * up(x)), of three linears.
-nn.swiglu = block("swiglu", { name = true, gate = true, up = true, down = true })
+nn.swiglu = block("swiglu", { name = true, gate = true, up = true, down = true }, nil, spell_swiglu)
 
 --- Blocks one after another; `name` is put before theirs.
 function nn.chain(blocks)
@@ -53,8 +101,14 @@ function nn.residual(blocks)
 end
 
 --- The whole: an embedding, a list of layers (each is gathered, run and released as one), and the head: a norm with a linear
---- as `output`, or `tied = true` where it shares the embedding's weight.
+--- as `output`, or `tied = true` where it shares the embedding's weight. Parts without a name are called embed, layers.0, …,
+--- norm and lm_head.
 function nn.decoder(parts)
+  local function name(part, called) if part then part.name = part.name or called end end
+  name(parts.embedding, "embed")
+  for i, layer in ipairs(parts.layers) do name(layer, "layers." .. i - 1) end
+  name(parts.head.norm, "norm")
+  name(parts.head.output, "lm_head")
   return { type = "decoder", embedding = parts.embedding, layers = parts.layers, head = parts.head }
 end
 

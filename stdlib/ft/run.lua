@@ -24,12 +24,26 @@ function Run:steps()
   local inner = self.native
   return function()
     if not inner:next_step() then return nil end
+    native.lua_seconds() -- what an evaluation took is not the step's
     return inner:step(), setmetatable({ native = inner }, Window)
   end
 end
 
-for _, name in ipairs { "sum", "backward", "clip", "update", "log", "evaluate", "save", "finish" } do
+for _, name in ipairs { "sum", "backward", "clip", "evaluate", "save", "finish" } do
   Run[name] = function(self, ...) return self.native[name](self.native, ...) end
+end
+
+function Run:update()
+  self.native:update()
+  rawset(self, "in_lua", native.lua_seconds())
+end
+
+--- A row of metrics. Where the model has forwards in Lua, it also says how many seconds of the step they spent in Lua itself.
+function Run:log(row)
+  local in_lua = rawget(self, "in_lua")
+  rawset(self, "in_lua", nil)
+  if in_lua and in_lua > 0 and row.lua_seconds == nil then row.lua_seconds = in_lua end
+  return self.native:log(row)
 end
 
 --- Values that change, or that the run alone knows.
