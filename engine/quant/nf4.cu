@@ -54,7 +54,8 @@ __global__ void __launch_bounds__(kThreads)
       device::store_pack<kWide>(wide, out + first + i);
     }
   } else {
-    for (int64_t i = 0; first + i < count; ++i) out[first + i] = values[i];
+    for (int i = 0; i < kPerThread; ++i)  // not up to count: `values` stays in registers
+      if (first + i < count) out[first + i] = values[i];
   }
 }
 
