@@ -125,7 +125,8 @@ void ModelDirectory::read(const std::string& name, uint64_t byte_offset, std::sp
   owner_.at(name)->read(*entry, byte_offset, out);
 }
 
-void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) const {
+void compare_tensors(std::span<const ExpectedTensor> expected, const std::vector<const TensorEntry*>& tensors,
+                     const std::function<const TensorEntry*(const std::string&)>& find, const fs::path& place) {
   std::vector<std::string> missing, unexpected, misshapen, mistyped;
   std::set<std::string_view> wanted;
   for (const ExpectedTensor& want : expected) {
@@ -139,7 +140,7 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) con
       mistyped.push_back(want.name + " (got " + to_string(got->dtype) + ", want fp32, fp16 or bf16)");
     }
   }
-  for (const TensorEntry* tensor : tensors_)
+  for (const TensorEntry* tensor : tensors)
     if (!wanted.contains(tensor->name) && !is_rotary_buffer(tensor->name)) unexpected.push_back(tensor->name);
   std::string text;
   const auto add = [&](const char* what, const std::vector<std::string>& names) {
@@ -149,8 +150,16 @@ void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) con
   add("unexpected", unexpected);
   add("wrongly shaped", misshapen);
   add("wrongly typed", mistyped);
-  if (!text.empty())
-    throw Error(ErrorKind::shape, text).at(path_.string()).help("do config.json and the weights belong together?");
+  if (!text.empty()) throw Error(ErrorKind::shape, text).at(place.string());
+}
+
+void ModelDirectory::check_tensors(std::span<const ExpectedTensor> expected) const {
+  try {
+    compare_tensors(
+        expected, tensors_, [this](const std::string& name) { return find(name); }, path_);
+  } catch (Error& error) {
+    throw error.help("do config.json and the weights belong together?");
+  }
 }
 
 std::vector<fs::path> ModelDirectory::companions() const { return companion_files(path_); }

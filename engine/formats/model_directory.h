@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,6 +25,15 @@ struct ExpectedTensor {
   std::vector<int64_t> shape;
   bool optional = false;  ///< may be absent: lm_head.weight of a model with tied embeddings
 };
+
+/// Compares what there is with what the model wants. One error lists what is missing, unexpected, of another shape and
+/// of a dtype that is no weight's. Rotary buffers of old checkpoints (`….rotary_emb.inv_freq`) are nobody's parameters
+/// and are passed over.
+/// @param find a tensor by name, or nullptr.   @param place where the tensors lie, for the message.
+/// @throws Error(shape)
+void compare_tensors(std::span<const ExpectedTensor> expected, const std::vector<const TensorEntry*>& tensors,
+                     const std::function<const TensorEntry*(const std::string&)>& find,
+                     const std::filesystem::path& place);
 
 class ModelDirectory {
  public:
@@ -46,9 +56,7 @@ class ModelDirectory {
   /// tensor.
   void read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const;
 
-  /// Compares the directory's tensors with what the model wants. One error lists what is missing, unexpected, of
-  /// another shape and of a dtype that is no weight's. Rotary buffers of old checkpoints (`….rotary_emb.inv_freq`) are
-  /// nobody's parameters and are passed over.
+  /// compare_tensors with this directory's.
   /// @throws Error(shape)
   void check_tensors(std::span<const ExpectedTensor> expected) const;
 

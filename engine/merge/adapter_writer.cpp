@@ -6,16 +6,11 @@
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
+#include "engine/formats/peft_adapter.h"
 #include "engine/formats/safetensors.h"
 #include "engine/tensor/half.h"
 
 namespace ft {
-namespace {
-
-constexpr std::string_view kPrefix = "base_model.model.";
-
-}  // namespace
-
 std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optional<DType> dtype) {
   if (source.adapter().is_null())
     throw Error(ErrorKind::config, "its run trained whole weights, so there is no adapter")
@@ -25,7 +20,7 @@ std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optiona
   for (const Checkpoint::Tensor& tensor : source.checkpoint().tensors()) {
     if (tensor.kind != "master") continue;
     entries.push_back(
-        {.name = std::string(kPrefix) + tensor.name, .dtype = dtype.value_or(DType::f32), .shape = tensor.shape});
+        {.name = std::string(kPeftPrefix) + tensor.name, .dtype = dtype.value_or(DType::f32), .shape = tensor.shape});
   }
   sort_entries(entries);
   return entries;
@@ -62,7 +57,7 @@ void write_adapter(const MergeSource& source, const std::vector<TensorEntry>& en
   std::vector<float> values;
   std::vector<std::byte> bytes;
   for (const TensorEntry& entry : entries) {
-    const std::string stored = entry.name.substr(kPrefix.size());
+    const std::string stored = entry.name.substr(kPeftPrefix.size());
     for (int64_t at = 0; at < entry.numel(); at += kBlock) {
       const int64_t count = std::min(kBlock, entry.numel() - at);
       values.resize(static_cast<size_t>(count));

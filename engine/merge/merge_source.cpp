@@ -7,6 +7,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "engine/formats/peft_adapter.h"
 
 namespace ft {
 namespace {
@@ -21,16 +22,6 @@ DType config_dtype(const Value& config) {
     if (const Value* value = config.find(key); value && value->is_string())
       if (const auto dtype = dtype_from_name(value->as_string()); dtype && is_weight_dtype(*dtype)) return *dtype;
   return DType::f32;
-}
-
-// What of PEFT's LoRA changes the arithmetic and is not done here: refused by name, never passed over.
-void check_adapter(const Value& adapter) {
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
-    if (adapter.get(key, false))
-      throw Error(ErrorKind::config, "merging does not know it").at(adapter.at(key).origin.str()).key(key);
-  for (const char* key : {"rank_pattern", "alpha_pattern"})
-    if (const Value* value = adapter.find(key); value && value->is_map() && !value->as_map().empty())
-      throw Error(ErrorKind::config, "merging does not know it").at(value->origin.str()).key(key);
 }
 
 }  // namespace
@@ -91,7 +82,7 @@ void MergeSource::read_adapter() {
   });
   if (!has_lora) return;
   adapter_ = read_json(run_directory_ / "adapter_config.json");
-  check_adapter(adapter_);
+  check_peft_config(adapter_);
   const double r = adapter_.at("r").as_number(), alpha = adapter_.at("lora_alpha").as_number();
   if (r < 1) throw Error(ErrorKind::config, "got " + describe(adapter_.at("r")) + ", want at least 1").key("r");
   scale_ = static_cast<float>(alpha / (adapter_.get("use_rslora", false) ? std::sqrt(r) : r));

@@ -10,13 +10,17 @@ const std::vector<std::string> kDataKinds = {"chat", "alpaca", "completion", "to
 Option compute_option() {
   return {.key = "compute",
           .kinds = kString,
-          .doc = "dtype of activations and GEMMs; auto takes the one that this processor is fast in",
+          .doc =
+              "dtype of activations and GEMMs; auto takes the one that this processor is fast in; fp16 scales the loss "
+              "(loss_scale)",
           .fallback = "auto",
-          .allowed = {"auto", "fp32", "bf16"}};
+          .allowed = {"auto", "fp32", "bf16", "fp16"}};
 }
 
-/// fp16 keeps too few exponents for gradients unless the loss is scaled, which the engine does not do.
-Replacement no_fp16(std::string key) { return {std::move(key), "fp16", "write \"bf16\", which needs no loss scaling"}; }
+/// fp16 parameters go with compute in fp16, which scales the loss.
+Replacement no_fp16(std::string key) {
+  return {std::move(key), "fp16", "write \"auto\", and compute = \"fp16\" in the model"};
+}
 
 Schema plan_schema() {
   return {
@@ -74,6 +78,11 @@ Schema plan_schema() {
                 "began in; skip leaves the weights as they are and goes on",
             .fallback = "stop",
             .allowed = {"stop", "skip"}},
+           {.key = "loss_scale",
+            .kinds = kBlock,
+            .doc = "of compute = \"fp16\": how the loss is scaled, and when that changes",
+            .fallback = Value::map(),
+            .schemas = {"loss_scale"}},
            {.key = "save",
             .kinds = kBlock,
             .doc = "where and how often checkpoints are written",
@@ -106,8 +115,7 @@ Schema hf_schema() {
                        .doc = "directory with tokenizer.json, when it is not the model's"}},
           .renames = {{"load_in_4bit", "quantize", "is quantize = \"nf4\" here"}},
           .replacements = {{"quantize", "fp4", "write quantize = \"nf4\""},
-                           {"quantize", "4bit", "write quantize = \"nf4\""},
-                           no_fp16("compute")},
+                           {"quantize", "4bit", "write quantize = \"nf4\""}},
           .positional = "dir"};
 }
 
@@ -122,7 +130,6 @@ Schema scratch_schema() {
                       {.key = "tokenizer",
                        .kinds = kPath,
                        .doc = "directory with tokenizer.json; not needed for tokenized data"}},
-          .replacements = {no_fp16("compute")},
           .positional = "config"};
 }
 
@@ -143,7 +150,12 @@ Schema lora_schema() {
            {.key = "target_modules",
             .kinds = kString | kList,
             .doc = "\"all-linear\", a list of names, or a pattern for whole module paths",
-            .fallback = "all-linear"}},
+            .fallback = "all-linear"},
+           {.key = "from",
+            .kinds = kPath,
+            .doc =
+                "a folder that PEFT or `ftengine merge --adapter-only` wrote: training goes on from its matrices, and "
+                "its r, alpha, use_rslora and target_modules hold"}},
       .renames = {{"rank", "r", "is called r here"},
                   {"lora_r", "r", "is called r here"},
                   {"lora_alpha", "alpha", "is called alpha here"},
@@ -288,6 +300,33 @@ Schema batch_schema() {
           .replacements = {}};
 }
 
+/// torch.amp.GradScaler's constants.
+Schema loss_scale_schema() {
+  return {.name = "loss_scale",
+          .doc = "Dynamic loss scaling, as torch.amp.GradScaler does it: acts with compute = \"fp16\" alone.",
+          .options = {{.key = "init",
+                       .kinds = kNumber,
+                       .doc = "what the loss is multiplied by at first",
+                       .fallback = 65536.0,
+                       .above = 0},
+                      {.key = "growth",
+                       .kinds = kNumber,
+                       .doc = "the scale is multiplied by it after growth_interval steps without an overflow",
+                       .fallback = 2.0,
+                       .at_least = 1},
+                      {.key = "backoff",
+                       .kinds = kNumber,
+                       .doc = "the scale is multiplied by it when gradients overflow; that step is skipped",
+                       .fallback = 0.5,
+                       .above = 0,
+                       .below = 1},
+                      {.key = "growth_interval",
+                       .kinds = kInteger,
+                       .doc = "finite steps in a row before the scale grows",
+                       .fallback = 2000,
+                       .at_least = 1}}};
+}
+
 Schema save_schema() {
   return {.name = "save",
           .doc = "Where and how often checkpoints are written.",
@@ -357,9 +396,10 @@ const std::vector<Schema>& schemas() {
         data_schema("tokenized", "Rows of input_ids and labels.", {}),
         fsdp2_schema(),
         batch_schema(),
+        loss_scale_schema(),
         save_schema()};
     const std::vector<Schema> optimizers = optimizer_schemas();
-    made.insert(made.end() - 2, optimizers.begin(), optimizers.end());
+    made.insert(made.end() - 3, optimizers.begin(), optimizers.end());
     return made;
   }();
   return all;

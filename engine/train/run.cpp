@@ -16,6 +16,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
+#include "engine/formats/peft_adapter.h"
 #include "engine/optim/learning_rate.h"
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
@@ -23,6 +24,7 @@
 #include "engine/train/evaluate.h"
 #include "engine/train/gradient_norm.h"
 #include "engine/train/interrupt.h"
+#include "engine/train/loss_scale.h"
 #include "engine/train/micro_batch.h"
 #include "engine/train/non_finite.h"
 #include "engine/train/out_of_memory.h"
@@ -42,6 +44,13 @@ std::unique_ptr<ModelDirectory> open_model(const Value& plan) {
   const Value* dir = plan.at("model").find("dir");
   if (!dir || dir->is_null()) return nullptr;
   return std::make_unique<ModelDirectory>(dir->as_string());
+}
+
+/// The adapter that training goes on from, or nothing.
+std::unique_ptr<PeftAdapter> open_adapter(const Value& plan) {
+  const Value* adapter = plan.find("adapter");
+  const std::string from = adapter && !adapter->is_null() ? adapter->get("from", "") : "";
+  return from.empty() ? nullptr : std::make_unique<PeftAdapter>(from);
 }
 
 /// Page-locks what a rank owns, where the plan asks for offloaded memory that is never swapped out. A limit that
@@ -97,10 +106,12 @@ struct Run::State {
       : inputs(std::move(given)),
         directory(open_model(inputs.plan)),
         resumed(take_up(inputs.plan)),
-        source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint()),
+        adapter(open_adapter(inputs.plan)),
+        source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
         model(inputs.plan, source, inputs.group),
         sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)),
-        saver(inputs.group) {}
+        saver(inputs.group),
+        loss_scale(inputs.plan, model.compute()) {}
 
   /// A split's rows and their packing, made at its first use.
   Split& make_split(const std::string& name);
@@ -114,6 +125,7 @@ struct Run::State {
   void end_saves_that_are_done();
   Context training_context(double tokens) const;
   bool finite_step();
+  bool only_overflowed();
   MemoryUse memory_use(bool in_unit);
   template <class Action>
   auto in_memory(bool in_unit, const Action& action);
@@ -123,6 +135,7 @@ struct Run::State {
   RunInputs inputs;
   std::unique_ptr<ModelDirectory> directory;
   std::optional<ResumePoint> resumed;
+  std::unique_ptr<PeftAdapter> adapter;
   WeightSource source;
   ShardedModel model;
   std::map<std::string, Split> splits;
@@ -142,6 +155,8 @@ struct Run::State {
   bool loss_is_finite = true;       // of this rank's micro batches of this step
   std::optional<double> grad_norm;  // of this step, once it was clipped
   int64_t skipped_steps = 0;
+  LossScale loss_scale;
+  bool scaled = false;             // whether the gradients of this step still carry the loss scale
   std::vector<double> lr_factors;  // of a schedule that is a function of the recipe's; else empty
 };
 
@@ -176,6 +191,8 @@ bool Run::State::due_to_save() const {
 void Run::State::go_on() {
   const Checkpoint& from = *checkpoint();
   load_optimizer(from, *optimizer);
+  if (const Value* scale = from.header().find("loss_scale")) loss_scale.restore(*scale);
+  skipped_steps = from.header().get("skipped_steps", int64_t{0});
   const Value& position = from.header().at("data");
   sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
   saved_step = sampler.step();
@@ -193,6 +210,8 @@ std::string Run::State::start_save() {
                              {"rows_per_step", inputs.plan.at("batch").at("total").as_integer()},
                              {"compute", to_string(model.compute())},
                              {"world_size", inputs.group->size()},
+                             {"loss_scale", loss_scale.state()},
+                             {"skipped_steps", skipped_steps},
                              {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});
   output->status("saving " + at.filename().string());
   saver.start(at, saved_pieces(model, *optimizer), std::move(header));
@@ -229,16 +248,33 @@ void Run::State::end_saves_that_are_done() {
 Context Run::State::training_context(double over_tokens) const {
   Context context;
   context.training = true;
-  context.loss_scale = 1.0 / std::max(1.0, over_tokens);
+  context.loss_scale = loss_scale.scale() / std::max(1.0, over_tokens);
   context.seed = static_cast<uint64_t>(inputs.plan.get("seed", 0));
   context.step = sampler.step();
   return context;
 }
 
+/// Whether a step is not finite for its loss scale alone: every rank's loss is, and there is room to scale less.
+/// Collective.
+bool Run::State::only_overflowed() {
+  return loss_scale.on() && loss_scale.scale() > 1 && inputs.group->max(loss_is_finite ? 0 : 1) == 0;
+}
+
 /// Looks at the norm that all ranks have alike, before the weights are touched. @return false for a step to be skipped
 /// @throws Error(config) where the plan says to stop. Collective.
 bool Run::State::finite_step() {
-  if (std::isfinite(*grad_norm)) return true;
+  if (std::isfinite(*grad_norm)) {
+    loss_scale.stepped();
+    return true;
+  }
+  if (only_overflowed()) {
+    loss_scale.overflowed();
+    ++skipped_steps;
+    if (inputs.group->rank() == 0)
+      log_info("step " + std::to_string(sampler.step()) + ": gradients overflowed; skipped, the loss scale is now " +
+               std::to_string(loss_scale.scale()));
+    return false;
+  }
   saving([&] { finish_save(); });
   const std::string found = find_non_finite(model, window, training_context(tokens));
   const std::string what = "step " + std::to_string(sampler.step()) +
@@ -289,6 +325,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   auto state = std::make_unique<State>(std::move(inputs));
   State& s = *state;
   if (s.directory) check_weights(*s.directory, s.model.model());
+  if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), s.inputs.group.get());
@@ -323,6 +360,7 @@ bool Run::next_step() {
   s.model.schedule().waits = {};
   s.loss_is_finite = true;
   s.grad_norm.reset();
+  s.scaled = true;
   s.make_window();
   return true;
 }
@@ -343,7 +381,8 @@ double Run::backward(const Batch& batch, double tokens) {
   made.context.seed = training.seed;
   made.context.step = training.step;
   try {
-    const double loss = s.in_memory(true, [&] { return s.model.schedule().train(made.tokens, made.context); });
+    const double scaled_loss = s.in_memory(true, [&] { return s.model.schedule().train(made.tokens, made.context); });
+    const double loss = scaled_loss / s.loss_scale.scale();
     s.loss_is_finite = s.loss_is_finite && std::isfinite(loss);
     return loss;
   } catch (Error& e) {
@@ -361,13 +400,17 @@ double Run::clip(double max_norm) {
   }
   // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
   if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
-  const double norm = std::sqrt(sum(squares));
+  // Powers of two where the plan leaves growth and backoff as they are: dividing loses nothing.
+  const double unscale = state_->scaled ? 1 / state_->loss_scale.scale() : 1;
+  state_->scaled = false;
+  const double norm = std::sqrt(sum(squares)) * unscale;
   state_->grad_norm = norm;
   constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
   const double coefficient = max_norm / (norm + kEps);
-  if (coefficient < 1)
+  const double factor = unscale * (coefficient < 1 ? coefficient : 1);
+  if (factor != 1)
     for (auto& shard : state_->model.shards())
-      if (shard->grad().defined()) shard->grad().mul_(coefficient);
+      if (shard->grad().defined()) shard->grad().mul_(factor);
   return norm;
 }
 
@@ -412,6 +455,7 @@ void Run::log(const Value& row) {
   measures.wait_data = s.data_seconds;
   measures.wait_save = s.save_seconds;
   measures.skipped_steps = s.skipped_steps;
+  if (s.loss_scale.on()) measures.loss_scale = s.loss_scale.scale();
   s.output->log(row, step(), measures);
 }
 

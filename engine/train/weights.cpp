@@ -8,6 +8,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
+#include "engine/formats/peft_adapter.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/quant/nf4.h"
 #include "engine/tensor/counter_random.h"
@@ -19,14 +20,22 @@ namespace {
 constexpr int64_t kChunkGroups = 64;  // 1 Mi elements: 4 MB of staging, enough work for every core
 constexpr int64_t kChunkElements = kChunkGroups * nf4::kGroup;
 
+bool is_adapter(const Parameter& parameter) { return parameter.name.find(".lora_") != std::string::npos; }
+
 }  // namespace
 
-WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint)
-    : directory_(directory), checkpoint_(checkpoint), seed_(seed) {}
+WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint,
+                           const PeftAdapter* adapter)
+    : directory_(directory), checkpoint_(checkpoint), adapter_(adapter), seed_(seed) {}
+
+const TensorEntry* WeightSource::on_disk(const Parameter& parameter) const {
+  if (is_adapter(parameter)) return adapter_ ? adapter_->find(parameter.name) : nullptr;
+  return directory_ ? directory_->find(parameter.name) : nullptr;
+}
 
 DType WeightSource::stored_dtype(const Parameter& parameter) const {
   if (in_checkpoint(parameter)) return DType::f32;
-  const TensorEntry* entry = directory_ ? directory_->find(parameter.name) : nullptr;
+  const TensorEntry* entry = on_disk(parameter);
   return entry ? entry->dtype : DType::f32;
 }
 
@@ -58,11 +67,16 @@ void WeightSource::draw(const Parameter& parameter, int64_t begin, int64_t count
 
 void WeightSource::read(const Parameter& parameter, int64_t begin, int64_t count, void* out) const {
   if (in_checkpoint(parameter)) return checkpoint_->read(parameter.name, "master", begin, count, out);
-  const TensorEntry* entry = directory_ ? directory_->find(parameter.name) : nullptr;
+  const TensorEntry* entry = on_disk(parameter);
   if (!entry) return draw(parameter, begin, count, static_cast<float*>(out));
   const auto width = static_cast<int64_t>(byte_size(entry->dtype));
-  directory_->read(parameter.name, static_cast<uint64_t>(begin * width),
-                   {static_cast<std::byte*>(out), static_cast<size_t>(count * width)});
+  const auto from = static_cast<uint64_t>(begin * width);
+  const std::span<std::byte> bytes{static_cast<std::byte*>(out), static_cast<size_t>(count * width)};
+  if (is_adapter(parameter)) {
+    adapter_->read(parameter.name, from, bytes);
+  } else {
+    directory_->read(parameter.name, from, bytes);
+  }
 }
 
 void WeightSource::read_fp32(const Parameter& parameter, int64_t begin, int64_t count, float* out) const {
@@ -166,12 +180,19 @@ void load_plain(FlatRange& range, const WeightSource& source, int rank, const st
 void check_weights(const ModelDirectory& directory, Model& model) {
   std::vector<ExpectedTensor> expected;
   for (const Parameter* p : model.parameters())
-    if (p->name.find(".lora_") == std::string::npos) expected.push_back({p->name, p->shape});
+    if (!is_adapter(*p)) expected.push_back({p->name, p->shape});
   // Tied embeddings: files of old writers hold the head a second time.
   const ModelUnit& head = model.units().back();
   for (const size_t lender : head.borrows)
     expected.push_back({head.name + ".weight", model.units()[lender].parameters[0]->shape, /*optional=*/true});
   directory.check_tensors(expected);
+}
+
+void check_weights(const PeftAdapter& adapter, Model& model) {
+  std::vector<ExpectedTensor> expected;
+  for (const Parameter* p : model.parameters())
+    if (is_adapter(*p)) expected.push_back({p->name, p->shape});
+  adapter.check_tensors(expected);
 }
 
 void load_unit(ShardUnit& unit, const WeightSource& source, ProcessGroup& group,

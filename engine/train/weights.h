@@ -17,13 +17,16 @@ namespace ft {
 
 class Checkpoint;
 class ModelDirectory;
+class PeftAdapter;
+struct TensorEntry;
 
-/// Where values come from: a checkpoint's masters first, then the directory; what neither holds (a new adapter) is
-/// drawn from the parameter's Init.
+/// Where values come from: a checkpoint's masters first, then an adapter that the run goes on from, then the directory;
+/// what none of them holds (a new adapter) is drawn from the parameter's Init.
 class WeightSource {
  public:
-  /// @param directory,checkpoint may be null.
-  WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint = nullptr);
+  /// @param directory,checkpoint,adapter may be null.
+  WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint = nullptr,
+               const PeftAdapter* adapter = nullptr);
 
   /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
   DType stored_dtype(const Parameter& parameter) const;
@@ -34,16 +37,19 @@ class WeightSource {
 
  private:
   bool in_checkpoint(const Parameter& parameter) const;
+  const TensorEntry* on_disk(const Parameter& parameter) const;
   void draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
 
   const ModelDirectory* directory_;
   const Checkpoint* checkpoint_;
+  const PeftAdapter* adapter_;
   uint64_t seed_;
 };
 
 /// Compares a directory's tensors with the model's parameters; adapters are nobody's on disk.
 /// @throws Error(shape) listing what is missing, unexpected and of another shape.
 void check_weights(const ModelDirectory& directory, Model& model);
+void check_weights(const PeftAdapter& adapter, Model& model);
 
 /// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset
 /// is the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the

@@ -6,6 +6,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "engine/formats/peft_adapter.h"
 #include "engine/formats/yaml.h"
 #include "engine/schema/fault.h"
 #include "lua/bind/native.h"
@@ -18,6 +19,15 @@ namespace {
 int read_json_file(lua_State* L) {
   return guarded(L, [&] {
     push_value(L, read_json(text_argument(L, 1, "a file's path")), true);
+    return 1;
+  });
+}
+
+/// native.peft_options(dir) -> { r, alpha, dropout, use_rslora, target_modules } of a PEFT adapter, as far as it has
+/// them
+int peft_options(lua_State* L) {
+  return guarded(L, [&] {
+    push_value(L, PeftAdapter(text_argument(L, 1, "an adapter's directory")).options(), true);
     return 1;
   });
 }
@@ -105,6 +115,7 @@ Value read_profile(const Host& host, const std::string& name) {
 
 void bind_files(lua_State* L) {
   add_function(L, "read_json", read_json_file);
+  add_function(L, "peft_options", peft_options);
   add_function(L, "to_json", json_text);
   add_function(L, "parse_json", parse_json_text);
   add_function(L, "exists", exists);

@@ -12,13 +12,20 @@ local ft = {
 
 --- Constructors of the built-in schemas: each takes one table, refuses unknown keys, and fills in defaults.
 for _, name in ipairs {
-  "hf", "scratch", "config", "lora", "chat", "alpaca", "completion", "tokenized", "fsdp2", "constant", "linear",
+  "hf", "scratch", "config", "chat", "alpaca", "completion", "tokenized", "fsdp2", "constant", "linear",
   "cosine", "inverse_sqrt", "wsd",
 } do
   ft[name] = function(given)
     local made = native.construct(name, given)
     return made
   end
+end
+
+--- LoRA: new, or going on from a folder that PEFT wrote.
+function ft.lora(given)
+  if type(given) == "table" and given.from then given = require("ft.adapter")(given) end
+  local made = native.construct("lora", given)
+  return made
 end
 
 --- ft.schedule(function(step, total) return factor end): a learning rate of one's own.

@@ -1,0 +1,43 @@
+#pragma once
+/// A LoRA adapter as PEFT writes it: adapter_config.json and adapter_model.safetensors. Opened by a run that goes on
+/// from one, on every rank; reads are by ranges, so no rank holds more than its own part. What of PEFT's LoRA the
+/// engine does not do is refused by name. Source: peft.LoraConfig, peft.utils.save_and_load.
+
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "engine/formats/model_directory.h"
+#include "engine/formats/safetensors.h"
+#include "engine/schema/value.h"
+
+namespace ft {
+
+/// @throws Error(config) naming the first key of an adapter_config.json that asks for what the engine does not do.
+void check_peft_config(const Value& config);
+
+class PeftAdapter {
+ public:
+  /// Reads the configuration and the header of the tensors.
+  /// @throws Error(io), Error(format) for files, Error(config) for what is not supported.
+  explicit PeftAdapter(const std::filesystem::path& directory);
+
+  /// In the plan's spelling: r, alpha, dropout, use_rslora, target_modules; each with the line it was read from.
+  const Value& options() const { return options_; }
+
+  /// A parameter's tensor ("model.layers.0.mlp.up_proj.lora_A.weight"), or nullptr.
+  const TensorEntry* find(const std::string& parameter) const;
+  /// Fills `out` with its bytes from `byte_offset`.
+  void read(const std::string& parameter, uint64_t byte_offset, std::span<std::byte> out) const;
+  /// @throws Error(shape) listing what is missing, unexpected and of another shape.
+  void check_tensors(std::span<const ExpectedTensor> parameters) const;
+
+ private:
+  SafetensorsFile file_;
+  Value options_;
+};
+
+/// What a tensor's name in the file has before the parameter's.
+inline constexpr std::string_view kPeftPrefix = "base_model.model.";
+
+}  // namespace ft

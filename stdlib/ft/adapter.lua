@@ -1,0 +1,36 @@
+--- ft.lora { from = DIR, … }: what the adapter in DIR was made with holds, since its matrices only fit that; a key
+--- that the recipe states as well must say the same. Dropout is the run's own affair: the recipe's, else the adapter's.
+local native = require "ft.native"
+
+--- Lists of names are sets: PEFT writes them in any order.
+local function text_of(value)
+  if type(value) ~= "table" then return tostring(value) end
+  local names = {}
+  for i = 1, #value do names[i] = tostring(value[i]) end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+local function refuse_difference(given, key, want, dir)
+  local file, line = native.origin(native.construct("lora", given), key)
+  native.raise_list { {
+    path = "adapter." .. key, file = file, line = line,
+    message = ("got %s, want %s: that is what %s was made with"):format(text_of(given[key]), text_of(want), dir),
+    help = "leave it away: adapter.from brings it along",
+  } }
+end
+
+--- @param given what the recipe says, with `from`   @return the same with what the adapter's configuration adds
+return function(given)
+  local filled = {}
+  for key, value in pairs(given) do filled[key] = value end
+  filled.from = native.absolute(given.from)
+  for key, value in pairs(native.peft_options(filled.from)) do
+    if filled[key] == nil then
+      filled[key] = value
+    elseif key ~= "dropout" and text_of(filled[key]) ~= text_of(value) then
+      refuse_difference(given, key, value, filled.from)
+    end
+  end
+  return filled
+end
