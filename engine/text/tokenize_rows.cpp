@@ -30,8 +30,9 @@ void append_ids(const std::vector<int32_t>& ids, std::string& out) {
   out += ']';
 }
 
-std::string tokenize_row(const Tokenizer& tokenizer, const std::string& line, const TokenizeRows& options) {
-  const Value row = parse_json(line, "row");
+std::string tokenize_row(const Tokenizer& tokenizer, const std::string& line, const std::string& place,
+                         const TokenizeRows& options) {
+  const Value row = parse_json(line, place);
   const Value* given = options.decode ? row.find("ids") : nullptr;
   const Value* text = row.is_string() ? &row : row.find("text");
   if (!given && !(text && text->is_string()))
@@ -51,10 +52,11 @@ std::vector<std::string> tokenize_rows(const Tokenizer& tokenizer, const std::ve
                                        const TokenizeRows& options) {
   std::vector<std::string> out(lines.size());
   parallel_for(lines.size(), options.threads, [&](size_t i) {
+    const std::string place = "stdin:" + std::to_string(options.first_line + static_cast<int64_t>(i));
     try {
-      out[i] = tokenize_row(tokenizer, lines[i], options);
+      out[i] = tokenize_row(tokenizer, lines[i], place, options);
     } catch (Error& error) {
-      throw error.at("stdin:" + std::to_string(options.first_line + static_cast<int64_t>(i)));
+      throw error.at(place);
     }
   });
   return out;
