@@ -71,6 +71,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
   // The gradient of one chunk is the product itself; more are summed in fp32.
   const bool whole = count > 0 && count <= chunk;
   if (want_weight && !whole) gw = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
+  // Before the logits, so that their memory is free as one piece with what follows when the gradient goes on its way.
+  if (want_weight && whole) gw = at::empty(weight.sizes(), x.options());
   const float gradient_scale = want_x || want_weight ? static_cast<float>(scale) : 0.f;
   std::vector<double> nll(static_cast<size_t>(count));
   for (int64_t begin = 0; begin < count; begin += chunk) {
@@ -78,10 +80,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     const at::Tensor index = rows.narrow(0, begin, size), part = tokens.index_select(0, index);
     at::Tensor logits = at::mm(part, w.t()), low_part;
     if (low) logits.addmm_(low_part = lows.index_select(0, index), b.t());
-    const auto losses = logits.scalar_type() == at::kFloat ? chunk_losses<float> : chunk_losses<Bf16>;
+    const auto losses = logits.scalar_type() == at::kFloat  ? chunk_losses<float>
+                        : logits.scalar_type() == at::kHalf ? chunk_losses<Fp16>
+                                                            : chunk_losses<Bf16>;
     losses(logits, target.data_ptr<int64_t>() + begin, gradient_scale, nll.data() + begin);
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
-    if (want_weight && whole) gw = at::mm(logits.t(), part);
+    if (want_weight && whole) at::mm_out(gw, logits.t(), part);
     if (want_weight && !whole) gw.add_(at::mm(logits.t(), part));
     if (low && want_x) {
       glow.index_copy_(0, index, at::mm(logits, b));

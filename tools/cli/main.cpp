@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "engine/error/error.h"
+#include "engine/parallel/host_allocator.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
 #include "engine/train/interrupt.h"
@@ -57,6 +58,7 @@ int finish(const Outcome& outcome, bool trace) {
 }
 
 int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) {
+  install_host_allocator();
   Host host{.command = line.command,
             .recipe = line.file,
             .flags = line.flags,
