@@ -1,12 +1,12 @@
--- A decoder of one's own, whose forward is Lua, trained from scratch on plain text and merged into one directory.
---   ftengine run recipes/custom_model.lua --nproc 2
+-- A decoder of one's own, whose forward is Lua, trained from scratch on two ranks and merged into one directory.
+--   ftengine run recipes/custom_model.lua
 -- docs/models.md explains it. `--native` states the same decoder from native blocks: the losses are the same.
 local ft = require "ft"
 local nn = ft.nn
 
 local opt = ft.options {
   tokenizer = { "path",    default = "recipes/demo/model", help = "directory with its tokenizer.json" },
-  data      = { "path",    default = "recipes/demo/corpus.jsonl", help = "rows with a text" },
+  data      = { "path",    default = "recipes/demo/train.jsonl", help = "rows of messages" },
   out       = { "output",  default = "runs/custom_model" },
   dim       = { "integer", default = 128, above = 0 },
   layers    = { "integer", default = 3, above = 0 },
@@ -49,8 +49,8 @@ local plan = ft.plan {
                                        intermediate_size = 4 * opt.dim, num_hidden_layers = opt.layers,
                                        num_attention_heads = 4, num_key_value_heads = 2 },
                            tokenizer = opt.tokenizer, compute = "fp32" },
-  data      = { train = ft.completion { opt.data, seq_len = opt.seq_len, pack = true, split = "train" },
-                val   = ft.completion { opt.data, seq_len = opt.seq_len, pack = true, split = 0.01 } },
+  data      = { train = ft.chat { opt.data, seq_len = opt.seq_len, pack = true, split = "train" },
+                val   = ft.chat { opt.data, seq_len = opt.seq_len, pack = true, split = 0.05 } },
   parallel  = opt.parallel,
   optimizer = ft.adamw { lr = opt.lr, weight_decay = 0.01, schedule = ft.cosine { warmup = 0.03 } },
   batch     = { total = opt.rows, micro = 4 },

@@ -23,6 +23,7 @@ using Overloads = std::vector<c10::OperatorHandle>;
 /// name.
 const std::map<std::string, Overloads>& all_ops() {
   static const std::map<std::string, Overloads> ops = [] {
+    const InNative native;  // once a process, not a forward's own time
     std::map<std::string, Overloads> found;
     for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames())
       if (const auto handle = c10::Dispatcher::singleton().findSchema(name)) found[name.name].push_back(*handle);
