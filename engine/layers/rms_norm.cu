@@ -5,9 +5,9 @@
 #include <limits>
 #include <type_traits>
 
-#include "engine/device/kernel.cuh"
-#include "engine/device/kernel_launch.h"
 #include "engine/layers/rms_norm_device.h"
+#include "engine/tensor/kernel.cuh"
+#include "engine/tensor/kernel_launch.h"
 
 namespace ft::device {
 namespace {

@@ -1,8 +1,8 @@
 // SwiGLU (swiglu_device.h), a pack of elements a thread. Bound by memory.
 
-#include "engine/device/kernel.cuh"
-#include "engine/device/kernel_launch.h"
 #include "engine/layers/swiglu_device.h"
+#include "engine/tensor/kernel.cuh"
+#include "engine/tensor/kernel_launch.h"
 
 namespace ft::device {
 namespace {

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "engine/device/kernel.cuh"
-#include "engine/device/kernel_launch.h"
 #include "engine/optim/adamw8bit_device.h"
 #include "engine/quant/block8.h"
+#include "engine/tensor/kernel.cuh"
+#include "engine/tensor/kernel_launch.h"
 
 namespace ft::device {
 namespace {

@@ -1,10 +1,10 @@
 // NF4 group records to dense elements (nf4_device.h). A thread reads eight codes as one word and writes eight elements;
 // the eight threads of a block of 64 share its scale. The kernel is bound by the write of the result.
 
-#include "engine/device/kernel.cuh"
-#include "engine/device/kernel_launch.h"
 #include "engine/quant/dynamic_map.h"
 #include "engine/quant/nf4_device.h"
+#include "engine/tensor/kernel.cuh"
+#include "engine/tensor/kernel_launch.h"
 
 namespace ft::nf4 {
 namespace {

@@ -1,10 +1,10 @@
 // Dense elements to NF4 group records (nf4_device.h): a block of threads a group, a warp a block of 64 elements at a
 // time, two elements a lane. The reference and the reasons for each rounding are in nf4.cpp and nf4_quantize_blocks.h.
 
-#include "engine/device/kernel.cuh"
-#include "engine/device/kernel_launch.h"
 #include "engine/quant/dynamic_map.h"
 #include "engine/quant/nf4_device.h"
+#include "engine/tensor/kernel.cuh"
+#include "engine/tensor/kernel_launch.h"
 
 namespace ft::nf4 {
 namespace {
