@@ -22,7 +22,9 @@ template <class F>
 void with_row_type(const at::Tensor& x, const char* op, const F& f) {
   if (x.scalar_type() == at::kFloat) return f(static_cast<float*>(nullptr));
   if (x.scalar_type() == at::kBFloat16) return f(static_cast<Bf16*>(nullptr));
-  throw Error(ErrorKind::shape, std::string("got ") + c10::toString(x.scalar_type()) + ", want fp32 or bf16").key(op);
+  if (x.scalar_type() == at::kHalf) return f(static_cast<Fp16*>(nullptr));
+  throw Error(ErrorKind::shape, std::string("got ") + c10::toString(x.scalar_type()) + ", want fp32, bf16 or fp16")
+      .key(op);
 }
 
 template <class T>

@@ -9,10 +9,12 @@ namespace scalar {
 namespace avx2 {
 extern const RowKernels<float> kFp32;
 extern const RowKernels<Bf16> kBf16;
+extern const RowKernels<Fp16> kFp16;
 }  // namespace avx2
 namespace avx512 {
 extern const RowKernels<float> kFp32;
 extern const RowKernels<Bf16> kBf16;
+extern const RowKernels<Fp16> kFp16;
 }  // namespace avx512
 
 template <>
@@ -39,6 +41,19 @@ const RowKernels<Bf16>& row_kernels<Bf16>() {
       break;
   }
   return scalar::kKernels<Bf16>;
+}
+
+template <>
+const RowKernels<Fp16>& row_kernels<Fp16>() {
+  switch (cpu_isa()) {
+    case Isa::avx512:
+      return avx512::kFp16;
+    case Isa::avx2:
+      return avx2::kFp16;
+    case Isa::scalar:
+      break;
+  }
+  return scalar::kKernels<Fp16>;
 }
 
 }  // namespace ft

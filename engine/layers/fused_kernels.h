@@ -2,7 +2,7 @@
 /// Row kernels of the fused CPU ops: RMSNorm, RoPE, SwiGLU, softmax cross-entropy, dropout. One source compiled for
 /// each instruction set (fused_kernels_body.h) and chosen at run time; sums are made in 16 fixed lanes, and no
 /// multiply-add is contracted, so that every instruction set gives the same bits. Called by the ops of this folder
-/// inside at::parallel_for; pure, safe from any thread on rows that do not overlap. Rows are fp32 or bf16 (T),
+/// inside at::parallel_for; pure, safe from any thread on rows that do not overlap. Rows are fp32, bf16 or fp16 (T),
 /// arithmetic is fp32, each result rounded once.
 
 #include <cstdint>
@@ -11,6 +11,11 @@ namespace ft {
 
 /// Bits of a bf16 value, so that kernels need no LibTorch type.
 struct Bf16 {
+  uint16_t bits;
+};
+
+/// Bits of an fp16 value.
+struct Fp16 {
   uint16_t bits;
 };
 

@@ -5,6 +5,8 @@ namespace ft::avx2 {
 
 extern const RowKernels<float> kFp32;
 extern const RowKernels<Bf16> kBf16;
+extern const RowKernels<Fp16> kFp16;
 const RowKernels<float> kFp32 = kKernels<float>;
 const RowKernels<Bf16> kBf16 = kKernels<Bf16>;
+const RowKernels<Fp16> kFp16 = kKernels<Fp16>;
 }  // namespace ft::avx2

@@ -7,6 +7,7 @@ constexpr int64_t kLanes = 16;
 
 inline float load(float x) { return x; }
 inline float load(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+inline float load(Fp16 x) { return static_cast<float>(__builtin_bit_cast(_Float16, x.bits)); }
 inline void store(float value, float& out) { out = value; }
 inline void store(float value, Bf16& out) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
@@ -14,6 +15,8 @@ inline void store(float value, Bf16& out) {
   const uint32_t quiet = (bits >> 16) | 0x0040u;
   out.bits = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
+
+inline void store(float value, Fp16& out) { out.bits = __builtin_bit_cast(uint16_t, static_cast<_Float16>(value)); }
 
 struct Lanes {
   float v[kLanes] = {};

@@ -465,9 +465,10 @@ Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& option
   s.output->status("evaluating " + split);
   if (options.generate) {
     if (!s.inputs.tokenizer) throw Error(ErrorKind::config, "answers need a tokenizer").key("data." + split);
-    return evaluate_answers(s.model, *measured.rows, *s.inputs.tokenizer, options);
+    return s.in_memory(true, [&] { return evaluate_answers(s.model, *measured.rows, *s.inputs.tokenizer, options); });
   }
-  return evaluate_loss(s.model, measured, s.inputs.plan.at("batch").at("micro").as_integer(), s.pad_id());
+  const int64_t rows = s.inputs.plan.at("batch").at("micro").as_integer();
+  return s.in_memory(true, [&] { return evaluate_loss(s.model, measured, rows, s.pad_id()); });
 }
 
 std::string Run::save() {

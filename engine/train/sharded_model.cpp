@@ -27,10 +27,11 @@ DType compute_dtype(const Value& plan, ProcessGroup& group) {
   DType compute = DType::f32;
   if (wanted == "auto") {
     compute = fast_compute_dtype();
-  } else if (const auto named = dtype_from_name(wanted); named == DType::f32 || named == DType::bf16) {
+  } else if (const auto named = dtype_from_name(wanted);
+             named == DType::f32 || named == DType::bf16 || named == DType::f16) {
     compute = *named;
   } else {
-    throw Error(ErrorKind::config, "got '" + wanted + "', want auto, fp32 or bf16").key("model.compute");
+    throw Error(ErrorKind::config, "got '" + wanted + "', want auto, fp32, bf16 or fp16").key("model.compute");
   }
   at::Tensor decided = at::scalar_tensor(static_cast<int64_t>(compute), at::kLong);
   group.broadcast(decided, 0).wait();
