@@ -39,6 +39,17 @@ test.case("the architecture of docs/models.md trains in that recipe", function(t
   t.contains(output, "(sandwich, 2 layers)")
 end)
 
+test.case("the forward of docs/models.md trains in that recipe", function(t)
+  t.write("rows.jsonl", rows())
+  local recipe, changed = block(t, "recipes.md", "first.lua"):gsub('model_type = "llama"', 'model_type = "gelu_decoder"')
+  t.equal(changed, 1)
+  local forward = block(t, "models.md", "own_forward.lua")
+  recipe = recipe:gsub('local ft = require "ft"\n', function() return forward end, 1)
+  local output, code = t.program("run", t.write("third.lua", recipe), "--out", t.folder .. "/run", "--steps", "2")
+  t.truthy(code == 0, output)
+  t.contains(output, "(gelu_decoder, 2 layers)")
+end)
+
 test.case("run:evaluate refuses keys that it does not know, and those of answers without answers", function(t)
   t.write("rows.jsonl", rows())
   local recipe = block(t, "recipes.md", "first.lua"):gsub("for step, window in", "run:evaluate('train', %%s)\n%0", 1)

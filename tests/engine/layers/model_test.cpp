@@ -92,6 +92,32 @@ TEST(Model, LoraFreezesTheBaseAndNf4ReachesTheLayersLinearsAlone) {
   }
 }
 
+TEST(Model, BiasesStayFrozenAndInFullBesideNf4AndLora) {
+  const LoraOptions lora{.r = 4};
+  Value config = small_config();
+  config.set("attention_bias", true);
+  config.set("mlp_bias", true);
+  const Value description = describe_model(config);
+  Model quantized(description, {.quantize_nf4 = true, .lora = &lora}), dense(description, {.lora = &lora});
+  fill(quantized);
+  fill(dense);
+  int biases = 0;
+  for (size_t i = 0; i < quantized.parameters().size(); ++i) {
+    const Parameter& p = *quantized.parameters()[i];
+    if (p.storage == Storage::nf4)
+      dense.parameters()[i]->value =
+          cpu::nf4_dequantize(p.value, p.shape[0], p.shape[1], p.nested_offset, p.double_quant, at::kFloat);
+    if (!p.name.ends_with(".bias")) continue;
+    EXPECT_EQ(p.storage, Storage::frozen) << p.name;
+    ++biases;
+  }
+  EXPECT_EQ(biases, 14);
+  const Batch batch = golden_batch(2, 19, 61);
+  const Gradients got = backward(quantized, batch), want = backward(dense, batch);
+  EXPECT_NEAR(got.loss, want.loss, 1e-6 * want.loss);
+  for (const auto& [name, grad] : want.of) EXPECT_LT(distance(got.of.at(name), grad), 1e-5) << name;
+}
+
 TEST(Model, TargetModulesAsNamesAndAsPattern) {
   LoraOptions lora{.r = 4, .target_modules = Value::list({"q_proj", "mlp.up_proj"})};
   Model by_name(describe_model(small_config()), {.lora = &lora});
