@@ -184,8 +184,9 @@ class C10dGroup : public ProcessGroup {
       BackendPlace place = place_;
       place.rank = place_in_group;
       place.size = static_cast<int>(ranks.size());
-      // Numbered, since a name given twice would have the second group meet at the addresses that the first one left.
-      const std::string prefix = name + "-" + std::to_string(num_subgroups_);
+      // With a number and the first rank: groups of one name, made after each other or side by side, would meet at each
+      // other's addresses.
+      const std::string prefix = name + "-" + std::to_string(num_subgroups_) + "-" + std::to_string(ranks.front());
       made = std::make_shared<C10dGroup>(c10::make_intrusive<c10d::PrefixStore>(prefix, store_), place);
     }
     ++num_subgroups_;

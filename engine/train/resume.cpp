@@ -8,9 +8,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::unique_ptr<Checkpoint> open_newest(const fs::path& run) {
-  const auto newest = newest_checkpoint(run);
-  return newest ? std::make_unique<Checkpoint>(*newest) : nullptr;
+ResumePoint open_newest(const fs::path& run) {
+  ResumePoint point{run, nullptr};
+  const auto newest = newest_checkpoint(run, &point.passed_over);
+  if (newest) point.checkpoint = std::make_unique<Checkpoint>(*newest);
+  return point;
 }
 
 std::string listed(const std::vector<std::string>& names) {
@@ -44,10 +46,10 @@ std::optional<ResumePoint> resume_point(const Value& plan) {
           .key("--resume")
           .help("give it with --out DIR");
     if (!fs::exists(out / "run.json")) return std::nullopt;
-    return ResumePoint{out, open_newest(out)};
+    return open_newest(out);
   }
   const fs::path path = fs::absolute(wanted).lexically_normal();
-  if (fs::exists(path / "run.json")) return ResumePoint{path, open_newest(path)};
+  if (fs::exists(path / "run.json")) return open_newest(path);
   if (checkpoint_step(path) && fs::exists(path.parent_path() / "run.json"))
     return ResumePoint{path.parent_path(), std::make_unique<Checkpoint>(path)};
   throw Error(ErrorKind::config, "is neither a run directory nor a checkpoint in one")

@@ -17,6 +17,7 @@ namespace ft {
 struct ResumePoint {
   std::filesystem::path directory;         ///< of the run
   std::unique_ptr<Checkpoint> checkpoint;  ///< null: the run stopped before its first one, and starts anew
+  std::string passed_over = {};            ///< why newer checkpoints are not taken; "" when there are none
 };
 
 /// What save.resume of a plan comes to: a checkpoint, a run's newest one, or with "auto" that of save.out if it holds a

@@ -180,6 +180,7 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
   std::optional<int64_t> keep_steps;
   if (resumed) keep_steps = from ? from->step() : -1;
   metrics_ = std::make_unique<Metrics>(std::filesystem::path(directory_) / "metrics.jsonl", keep_steps);
+  if (resumed && !resumed->passed_over.empty()) log_warning("passed over: " + resumed->passed_over);
   if (from) terminal_->print("going on from " + from->path().string());
 }
 

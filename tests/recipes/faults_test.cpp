@@ -379,6 +379,8 @@ TEST_F(Faults, AMissingShardIsNamed) {
   const Finished older = train("torn", 2, {"--steps=2", "--resume=auto"});
   EXPECT_EQ(older.exit_code, 0) << older.err;
   EXPECT_THAT(older.out, HasSubstr("going on from " + (folder() / "torn/checkpoint-1").string()));
+  EXPECT_THAT(older.out + older.err, HasSubstr("passed over: "));
+  EXPECT_THAT(older.out + older.err, HasSubstr("checkpoint-2: lacks shard-00001-of-00002.safetensors"));
   ASSERT_TRUE(fs::exists(folder() / "torn/checkpoint-2/shard-00001-of-00002.safetensors"));  // made anew
   for (const char* name : {"checkpoint-1", "checkpoint-2"})
     fs::remove(folder() / "torn" / name / "shard-00001-of-00002.safetensors");
