@@ -58,6 +58,12 @@ Program::~Program() {
 
 void Program::signal(int number) const { ::kill(pid_, number); }
 
+bool Program::running() const {
+  siginfo_t ended{};
+  return pid_ > 0 && waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         ended.si_pid == 0;
+}
+
 Finished Program::wait(std::chrono::seconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
   int status = 0;

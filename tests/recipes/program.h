@@ -31,7 +31,9 @@ class Program {
   ~Program();
   Program(const Program&) = delete;
 
+  pid_t pid() const { return pid_; }
   void signal(int number) const;
+  bool running() const;  ///< it has not ended yet; wait() tells how it did
   Finished wait(std::chrono::seconds limit = std::chrono::seconds(120));
 
  private:
