@@ -23,9 +23,10 @@ float quantize_wide(const MapTables& map, const float* x, int64_t count, uint8_t
   const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale);
   for (int64_t i = 0; i < count; i += kLanes) {
     const __m512 values = _mm512_loadu_ps(x + i);
-    __m512i doubt;
-    __m128i sixteen = codes_of<with_sign>(codes_of_magnitudes<with_sign>(decades, values, inverse, doubt), values);
-    if (__builtin_expect(_mm512_testn_epi32_mask(doubt, doubt) != 0, 0))
+    __m512i line;
+    __m128i sixteen = codes_of<with_sign>(
+        _mm512_srli_epi32(codes_of_magnitudes<with_sign>(decades, values, inverse, line), kFractionBits), values);
+    if (__builtin_expect(_mm512_testn_epi32_mask(line, _mm512_set1_epi32(kDoubtfulBits)) != 0, 0))
       sixteen = exact_codes(map.codes, _mm512_div_ps(values, divisor));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i), sixteen);
   }

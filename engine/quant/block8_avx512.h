@@ -46,10 +46,10 @@ struct Decades {
         last(_mm512_loadu_si512(table.last)) {}
 };
 
-// In the low byte of each lane the code of |x| · inverse, which may be another where `doubt` is zero. Without signs x
-// is 0 or more.
+// The code of |x| · inverse from bit kFractionBits of each lane on. Where the kDoubtfulBits of `line` are zero it may
+// be another. Without signs x is 0 or more.
 template <bool with_sign>
-inline __m512i codes_of_magnitudes(const Decades& table, __m512 x, __m512 inverse, __m512i& doubt) {
+inline __m512i codes_of_magnitudes(const Decades& table, __m512 x, __m512 inverse, __m512i& line) {
   __m512i bits = _mm512_castps_si512(_mm512_mul_ps(x, inverse));
   if (with_sign) bits = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
   bits = _mm512_max_epi32(bits, _mm512_set1_epi32((127 - 24) << 23));
@@ -59,9 +59,8 @@ inline __m512i codes_of_magnitudes(const Decades& table, __m512 x, __m512 invers
   const __m512i decade =
       _mm512_mask_add_epi32(below, _mm512_cmp_ps_mask(y, boundary, _CMP_GE_OQ), below, _mm512_set1_epi32(1));
   const __m512 slope = _mm512_permutexvar_ps(decade, table.slope), offset = _mm512_permutexvar_ps(decade, table.offset);
-  const __m512i line = _mm512_castps_si512(_mm512_fmadd_ps(y, slope, offset));
-  doubt = _mm512_and_si512(line, _mm512_set1_epi32(kDoubtfulBits));
-  return _mm512_srli_epi32(_mm512_min_epi32(line, _mm512_permutexvar_epi32(decade, table.last)), kFractionBits);
+  line = _mm512_castps_si512(_mm512_fmadd_ps(y, slope, offset));
+  return _mm512_min_epi32(line, _mm512_permutexvar_epi32(decade, table.last));
 }
 
 }  // namespace
