@@ -1,15 +1,16 @@
 """Measures training against transformers, peft and bitsandbytes, pair by pair. Run by tools/bench/train, which says how."""
-import argparse
-import json
 import os
-import statistics
-import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(HERE, "peers")
-sys.path.insert(0, PEERS)
+sys.path[0] = PEERS  # not this folder: its tokenize.py is not the one that Python's own modules want
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+
 from common import now, step_flops, tokens  # noqa: E402
 
 # name: mode, ranks
