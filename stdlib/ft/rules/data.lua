@@ -3,7 +3,10 @@ local names = { "train", "val", "test" }
 
 return function(rule)
   rule("data.seq_len_fits_the_model", function(p)
-    local most = p.model.config and p.model.config.max_position_embeddings
+    local config = p.model.config or {}
+    local rope = config.rope_parameters or config.rope_scaling or {}
+    if (rope.rope_type or rope.type) == "dynamic" then return true end -- made to go beyond it
+    local most = config.max_position_embeddings
     for _, name in ipairs(names) do
       local split = p.data[name]
       if split and most and split.seq_len > most then
