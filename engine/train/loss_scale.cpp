@@ -1,6 +1,10 @@
 #include "engine/train/loss_scale.h"
 
 #include <cmath>
+#include <string>
+
+#include "engine/device/figures.h"
+#include "engine/device/log.h"
 
 namespace ft {
 
@@ -21,9 +25,11 @@ void LossScale::stepped() {
   if (std::isfinite(static_cast<float>(scale_ * growth_))) scale_ *= growth_;
 }
 
-void LossScale::overflowed() {
+void LossScale::overflowed(int64_t step) {
   scale_ *= backoff_;
   finite_steps_ = 0;
+  log_info("step " + std::to_string(step) + ": gradients overflowed in fp16; skipped, the loss scale is now " +
+           short_text(scale_));
 }
 
 Value LossScale::state() const {

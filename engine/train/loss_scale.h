@@ -20,8 +20,8 @@ class LossScale {
   double scale() const { return on_ ? scale_ : 1.0; }
   /// A step with finite gradients: after growth_interval of them in a row the scale grows.
   void stepped();
-  /// A step whose gradients overflowed: the scale falls.
-  void overflowed();
+  /// A step whose gradients overflowed: the scale falls, and the log says so.
+  void overflowed(int64_t step);
   /// What a checkpoint keeps; null where nothing is scaled.
   Value state() const;
   void restore(const Value& state);

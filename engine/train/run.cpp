@@ -263,16 +263,10 @@ bool Run::State::only_overflowed() {
 /// Looks at the norm that all ranks have alike, before the weights are touched. @return false for a step to be skipped
 /// @throws Error(config) where the plan says to stop. Collective.
 bool Run::State::finite_step() {
-  if (std::isfinite(*grad_norm)) {
-    loss_scale.stepped();
-    return true;
-  }
+  if (std::isfinite(*grad_norm)) return loss_scale.stepped(), true;
   if (only_overflowed()) {
-    loss_scale.overflowed();
+    loss_scale.overflowed(sampler.step());
     ++skipped_steps;
-    if (inputs.group->rank() == 0)
-      log_info("step " + std::to_string(sampler.step()) + ": gradients overflowed; skipped, the loss scale is now " +
-               std::to_string(loss_scale.scale()));
     return false;
   }
   saving([&] { finish_save(); });

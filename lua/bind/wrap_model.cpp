@@ -6,6 +6,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
+#include "engine/formats/peft_adapter.h"
 #include "engine/optim/parameter_groups.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/generate.h"
@@ -23,14 +24,19 @@ struct LoadedModel {
     const Value* dir = plan.at("model").find("dir");
     if (dir && dir->is_string()) directory = std::make_unique<ModelDirectory>(dir->as_string());
     if (!checkpoint_path.empty()) checkpoint = std::make_unique<Checkpoint>(checkpoint_path);
-    source =
-        std::make_unique<WeightSource>(directory.get(), static_cast<uint64_t>(plan.get("seed", 0)), checkpoint.get());
+    const Value* lora = plan.find("adapter");
+    if (!checkpoint && lora && lora->is_map() && lora->find("from"))
+      adapter = std::make_unique<PeftAdapter>(lora->at("from").as_string());
+    source = std::make_unique<WeightSource>(directory.get(), static_cast<uint64_t>(plan.get("seed", 0)),
+                                            checkpoint.get(), adapter.get());
     model = std::make_unique<ShardedModel>(plan, *source, ProcessGroup::single());
     if (directory) check_weights(*directory, model->model());
+    if (adapter) check_weights(*adapter, model->model());
     model->load(*source, [](int64_t) {});
   }
   std::unique_ptr<ModelDirectory> directory;
   std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<PeftAdapter> adapter;
   std::unique_ptr<WeightSource> source;
   std::unique_ptr<ShardedModel> model;
 };

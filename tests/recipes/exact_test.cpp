@@ -185,5 +185,47 @@ TEST_F(Exact, PackedRowsTrainAsPaddedOnes) {
   EXPECT_GT(worst(one, rows_of("full", "fewer", flags, fewer)), 1e-5);
 }
 
+TEST_F(Exact, GoesOnFromOlderCheckpointsAndRefusesNewerOnes) {
+  const std::vector<std::string> flags{"--rank=2", "--lr=0.01", "--nproc=2", "--epochs=10"};
+  const Replaced often{{"epochs    = opt.epochs", "epochs = opt.epochs, max_steps = 12"}, {"every = 200", "every = 5"}};
+  const auto whole = rows_of("lora", "older", flags, often);
+  ASSERT_EQ(whole.size(), 12u);
+  const fs::path out = *shared_ / "older/run", middle = out / "checkpoint-10", last = out / "checkpoint-12";
+  const auto with = [&](const std::string& resume) {
+    std::vector<std::string> words{"run",
+                                   (*shared_ / "older/lora.lua").string(),
+                                   "--model=model",
+                                   "--data=chats.jsonl",
+                                   "--seq_len=64",
+                                   "--out=older/run",
+                                   "--resume=" + resume};
+    words.insert(words.end(), flags.begin(), flags.end());
+    return run(words, shared_->path());
+  };
+  // As the first ftengine wrote them: nothing about loss scales and skipped steps.
+  edit_json(middle / "manifest.json", [](Json& manifest) {
+    EXPECT_EQ(manifest.at("format_version"), 1);
+    EXPECT_EQ(manifest.at("header").erase("loss_scale"), 1u);
+    EXPECT_EQ(manifest.at("header").erase("skipped_steps"), 1u);
+  });
+  const std::string shard = "shard-00000-of-00002.safetensors", bytes = slurp(last / shard);
+  fs::remove_all(last);
+  const Finished done = with("older/run/checkpoint-10");
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const auto joined = metrics(out);
+  ASSERT_EQ(joined.size(), whole.size());
+  for (size_t i = 0; i < whole.size(); ++i)
+    EXPECT_EQ(whole[i].at("loss").get<double>(), joined[i].at("loss").get<double>()) << "step " << i + 1;
+  EXPECT_TRUE(bytes == slurp(last / shard));
+
+  edit_json(last / "manifest.json", [](Json& manifest) { manifest["format_version"] = 99; });
+  for (const char* resume : {"auto", "older/run/checkpoint-12"}) {
+    const Finished refused = with(resume);
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_THAT(refused.err, testing::HasSubstr("has checkpoint format 99, this ftengine reads up to 1"));
+    EXPECT_THAT(refused.err, testing::HasSubstr("checkpoint-12/manifest.json"));
+  }
+}
+
 }  // namespace
 }  // namespace ft::test

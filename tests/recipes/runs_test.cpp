@@ -175,6 +175,27 @@ TEST_F(Runs, AnAdapterAloneIsWhatPeftReads) {
   EXPECT_EQ(config.at("peft_type"), "LORA");
   EXPECT_THAT(slurp(folder() / "adapter/adapter_model.safetensors"),
               HasSubstr("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"));
+  // Put on the base that it was not quantized with, it is the merged model.
+  ASSERT_EQ(ft({"merge", "runs/qlora_fsdp2-1", "--dtype", "fp32", "-o", "folded"}).exit_code, 0);
+  const auto evaluated = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin() + 2, {"unseen.jsonl", "--json", "--compute=fp32"});
+    return loss_of(ft(flags));
+  };
+  const double folded = loss("folded");
+  EXPECT_NEAR(evaluated({"eval", "model", "--adapter=adapter"}), folded, 1e-5 * folded);
+  EXPECT_GT(std::abs(loss("model") - folded), 1e-2);
+  EXPECT_EQ(ft({"eval", "runs/qlora_fsdp2-1", "unseen.jsonl", "--adapter=adapter"}).exit_code, 1);
+}
+
+TEST_F(Runs, AreMeasuredWhereverTheirBaseLiesNow) {
+  copy_of(folder() / "model", folder() / "moved");
+  fs::copy(run_directory(), folder() / "astray", fs::copy_options::recursive);
+  edit_json(folder() / "astray/plan.json", [](Json& plan) { plan["model"]["dir"] = "/nowhere"; });
+  const Finished lost = ft({"eval", "astray", "unseen.jsonl"});
+  EXPECT_EQ(lost.exit_code, 1);
+  EXPECT_THAT(lost.err, HasSubstr("/nowhere"));
+  EXPECT_EQ(loss_of(ft({"eval", "astray", "unseen.jsonl", "--json", "--compute=fp32", "--model=moved"})),
+            loss("runs/qlora_fsdp2-1"));
 }
 
 TEST_F(Runs, ACheckpointWithoutItsManifestIsNone) {

@@ -1,4 +1,4 @@
---- ftengine eval DIR DATA [--json]: the mean loss over a data file's trained tokens.
+--- ftengine eval DIR DATA [--json] [--adapter DIR]: the mean loss over a data file's trained tokens.
 local data = require "ft.data"
 local flags = require "ft.commands.flags"
 local native = require "ft.native"
@@ -6,7 +6,7 @@ local open = require "ft.commands.open"
 
 local declared = {
   positional = { "DIR", "DATA" }, json = "switch", seq_len = "number", format = "string", limit = "number",
-  compute = { "auto", "fp32", "bf16" },
+  compute = { "auto", "fp32", "bf16", "fp16" }, model = "string", adapter = "string",
 }
 local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized" }
 local longest = 2048 -- tokens a row, where the model does not say less: a run and what is merged of it are measured alike
@@ -30,7 +30,7 @@ end
 
 return function(...)
   local given = flags.read({ ... }, declared)
-  local opened = open(given.dir, given.compute)
+  local opened = open(given.dir, given)
   local split = described(given.data, given, opened.plan)
   local rows = data.read(split, opened.plan.model.config, opened.tokenizer)
   local pad = opened.tokenizer and opened.tokenizer:eos_id() or 0

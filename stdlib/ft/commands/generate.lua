@@ -7,7 +7,7 @@ local open = require "ft.commands.open"
 local declared = {
   positional = { "DIR" }, prompt = "string", system = "string", format = "string", max_new_tokens = "number",
   temperature = "number", top_k = "number", top_p = "number", seed = "number", raw = "switch",
-  compute = { "auto", "fp32", "bf16" },
+  compute = { "auto", "fp32", "bf16", "fp16" }, model = "string", adapter = "string",
 }
 
 --- The prompt as the model was taught to read it; as it stands with --raw, or without a chat format.
@@ -23,7 +23,7 @@ end
 return function(...)
   local given = flags.read({ ... }, declared)
   if not given.prompt then flags.wrong("generate wants --prompt TEXT") end
-  local opened = open(given.dir, given.compute)
+  local opened = open(given.dir, given)
   local tokenizer = opened.tokenizer
   if not tokenizer then
     native.raise { kind = "config", where = given.dir, message = "has no tokenizer.json, which a prompt needs" }

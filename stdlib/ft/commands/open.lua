@@ -5,9 +5,10 @@ local function refuse(dir, message, help)
   native.raise { kind = "config", where = dir, message = message, help = help }
 end
 
---- @param compute "auto", "fp32" or "bf16"; nil: as the run computed
+--- @param given flags: compute ("auto", "fp32", "bf16" or "fp16"; nil: as the run computed), model (where a run's base
+--- lies now), adapter (a folder that PEFT wrote, to put on a Hugging Face directory)
 --- @return { model = LoadedModel, tokenizer = Tokenizer or nil, plan = resolved plan }
-return function(dir, compute)
+return function(dir, given)
   if native.exists(dir) ~= "directory" then
     refuse(dir, "no such directory", "give a model's directory, a run's, or a checkpoint's")
   end
@@ -21,6 +22,7 @@ return function(dir, compute)
   end
   local plan
   if checkpoint then
+    if given.adapter then refuse(dir, "is a run's, and has its own adapter: --adapter goes with a model's directory") end
     plan = native.read_json(run .. "/plan.json")
     plan.parallel.offload_params, plan.activation_checkpointing = false, false
   else
@@ -28,6 +30,7 @@ return function(dir, compute)
       refuse(dir, "holds neither config.json, plan.json nor manifest.json",
         "give a model's directory, a run's, or a checkpoint's")
     end
+    if given.model then refuse(dir, "is a model's directory: --model says where the base of a run lies") end
     local config = native.read_json(dir .. "/config.json")
     plan = {
       model = {
@@ -37,7 +40,9 @@ return function(dir, compute)
       parallel = { reshard_after_forward = false, prefetch = false }, seed = 0,
     }
   end
-  plan.model.compute = compute or plan.model.compute
+  plan.model.compute = given.compute or plan.model.compute
+  if given.model then plan.model.dir = native.absolute(given.model) end
+  if given.adapter then plan.adapter = require("ft.adapter") { from = given.adapter } end
   local folder = checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer
   local tokenizer = folder and native.exists(folder .. "/tokenizer.json") and native.tokenizer(folder) or nil
   return { model = native.open_model(plan, checkpoint), tokenizer = tokenizer, plan = plan }

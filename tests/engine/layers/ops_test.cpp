@@ -242,7 +242,7 @@ TEST(Ops, EveryInstructionSetGivesTheSameBits) {
         {x, formula("v", {39, 77}, 1)});
     return results;
   };
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
     const Tensors want = all(Isa::scalar, dtype);
     for (const Isa isa : {Isa::avx2, Isa::avx512}) {
       const Tensors got = all(isa, dtype);
