@@ -50,7 +50,7 @@ bool is_white_space(uint32_t c);      ///< \s of Rust's regex and of Oniguruma
 bool is_word(uint32_t c);             ///< \w of Rust's regex
 bool is_numeric(uint32_t c);          ///< Rust's char::is_numeric
 bool is_late_mark(uint32_t c);        ///< a combining mark that the NFC of `tokenizers` does not know yet
-bool is_late_compatible(uint32_t c);  ///< a character whose NFKD `tokenizers` does not know yet
+bool is_late_compatible(uint32_t c);  ///< a character that `tokenizers` does not take apart yet
 bool is_combining_mark(uint32_t c);   ///< what StripAccents takes away
 bool is_bert_mark(uint32_t c);        ///< what BertNormalizer takes away as an accent
 bool is_bert_control(uint32_t c);     ///< what BertNormalizer takes away as a control character

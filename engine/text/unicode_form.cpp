@@ -26,7 +26,7 @@ struct Form {
   /// The characters that `c` decomposes into, itself when it does not.
   size_t decompose(uint32_t c, utf8proc_int32_t (&out)[32]) const {
     out[0] = static_cast<utf8proc_int32_t>(c);
-    if (c < kFirstDecomposed || unicode::is_late_mark(c) || (compatible && unicode::is_late_compatible(c))) return 1;
+    if (c < kFirstDecomposed || unicode::is_late_mark(c) || unicode::is_late_compatible(c)) return 1;
     const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
     int boundary = 0;
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), out, std::size(out),

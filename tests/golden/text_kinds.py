@@ -2,6 +2,7 @@
 
     python tests/golden/text_kinds.py write tests/golden/text_kinds
     python tests/golden/text_kinds.py fuzz FOLDER SEED COUNT      # the same tokenizers with COUNT fresh random texts each
+    python tests/golden/text_kinds.py sweep FOLDER                # every character up to U+1FFFF, alone and with marks
     python tests/golden/text_kinds.py fuzz-file FOLDER SEED COUNT TOKENIZER.json[.gz] …   # others' files
 
 Each folder gets tokenizer.json and gold.jsonl; test_text reads them, from the folder FTENGINE_TEXT_FUZZ names for a fuzz. Needs
@@ -53,7 +54,7 @@ def texts(rng, count):
 
 FIXED = ["", " ", "  ", "\n", "a", "Hello, world!", "e\u0301 a\u0323\u0307 a\u0307\u0323 \u212b \uac00 \u1100\u1161\u11a8 \u0958",
          "<|end|>", "a<|end|>b", " <|end|> <|end|><|end|>", "<mask> <mask>  <mask>x", "a <strip>  b<strip>", "word sword word's words word",
-         "NormÉ Norme\u0301 norm\u00e9", "ab" * 150, " " * 120 + "x", "über né ça да не λόто 水山です", "x" * 120]
+         "NormÉ Norme\u0301 norm\u00e9", "ab" * 150, "\U00011937\U00011938 \U00011935\U00011930 \u32ff", " " * 120 + "x", "über né ça да не λόто 水山です", "x" * 120]
 
 
 def added(t):
@@ -254,8 +255,12 @@ def main(command, folder, seed="2", count="60", *files):
             text = (gzip.open(file, "rt") if file.endswith(".gz") else open(file)).read()
             write(folder, os.path.basename(file).split(".json")[0], text, texts(rng, int(count)))
         return
+    every = [chr(c) for c in range(0x20000) if not 0xD800 <= c < 0xE000]
+    swept = [" ".join(every[i:i + 16]) for i in range(0, len(every), 16)] + [
+        "".join("a" + c + "\u0323\u0301" for c in every[i:i + 16]) for i in range(0, len(every), 16)]
     for kind in KINDS:
-        write(folder, kind.__name__, kind(list(corpus(random.Random(1)))), (FIXED if command == "write" else []) + texts(rng, int(count)))
+        rows = swept if command == "sweep" else (FIXED if command == "write" else []) + texts(rng, int(count))
+        write(folder, kind.__name__, kind(list(corpus(random.Random(1)))), rows)
 
 
 main(*sys.argv[1:])
