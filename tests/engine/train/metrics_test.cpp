@@ -32,7 +32,8 @@ TEST_F(MetricsTest, ARowAStep) {
   EXPECT_EQ(
       read_text(path_),
       "{\"step\": 1, \"loss\": 2.5, \"my_key\": \"kept\", \"tokens\": 512, \"seconds\": 0.5, \"wait_gather\": 0.25, "
-      "\"wait_reduce\": 0.0, \"wait_offload\": 0.0, \"wait_data\": 0.0, \"wait_save\": 0.0, \"peak_memory\": 1000, \"val_loss\": 3.0}\n");
+      "\"wait_reduce\": 0.0, \"wait_offload\": 0.0, \"wait_data\": 0.0, \"wait_save\": 0.0, \"peak_memory\": 1000, "
+      "\"val_loss\": 3.0}\n");
   metrics.add(2, {.tokens = 512});
   metrics.flush();
   metrics.flush();
