@@ -21,8 +21,10 @@ namespace {
 
 // For bf16 the kernel multiplies through oneDNN, which makes and keeps a primitive for every shape that it meets;
 // packed documents come in hundreds of lengths (measured on a 1 M parameter model: 0.5 GB of them, and half the step's
-// time). Short documents are therefore multiplied in fp32, whose GEMMs know no primitives.
+// time). Short documents are therefore multiplied in fp32, whose GEMMs know no primitives, unless their length is one
+// of the few that whole rows have.
 constexpr int64_t kFp32Below = 1024;  // tokens
+constexpr int64_t kBf16Multiple = 128;
 
 // A document longer than the window is computed in chunks of queries with the keys that they can see: as many as the
 // window, so that half of what is multiplied counts, but not so few that a GEMM is hardly more than its call.
@@ -43,7 +45,8 @@ struct Slice {
     return x.narrow(0, row, rows).narrow(1, first_key, begin + length - first_key).transpose(1, 2);
   }
   // As the kernel takes it.
-  at::Tensor operand(const at::Tensor& slice) const { return length < kFp32Below ? slice.to(at::kFloat) : slice; }
+  at::Tensor operand(const at::Tensor& slice) const { return in_fp32() ? slice.to(at::kFloat) : slice; }
+  bool in_fp32() const { return length < kFp32Below && (length % kBf16Multiple != 0 || window > 0); }
   // [B, H, T] -> [rows, H, length]
   at::Tensor of_lse(const at::Tensor& lse) const { return lse.narrow(0, row, rows).narrow(2, begin, length); }
   // [1, 1, length, keys]: -inf where a key lies behind the query, or a window or more before it.
@@ -51,7 +54,7 @@ struct Slice {
     if (window == 0) return std::nullopt;
     const at::Tensor query = at::arange(begin, begin + length, at::kLong).unsqueeze(1);
     const at::Tensor age = query.sub(at::arange(first_key, begin + length, at::kLong));
-    const auto dtype = length < kFp32Below ? at::kFloat : q.scalar_type();
+    const auto dtype = in_fp32() ? at::kFloat : q.scalar_type();
     at::Tensor mask = at::zeros(age.sizes(), at::TensorOptions(dtype));
     mask.masked_fill_(age.lt(0).logical_or_(age.ge(window)), -std::numeric_limits<double>::infinity());
     return mask.view({1, 1, age.size(0), age.size(1)});
