@@ -308,7 +308,7 @@ TEST(Merge, RefusesAdaptersItCannotFold) {
   Value config = read_json(run / "adapter_config.json");
   config.set("use_dora", true);
   write_text(run / "adapter_config.json", write_json(config));
-  EXPECT_ERROR(merge({.input = run.path()}), config, "use_dora: merging does not know it");
+  EXPECT_ERROR(merge({.input = run.path()}), config, "use_dora: got true, want false");
 }
 
 TEST(ParseBytes, ReadsSizes) {
