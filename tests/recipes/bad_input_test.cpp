@@ -199,9 +199,9 @@ TEST_F(BadInput, AnIndexThatNamesAFileThatIsNotThere) {
 // --- the tokenizer
 
 TEST_F(BadInput, TokenizerPartThatIsNotImplemented) {
-  edit_json(model_ / "tokenizer.json", [](Json& json) { json["pre_tokenizer"] = {{"type", "BertPreTokenizer"}}; });
-  refused(train(), {"tokenizer.json", "BertPreTokenizer"});
-  refused(eval(), {"tokenizer.json", "BertPreTokenizer"});
+  edit_json(model_ / "tokenizer.json", [](Json& json) { json["pre_tokenizer"] = {{"type", "SplitByTaste"}}; });
+  refused(train(), {"tokenizer.json", "SplitByTaste"});
+  refused(eval(), {"tokenizer.json", "SplitByTaste"});
 }
 
 TEST_F(BadInput, NoTokenizer) {
@@ -344,8 +344,8 @@ TEST_F(BadCheckpoint, DamagedBytes) {
 
 TEST_F(BadCheckpoint, AShardThatIsGone) {
   fs::remove(shard());
-  refused(merge(), {"/done", "checkpoint"});
-  refused(run({"eval", "done", "chats.jsonl"}, folder_.path()), {"/done", "checkpoint"});
+  refused(merge(), {"/done", "lacks shard-00001-of-00002.safetensors"});
+  refused(run({"eval", "done", "chats.jsonl"}, folder_.path()), {"/done", "lacks shard-00001-of-00002.safetensors"});
 }
 
 TEST_F(BadCheckpoint, ABaseThatHasMoved) {
