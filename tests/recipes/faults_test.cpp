@@ -335,11 +335,12 @@ TEST_F(Faults, AStepThatIsNotFiniteCanBeSkipped) {
 }
 
 TEST_F(Faults, MemoryThatIsOutSaysWhereAndWhatToDo) {
-  // The last rank of a run that goes on may map nothing more from its first step on.
+  // The last rank of a run that goes on may hold little more from its first step on: less than what tensors' memory
+  // grows by, so that it is a tensor that finds none.
   const std::string limit = R"(if run.rank == run.world_size - 1 then
-    local size = io.open('/proc/self/status'):read('*a'):match('VmSize:%s*(%d+)')
+    local size = io.open('/proc/self/status'):read('*a'):match('VmData:%s*(%d+)')
     local pid = io.open('/proc/self/stat'):read('*a'):match('^%d+')
-    os.execute('prlimit --pid ' .. pid .. ' --as=' .. (tonumber(size) * 1024 + 262144))
+    os.execute('prlimit --pid ' .. pid .. ' --data=' .. (tonumber(size) * 1024 + 4194304))
   end)";
   write_corpus(folder() / "corpus.jsonl", 300);
   for (const int ranks : {1, 2}) {

@@ -4,7 +4,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(HERE, "peers")
-sys.path[0] = PEERS  # not this folder: its tokenize.py is not the one that Python's own modules want
+sys.path[0] = PEERS
 import argparse  # noqa: E402
 import json  # noqa: E402
 import statistics  # noqa: E402
