@@ -5,6 +5,8 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <optional>
+
 #include "engine/optim/adamw8bit.h"
 #include "engine/quant/block8.h"
 
@@ -47,13 +49,22 @@ FusedAdamW::Group& FusedAdamW::group_of(const OptimizerPiece& piece) {
   return groups_.back();
 }
 
+bool FusedAdamW::scale_gradients(double factor) {
+  grad_factor_ = factor;
+  return true;
+}
+
 void FusedAdamW::step(double lr) {
   ++steps;
+  // The kernel divides by its scale, as torch.amp.GradScaler has it.
+  std::optional<at::Tensor> scale;
+  if (grad_factor_ != 1 && step_.defined()) scale = at::scalar_tensor(1 / grad_factor_, step_.options());
+  grad_factor_ = 1;
   if (step_.defined()) step_.fill_(static_cast<double>(steps));
   for (Group& group : groups_)
     at::_fused_adamw_(group.masters, group.grads, group.exp_avgs, group.exp_avg_sqs, /*max_exp_avg_sqs=*/{},
                       group.steps, lr * group.lr_scale, options_.beta1, options_.beta2, group.weight_decay,
-                      options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+                      options_.eps, /*amsgrad=*/false, /*maximize=*/false, scale);
 }
 
 std::vector<StateTensor> FusedAdamW::state() {

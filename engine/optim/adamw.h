@@ -16,6 +16,7 @@ namespace ft {
 class FusedAdamW final : public Optimizer {
  public:
   FusedAdamW(const AdamWOptions& options, std::vector<OptimizerPiece> pieces);
+  bool scale_gradients(double factor) override;
   void step(double lr) override;
   std::vector<StateTensor> state() override;
 
@@ -31,6 +32,7 @@ class FusedAdamW final : public Optimizer {
   std::vector<at::Tensor> exp_avg_, exp_avg_sq_;  // fp32 [count], a piece
   at::Tensor step_;                               // fp32 scalar that every group's kernel reads
   std::vector<Group> groups_;
+  double grad_factor_ = 1;  // of the next step
 };
 
 /// adamw_torch_8bit: ft::adamw8bit_ on every parameter of at least 4096 elements, FusedAdamW on the smaller ones.

@@ -52,6 +52,9 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
+  /// Has the next step() multiply gradients by `factor` in its own pass over them. @return false from an optimizer that
+  /// leaves it to the caller.
+  virtual bool scale_gradients([[maybe_unused]] double factor) { return false; }
   /// Applies the gradients as they are (already clipped by the caller) at this learning rate, and counts the step.
   virtual void step(double lr) = 0;
   /// Every state tensor of every piece that is not empty, in one order.

@@ -156,7 +156,7 @@ struct Run::State {
   std::optional<double> grad_norm;  // of this step, once it was clipped
   int64_t skipped_steps = 0;
   LossScale loss_scale;
-  bool scaled = false;             // whether the gradients of this step still carry the loss scale
+  double grad_factor = 1;          // that the update multiplies gradients by: unscales the loss, and clips
   std::vector<double> lr_factors;  // of a schedule that is a function of the recipe's; else empty
 };
 
@@ -354,7 +354,7 @@ bool Run::next_step() {
   s.model.schedule().waits = {};
   s.loss_is_finite = true;
   s.grad_norm.reset();
-  s.scaled = true;
+  s.grad_factor = 1 / s.loss_scale.scale();
   s.make_window();
   return true;
 }
@@ -394,17 +394,10 @@ double Run::clip(double max_norm) {
   }
   // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
   if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
-  // Powers of two where the plan leaves growth and backoff as they are: dividing loses nothing.
-  const double unscale = state_->scaled ? 1 / state_->loss_scale.scale() : 1;
-  state_->scaled = false;
-  const double norm = std::sqrt(sum(squares)) * unscale;
+  const double norm = std::sqrt(sum(squares)) * state_->grad_factor;
   state_->grad_norm = norm;
   constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
-  const double coefficient = max_norm / (norm + kEps);
-  const double factor = unscale * (coefficient < 1 ? coefficient : 1);
-  if (factor != 1)
-    for (auto& shard : state_->model.shards())
-      if (shard->grad().defined()) shard->grad().mul_(factor);
+  state_->grad_factor *= std::min(1.0, max_norm / (norm + kEps));
   return norm;
 }
 
@@ -430,6 +423,9 @@ void Run::update() {
   if (!s.grad_norm) clip(std::numeric_limits<double>::infinity());  // the recipe does not: for the check below
   if (s.finite_step()) {
     for (auto& shard : s.model.shards()) shard->grad();  // memory and zeros where no gradient came
+    if (!s.optimizer->scale_gradients(s.grad_factor) && s.grad_factor != 1)
+      for (auto& shard : s.model.shards())
+        if (shard->grad().defined()) shard->grad().mul_(s.grad_factor);
     s.save_seconds += s.saver.wait_for_reads();
     s.in_memory(false, [&] { s.optimizer->step(lr()); });
   }

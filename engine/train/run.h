@@ -62,8 +62,8 @@ class Run {
   double backward(const Batch& batch, double tokens);
   /// Sum over all ranks, in fp64. Collective.
   double sum(double value);
-  /// Scales the gradients to a global norm of at most `max_norm`. @return the norm before; no number where a rank's
-  /// loss is none. Collective.
+  /// Has the update scale the gradients to a global norm of at most `max_norm`. @return the norm before; no number
+  /// where a rank's loss is none. Collective.
   double clip(double max_norm);
   /// One optimizer step at this step's learning rate; gradients are zero afterwards. A step that is not finite is
   /// skipped, or ends the run, as the plan's non_finite says. Collective. @throws Error(config) naming step and unit.

@@ -319,5 +319,23 @@ TEST(Optimizer, RefusesWhatItDoesNotKnow) {
   EXPECT_THROW(build_optimizer(adamw(8), {{"w", 4096, 0, 100, part, part, true}}), Error);
 }
 
+// A factor of a power of two, so that dividing by its inverse is the same to the bit; it holds for one step.
+TEST(Optimizer, ScalesGradientsInItsOwnPass) {
+  Cut scaled(adamw(32), 1000, {}), plain(adamw(32), 1000, {});
+  for (unsigned step = 1; step <= 3; ++step) {
+    const at::Tensor gradient = normal(1000, step, 0.01f);
+    const double factor = step == 2 ? 0.25 : 1;
+    scaled.grad.copy_(gradient);
+    plain.grad.copy_(gradient.mul(factor));
+    if (step == 2) {
+      ASSERT_TRUE(scaled.ranks[0]->scale_gradients(factor));
+    }
+    scaled.ranks[0]->step(1e-2);
+    plain.ranks[0]->step(1e-2);
+    EXPECT_TRUE(scaled.master.equal(plain.master)) << step;
+  }
+  EXPECT_FALSE(Cut(sgd(0.9), 256, {}).ranks[0]->scale_gradients(0.5));
+}
+
 }  // namespace
 }  // namespace ft
