@@ -1,0 +1,57 @@
+#include "engine/parallel/mesh.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/error/error.h"
+#include "tests/ranks/ranks.h"
+
+namespace ft {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(MeshShape, TensorMovesFastest) {
+  const MeshShape shape{.replicate = 2, .shard = 3, .context = 1, .tensor = 2};
+  EXPECT_EQ(shape.world_size(), 12);
+  EXPECT_THAT(shape.coordinates(0), ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(shape.coordinates(1), ElementsAre(0, 0, 0, 1));
+  EXPECT_THAT(shape.coordinates(2), ElementsAre(0, 1, 0, 0));
+  EXPECT_THAT(shape.coordinates(11), ElementsAre(1, 2, 0, 1));
+  EXPECT_THAT(shape.neighbours(3, {Axis::tensor}), ElementsAre(2, 3));
+  EXPECT_THAT(shape.neighbours(3, {Axis::shard}), ElementsAre(1, 3, 5));
+  EXPECT_THAT(shape.neighbours(3, {Axis::replicate}), ElementsAre(3, 9));
+  EXPECT_THAT(shape.neighbours(3, {Axis::replicate, Axis::tensor}), ElementsAre(2, 3, 8, 9));
+  EXPECT_EQ(shape.text(), "2 × replicate, 3 × shard, 2 × tensor");
+  EXPECT_EQ(MeshShape{}.text(), "1 rank");
+}
+
+RANK_BODY(meshes) {
+  const int rank = group->rank();
+  const Mesh grid({.replicate = 2, .shard = 2}, group);
+  EXPECT_EQ(grid.group(Axis::shard).sum(rank), rank < 2 ? 1 : 5);
+  EXPECT_EQ(grid.group(Axis::replicate).sum(rank), rank % 2 == 0 ? 2 : 4);
+  EXPECT_EQ(grid.group(Axis::tensor).size(), 1);
+  EXPECT_EQ(grid.data_rank(), rank);
+  EXPECT_EQ(grid.num_data_ranks(), 4);
+  const Mesh ring({.shard = 2, .context = 2}, group);
+  EXPECT_EQ(ring.shard_group().size(), 4);
+  EXPECT_EQ(ring.data_rank(), rank / 2);
+  EXPECT_EQ(ring.coordinate(Axis::context), rank % 2);
+  return "";
+}
+
+TEST(Mesh, GroupsAlongItsAxes) { test::run_ranks(4, "meshes"); }
+
+TEST(Mesh, MustFitTheWorld) {
+  try {
+    const Mesh mesh({.shard = 2, .tensor = 2}, ProcessGroup::single());
+    FAIL() << "4 ranks on one";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(),
+                testing::HasSubstr("mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there are 1"));
+  }
+}
+
+}  // namespace
+}  // namespace ft
