@@ -35,7 +35,7 @@ struct ModelUnit {
   std::unique_ptr<Module> module;
   std::vector<Parameter*> parameters;  ///< owned by this unit
   /// Units whose parameters this one reads too: the head with tied embeddings reads unit 0.
-  std::vector<size_t> borrows;
+  std::vector<size_t> borrows{};
   bool checkpoint = true;      ///< activation checkpointing applies (not to the head: its backward follows at once)
   bool backward_reads = true;  ///< its backward reads its parameters (the embedding's reads tokens alone)
 };

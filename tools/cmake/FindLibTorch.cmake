@@ -40,6 +40,11 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   target_include_directories(LibTorch::cpu SYSTEM INTERFACE ${_includes})
   target_link_libraries(LibTorch::cpu INTERFACE ${LibTorch_CPU} ${LibTorch_C10})
   target_link_options(LibTorch::cpu INTERFACE -Wl,--allow-shlib-undefined)
+  # at::parallel_for is a template that runs on one thread where OpenMP is off. The runtime must be the one that LibTorch
+  # brings along: a second one would keep threads of its own.
+  find_library(LibTorch_GOMP NAMES libgomp.so.1 gomp HINTS ${LibTorch_LIB_DIR} NO_CACHE)
+  target_compile_options(LibTorch::cpu INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+  target_link_libraries(LibTorch::cpu INTERFACE ${LibTorch_GOMP})
   # ProcessGroupGloo.hpp includes Gloo's headers (Debian's libgloo-dev); the code is in libtorch_cpu.
   target_compile_definitions(LibTorch::cpu INTERFACE USE_C10D_GLOO)
   # Where the programs find LibTorch when they run: in the build folder and when installed alike.

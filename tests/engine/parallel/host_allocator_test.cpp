@@ -30,8 +30,12 @@ TEST(LowestFit, NeverGivesOneByteTwice) {
     if (mine.size() < 40 && random() % 2) {
       const uint64_t bytes = 1 + random() % 5000, place = places.take(bytes);
       const auto next = mine.lower_bound(place);
-      if (next != mine.end()) ASSERT_LE(place + bytes, next->first);
-      if (next != mine.begin()) ASSERT_LE(std::prev(next)->first + std::prev(next)->second, place);
+      if (next != mine.end()) {
+        ASSERT_LE(place + bytes, next->first);
+      }
+      if (next != mine.begin()) {
+        ASSERT_LE(std::prev(next)->first + std::prev(next)->second, place);
+      }
       mine.emplace(place, bytes);
       most = std::max(most, in_use += bytes);
     } else if (!mine.empty()) {
