@@ -5,10 +5,13 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/Logging.h>
 
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <mutex>
+#include <thread>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -26,6 +29,8 @@ using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
 
 constexpr const char* kFailureKey = "ft/failure";
 constexpr const char* kSpeakerKey = "ft/speaker";
+constexpr const char* kLeftKey = "ft/left";
+constexpr std::chrono::seconds kLeaveTime{3};  // of the 10 s in which all ranks stop
 
 // LibTorch's message without its C++ backtrace: the first line.
 std::string first_line(const std::exception& error) {
@@ -211,6 +216,17 @@ class C10dGroup : public ProcessGroup {
     }
   }
 
+  // Rank 0 holds the store: were it to go first, the others could no longer learn who has spoken.
+  void leave() noexcept override {
+    try {
+      store_->add(kLeftKey, 1);
+      const auto end = std::chrono::steady_clock::now() + kLeaveTime;
+      while (rank() == 0 && store_->add(kLeftKey, 0) < size() && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    } catch (const std::exception&) {  // rank 0 went before
+    }
+  }
+
  private:
   // To every peer sending(peer), from every peer into receiving(peer). Nearest successor first, so that no rank is
   // everybody's first.
@@ -288,6 +304,7 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connected() { return connected_group
 
 std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& environment, std::chrono::seconds timeout) {
   if (environment.world_size == 1) return single();
+  std::signal(SIGPIPE, SIG_IGN);  // a store that is gone is to arrive as an exception
   // c10d warns on stderr where an address has no name; what matters arrives as an exception.
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;

@@ -3,8 +3,8 @@
 /// tensors by NCCL (the CUDA plugin); one rank alone needs neither. Made once by main or a test (connect), held by the
 /// run.
 ///
-/// Rank rule: everything but rank(), size() and report_failure() is collective: every rank calls it, in the same
-/// order. Thread rule: one thread issues collectives, the one that walks the schedule; waiting elsewhere is not
+/// Rank rule: everything but rank(), size() and what a failing rank calls is collective: every rank calls it, in the
+/// same order. Thread rule: one thread issues collectives, the one that walks the schedule; waiting elsewhere is not
 /// allowed. A rank that dies closes its connections, and every wait on it throws Error(comm) at once; the timeout is
 /// for a network that goes quiet.
 
@@ -109,6 +109,9 @@ class ProcessGroup {
   /// True for the first rank that asks: the one that tells the user, where no supervisor picks among the ranks. A rank
   /// that merely lost another which has reported its failure gets false. Best effort, never throws, not collective.
   virtual bool may_speak(bool lost_another) noexcept { return true; }
+  /// The last call of a rank that ends with an error: rank 0 waits here, for seconds at most, until the others have
+  /// come too, since what they ask about failures is held by rank 0. Never throws.
+  virtual void leave() noexcept {}
   /// The group that connect() made in this process and that is still held, or nullptr.
   static std::shared_ptr<ProcessGroup> connected();
 

@@ -47,6 +47,7 @@ void tell(const Error& error) {
   const bool lost_another = error.kind() == ErrorKind::comm;
   if (under_launcher() || !group || group->may_speak(lost_another)) report_fatal(error);
   if (group && !lost_another) group->report_failure(error.what());
+  if (group && !under_launcher()) group->leave();
 }
 
 int finish(const Outcome& outcome, bool trace) {
