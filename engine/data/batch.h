@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/data/sequence_split.h"
+
 namespace ft {
 
 struct Packing;
@@ -16,8 +18,9 @@ struct Batch {
   std::vector<int64_t> tokens;     ///< [rows, length] ids; pad_id behind the last document
   std::vector<int64_t> targets;    ///< [rows, length] label of token t + 1 in the same document, else -100
   std::vector<int64_t> positions;  ///< [rows, length] from 0 in each document; padding counts as one more document
-  std::vector<std::vector<int64_t>>
-      documents;                 ///< lengths of each row's documents in order; each row's sum is `length`
+  /// Lengths of each row's documents in order; each row's sum is `length`, or that of whole rows where they are split.
+  std::vector<std::vector<int64_t>> documents;
+  SequenceSplit split;           ///< which of each row's tokens these are; all, but under context parallelism
   std::vector<int64_t> row_ids;  ///< packed row numbers over the whole split; -1 for a row of no weight
   int64_t num_targets = 0;       ///< targets other than -100
 };

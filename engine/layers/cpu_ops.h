@@ -33,6 +33,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tens
                                                                   const at::Tensor& out, const at::Tensor& lse,
                                                                   at::IntArrayRef documents, int64_t window);
 
+/// Attention of the queries over some of their keys, merged into what other keys gave (online softmax, in fp32).
+/// @param out [B, T, H, D], lse [B, H, T] fp32: mean of the values seen so far, and the logarithm of its softmax sum;
+/// 0 and -inf at first   @param q [B, T, H, D]   @param k,v [B, T, Hkv, D]
+/// @param slices as AttentionSlice::pack makes them; they may cross row by row, not within one query and key
+void attention_part(at::Tensor out, at::Tensor lse, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    at::IntArrayRef slices);
+/// Adds the gradients that come of these keys to gq, gk and gv (fp32).   @param out,lse over all keys, out in q's dtype
+void attention_part_backward(at::Tensor gq, at::Tensor gk, at::Tensor gv, const at::Tensor& grad, const at::Tensor& q,
+                             const at::Tensor& k, const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                             at::IntArrayRef slices);
+
 /// NF4 group records to [rows, columns] in `dtype` (fp32, fp16 or bf16).
 at::Tensor nf4_dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double nested_offset,
                           bool double_quant, at::ScalarType dtype);

@@ -3,6 +3,7 @@
 #include <ATen/ops/add.h>
 
 #include "engine/error/error.h"
+#include "engine/layers/attention.h"
 #include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
 #include "engine/parallel/scalar_type.h"
@@ -78,9 +79,7 @@ at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
   if (context.cache) {
     mixed = context.cache->attend(name(), q, k, v, window_);
   } else {
-    std::vector<int64_t> documents;
-    for (const auto& row : context.documents) documents.insert(documents.end(), row.begin(), row.end());
-    mixed = ops::attention(q, k, v, documents, window_);
+    mixed = attend(q, k, v, context, window_);
   }
   return o_->forward(mixed.reshape({x.size(0), x.size(1), heads_ * head_dim_}), context);
 }

@@ -64,7 +64,8 @@ at::Tensor token_keys(const Context& context, int64_t rows, int64_t tokens, cons
   const uint64_t of_step = mix64(mix64(context.seed ^ hash_name(module)) + static_cast<uint64_t>(context.step));
   for (int64_t row = 0; row < rows; ++row) {
     const uint64_t of_row = mix64(of_step + static_cast<uint64_t>(context.rows[static_cast<size_t>(row)]));
-    for (int64_t t = 0; t < tokens; ++t) *out++ = static_cast<int64_t>(mix64(of_row + static_cast<uint64_t>(t)));
+    for (int64_t t = 0; t < tokens; ++t)
+      *out++ = static_cast<int64_t>(mix64(of_row + static_cast<uint64_t>(context.split.place(t))));
   }
   return keys;
 }

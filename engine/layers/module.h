@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/data/sequence_split.h"
+#include "engine/layers/context_axis.h"
 #include "engine/parallel/parameter.h"
 
 namespace ft {
@@ -20,8 +22,8 @@ class KvCache;
 /// What a forward may need beside its input. B: rows of the micro batch, T: tokens a row.
 struct Context {
   at::Tensor positions;  ///< [B, T] int64, restarting at 0 in every document
-  /// For each row the lengths of its documents in order; their sum is T (padding counts as one more document).
-  /// Attention is causal inside a document and never crosses into another.
+  /// For each row the lengths of its documents in order; their sum is T (padding counts as one more document), or the
+  /// split's length where rows are split. Attention is causal inside a document and never crosses into another.
   std::vector<std::vector<int64_t>> documents;
   /// [B, T] int64: the token that follows, -100 where there is nothing to learn; undefined: logits wanted.
   at::Tensor targets;
@@ -32,6 +34,8 @@ struct Context {
   int64_t step = 0;
   std::vector<int64_t> rows;  ///< [B] global index of each row in its epoch
   KvCache* cache = nullptr;   ///< generation: attention appends to it and reads from it
+  SequenceSplit split;        ///< which of each row's tokens these are: all of them, but under context parallelism
+  ContextAxis axis;           ///< where rows are split: the ranks that hold the rest
 };
 
 class Module {

@@ -72,6 +72,10 @@ TORCH_LIBRARY(ft, m) {
   m.def(
       "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, int[] documents, int "
       "window) -> (Tensor, Tensor, Tensor)");
+  m.def("attention_part(Tensor(a!) out, Tensor(b!) lse, Tensor q, Tensor k, Tensor v, int[] slices) -> ()");
+  m.def(
+      "attention_part_backward(Tensor(a!) gq, Tensor(b!) gk, Tensor(c!) gv, Tensor grad, Tensor q, Tensor k, Tensor v, "
+      "Tensor out, Tensor lse, int[] slices) -> ()");
   m.def(
       "nf4_dequantize(Tensor records, int rows, int columns, float nested_offset, bool double_quant, ScalarType dtype) "
       "-> "
@@ -92,6 +96,8 @@ TORCH_LIBRARY_IMPL(ft, CPU, m) {
   m.impl("dropout_add", cpu::dropout_add);
   m.impl("attention_forward", cpu::attention_forward);
   m.impl("attention_backward", cpu::attention_backward);
+  m.impl("attention_part", cpu::attention_part);
+  m.impl("attention_part_backward", cpu::attention_part_backward);
   m.impl("nf4_dequantize", cpu::nf4_dequantize);
   m.impl("nf4_quantize", cpu::nf4_quantize);
   m.impl("linear_cross_entropy_forward", cpu::linear_cross_entropy_forward);

@@ -60,6 +60,20 @@ at::Tensor yarn(const at::Tensor& inverse, const RopeOptions& o, int64_t width) 
   return inverse.div(o.factor).mul(keep.neg().add(1)).add(inverse.mul(keep));
 }
 
+// int64 [B, T]: each token's place in its document, on from where the table has the angles of a document so long.
+template <class First>
+at::Tensor table_rows(const Context& context, const First& first) {
+  at::Tensor rows = at::empty_like(context.positions, at::TensorOptions(at::kCPU));
+  int64_t* out = rows.data_ptr<int64_t>();
+  for (const auto& row : context.documents) {
+    std::vector<int64_t> whole;
+    for (const int64_t length : row)
+      for (int64_t t = 0; t < length; ++t) whole.push_back(first(length) + t);
+    for (int64_t t = 0; t < rows.size(1); ++t) *out++ = whole[static_cast<size_t>(context.split.place(t))];
+  }
+  return rows;
+}
+
 }  // namespace
 
 RopeOptions RopeOptions::read(const Value& d, const std::string& path) {
@@ -125,7 +139,8 @@ Rotation RopeTable::dynamic(const Context& context, at::Device device) {
   const bool by_document = !context.cache && !context.documents.empty();
   const auto lengths =
       by_document ? context.documents : std::vector<std::vector<int64_t>>{{last_position(context) + 1}};
-  if (!cos_.defined() || lengths != documents_) {
+  const bool other_rows = by_document && (!rows_.defined() || rows_.sizes() != context.positions.sizes());
+  if (!cos_.defined() || lengths != documents_ || other_rows) {
     cos_.reset();
     sin_.reset();
     std::map<int64_t, int64_t> first;  // seen length -> its first row of the tables; those not scaled share the first
@@ -137,12 +152,7 @@ Rotation RopeTable::dynamic(const Context& context, at::Device device) {
     }
     rows_ = at::Tensor();
     if (by_document) {
-      at::Tensor host = at::empty_like(context.positions, at::TensorOptions(at::kCPU));
-      int64_t* out = host.data_ptr<int64_t>();
-      for (const auto& row : lengths)
-        for (const int64_t length : row)
-          for (int64_t t = 0; t < length; ++t) *out++ = first.at(std::max(length, options_.original)) + t;
-      rows_ = host;
+      rows_ = table_rows(context, [&](int64_t length) { return first.at(std::max(length, options_.original)); });
     }
     documents_ = lengths;
   }

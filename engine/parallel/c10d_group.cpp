@@ -174,6 +174,41 @@ class C10dGroup : public ProcessGroup {
         "broadcast", [&](c10d::Backend& b) { return b.broadcast(tensors, options); }, tensor.is_cpu());
   }
 
+  Pending all_to_all(const at::Tensor& received, const at::Tensor& sent) override {
+    check_apart("all_to_all", received, sent);
+    FT_CHECK(sent.numel() % size() == 0, "all_to_all: one part a rank");
+    if (sent.numel() == 0) return {};
+    const at::Tensor to = bytes_of(received), from = bytes_of(sent);
+    const int64_t bytes = from.numel() / size();
+    if (!sent.is_cpu()) {
+      const std::vector<int64_t> each(static_cast<size_t>(size()), bytes);
+      return exchange_natively("all-to-all", to, from, each, each);
+    }
+    const auto part = [=](const at::Tensor& whole, int r) { return whole.narrow(0, r * bytes, bytes); };
+    std::memcpy(part(to, rank()).data_ptr(), part(from, rank()).data_ptr(), bytes);
+    return exchange(
+        "all-to-all", [=](int r) { return part(from, r); }, [=](int r) { return part(to, r); });
+  }
+
+  Pending pass_on(const at::Tensor& received, const at::Tensor& sent) override {
+    check_apart("pass_on", received, sent);
+    if (sent.numel() == 0) return {};
+    const int next = (rank() + 1) % size(), previous = (rank() - 1 + size()) % size();
+    std::vector<at::Tensor> to{bytes_of(received)}, from{bytes_of(sent)};
+    if (!sent.is_cpu()) {
+      std::vector<int64_t> takes(static_cast<size_t>(size())), gives(takes);
+      takes[static_cast<size_t>(previous)] = gives[static_cast<size_t>(next)] = from[0].numel();
+      return exchange_natively("pass-on", to[0], from[0], takes, gives);
+    }
+    const int tag = next_tag();
+    std::vector<WorkPtr> works;
+    meeting("pass-on", rank(), store_.get(), [&] {
+      works.push_back(gloo_->recv(to, previous, tag));
+      works.push_back(gloo_->send(from, next, tag));
+    });
+    return Pending(std::make_unique<Transfer>("pass-on", link_, std::move(works), std::vector<int>{previous, next}));
+  }
+
   void barrier() override { sum(0); }  // nobody has every rank's number before every rank has come
 
   std::shared_ptr<ProcessGroup> subgroup(const std::vector<int>& ranks, const std::string& name) override {
@@ -256,6 +291,20 @@ class C10dGroup : public ProcessGroup {
   Pending native(const char* what, Start start, bool on_cpu = false) {
     std::vector<WorkPtr> works{meeting(what, rank(), store_.get(), [&] { return start(on_cpu ? *gloo_ : nccl()); })};
     return Pending(std::make_unique<Transfer>(what, link_, std::move(works)));
+  }
+
+  void check_apart(const char* what, const at::Tensor& received, const at::Tensor& sent) const {
+    FT_CHECK(received.numel() == sent.numel() && received.scalar_type() == sent.scalar_type() &&
+                 received.is_contiguous() && sent.is_contiguous() &&
+                 (sent.numel() == 0 || received.data_ptr() != sent.data_ptr()),
+             std::string(what) + ": contiguous, alike, and apart from each other");
+  }
+
+  // NCCL's all-to-all is a group of sends and receives, of none where the count is 0: it cannot lock up as single ones
+  // might.
+  Pending exchange_natively(const char* what, at::Tensor to, at::Tensor from, std::vector<int64_t> takes,
+                            std::vector<int64_t> gives) {
+    return native(what, [&](c10d::Backend& b) { return b.alltoall_base(to, from, takes, gives); });
   }
 
   Pending all_reduce(const at::Tensor& tensor, c10d::ReduceOp::RedOpType op) {

@@ -39,6 +39,8 @@ class SingleGroup : public ProcessGroup {
     FT_CHECK(root == 0, "broadcast from a rank that is not there");
     return {};
   }
+  Pending all_to_all(const at::Tensor& received, const at::Tensor& sent) override { return copy(received, sent); }
+  Pending pass_on(const at::Tensor& received, const at::Tensor& sent) override { return copy(received, sent); }
   void barrier() override {}
   std::shared_ptr<ProcessGroup> subgroup(const std::vector<int>& ranks, const std::string&) override {
     return ranks.empty() ? nullptr : std::make_shared<SingleGroup>();

@@ -87,6 +87,12 @@ class ProcessGroup {
   virtual Pending all_reduce_max(const at::Tensor& tensor) = 0;
   /// Every rank's tensor becomes root's. Contiguous, any dtype; bytes move as integers. Returns at once.
   virtual Pending broadcast(const at::Tensor& tensor, int root) = 0;
+  /// received[r] = rank r's sent[rank()], for every r. Returns at once. Bytes move as integers, whatever the dtype.
+  /// @param received,sent [size * n] contiguous, apart from each other, any dtype.
+  virtual Pending all_to_all(const at::Tensor& received, const at::Tensor& sent) = 0;
+  /// One step round the ring: `sent` goes to the next rank, the previous one's comes into `received`. Returns at once.
+  /// @param received,sent alike, contiguous, apart from each other, any dtype.
+  virtual Pending pass_on(const at::Tensor& received, const at::Tensor& sent) = 0;
   /// Returns when every rank has come here.
   virtual void barrier() = 0;
 

@@ -15,13 +15,15 @@ at::Tensor matrix(const std::vector<int64_t>& values, int64_t rows, int64_t leng
 
 }  // namespace
 
-MicroBatch micro_batch(const Batch& batch) {
+MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis) {
   MicroBatch made;
   made.tokens = matrix(batch.tokens, batch.rows, batch.length);
   made.context.positions = matrix(batch.positions, batch.rows, batch.length);
   made.context.targets = matrix(batch.targets, batch.rows, batch.length);
   made.context.documents = batch.documents;
   made.context.rows = batch.row_ids;
+  made.context.split = batch.split;
+  made.context.axis = axis;
   return made;
 }
 

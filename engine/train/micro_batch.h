@@ -16,6 +16,7 @@ struct MicroBatch {
   Context context;    ///< positions, documents, targets and rows filled in; the rest is the caller's
 };
 
-MicroBatch micro_batch(const Batch& batch);
+/// @param axis the ranks that hold the rest of the rows, where the batch is a part of them (split_batch).
+MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis = {});
 
 }  // namespace ft

@@ -152,6 +152,36 @@ RANK_BODY(many_at_once) {
   return "";
 }
 
+RANK_BODY(exchanges_parts) {
+  const int64_t n = 70001;
+  const int size = group->size(), rank = group->rank();
+  const at::Tensor sent = at::zeros({size * n}, at::kFloat), received = at::zeros({size * n}, at::kFloat);
+  for (int r = 0; r < size; ++r) sent.narrow(0, r * n, n).copy_(numbers(rank * size + r, n));
+  Pending pending = group->all_to_all(received, sent);
+  pending.wait();
+  for (int r = 0; r < size; ++r) EXPECT_TRUE(at::equal(received.narrow(0, r * n, n), numbers(r * size + rank, n))) << r;
+  group->all_to_all(at::empty({0}, at::kFloat), at::empty({0}, at::kFloat)).wait();
+  return "";
+}
+
+// Several steps on their way at once, of sizes beyond what sockets buffer, on ranks that come at different times.
+RANK_BODY(goes_round_the_ring) {
+  const int64_t n = 900001;
+  const int size = group->size(), rank = group->rank();
+  at::Tensor here = numbers(rank, n), coming = at::empty({n}, at::kFloat);
+  const at::Tensor small = numbers(rank + 50, 3), other = at::empty({3}, at::kFloat);
+  for (int step = 0; step < 2 * size; ++step) {
+    if (rank == step % size) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    EXPECT_TRUE(at::equal(here, numbers((rank - step % size + size) % size, n))) << step;
+    Pending large = group->pass_on(coming, here), little = group->pass_on(other, small);
+    little.wait();
+    large.wait();
+    EXPECT_TRUE(at::equal(other, numbers((rank - 1 + size) % size + 50, 3)));
+    std::swap(here, coming);
+  }
+  return "";
+}
+
 RANK_BODY(subgroups) {
   // Two rows of two, and two columns: a mesh.
   const int rank = group->rank();
@@ -181,7 +211,8 @@ class OverRanks : public testing::TestWithParam<int> {};
 // Together, since starting the ranks takes longer than all of them.
 RANK_BODY(collectives) {
   for (const auto body : {rank_body_gathers_every_part, rank_body_bytes_stay_bytes, rank_body_reduces_to_the_owner,
-                          rank_body_sums_in_rank_order, rank_body_small_collectives, rank_body_many_at_once})
+                          rank_body_sums_in_rank_order, rank_body_small_collectives, rank_body_many_at_once,
+                          rank_body_exchanges_parts, rank_body_goes_round_the_ring})
     body(group, argument);
   return "";
 }
