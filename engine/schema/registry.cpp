@@ -229,6 +229,21 @@ Schema splits_schema() {
           .renames = {{"validation", "val", "is called val here"}, {"eval", "val", "is called val here"}}};
 }
 
+Option ranks_option(std::string key, std::string doc) {
+  return {.key = std::move(key), .kinds = kInteger, .doc = std::move(doc), .at_least = 1, .at_most = 1 << 16};
+}
+
+Schema mesh_schema() {
+  return {.name = "mesh",
+          .doc = "The ranks as a grid: replicate × shard × context × tensor, the last one moving fastest.",
+          .options = {ranks_option("replicate", "groups that each hold the whole state; default 1"),
+                      ranks_option("shard",
+                                   "ranks that a group's state is split over, each with rows of its own; default: what "
+                                   "the other axes leave of the ranks"),
+                      ranks_option("context", "ranks that share the positions of a row; default 1"),
+                      ranks_option("tensor", "ranks that share each layer's matrices; default 1")}};
+}
+
 Schema fsdp2_schema() {
   return {
       .name = "fsdp2",
@@ -237,6 +252,14 @@ Schema fsdp2_schema() {
                    .kinds = kString,
                    .doc = "the file of configs/profiles that this block was read from"},
                   {.key = "fsdp_version", .kinds = kInteger, .doc = "2 is the only one", .fallback = 2},
+                  {.key = "mesh",
+                   .kinds = kBlock,
+                   .doc = "ranks along each axis; default: all on the shard axis",
+                   .schemas = {"mesh"}},
+                  ranks_option("dp_replicate_size", "another name of mesh.replicate"),
+                  ranks_option("dp_shard_size", "another name of mesh.shard"),
+                  ranks_option("context_parallel_size", "another name of mesh.context"),
+                  ranks_option("tensor_parallel_size", "another name of mesh.tensor"),
                   {.key = "reshard_after_forward",
                    .kinds = kBoolean,
                    .doc = "release a unit's parameters between forward and backward; false keeps them: less "
@@ -276,6 +299,7 @@ Schema fsdp2_schema() {
                    .fallback = 1,
                    .at_least = 1}},
       .renames = {{"version", "fsdp_version", "is called fsdp_version here"},
+                  {"sequence_parallel_degree", "context_parallel_size", "is called context_parallel_size here"},
                   {"fsdp_reshard_after_forward", "reshard_after_forward", "renamed in FSDP2"},
                   {"fsdp_offload_params", "offload_params", "renamed in FSDP2"},
                   {"fsdp_cpu_offload_pin_memory", "cpu_offload_pin_memory", "renamed in FSDP2"}},
@@ -395,6 +419,7 @@ const std::vector<Schema>& schemas() {
                     {{.key = "field", .kinds = kString, .doc = "the key that holds the text", .fallback = "text"}}),
         data_schema("tokenized", "Rows of input_ids and labels.", {}),
         fsdp2_schema(),
+        mesh_schema(),
         batch_schema(),
         loss_scale_schema(),
         save_schema()};

@@ -45,11 +45,12 @@ Question question(const TokenRows& rows, int64_t row, const Tokenizer& tokenizer
 }  // namespace
 
 Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id) {
-  ProcessGroup& group = model.group();
-  Sampler sampler(split.packing.size(), {.total = micro * group.size(),
+  const Mesh& mesh = model.mesh();
+  ProcessGroup& group = mesh.loss_group();
+  Sampler sampler(split.packing.size(), {.total = micro * mesh.num_data_ranks(),
                                          .micro = micro,
-                                         .rank = group.rank(),
-                                         .world = group.size(),
+                                         .rank = mesh.data_rank(),
+                                         .world = mesh.num_data_ranks(),
                                          .shuffle = false,
                                          .remainder = Remainder::pad});
   double loss = 0, tokens = 0;
@@ -67,7 +68,7 @@ Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro,
 
 Evaluation evaluate_answers(ShardedModel& model, const TokenRows& rows, const Tokenizer& tokenizer,
                             const EvaluateOptions& options) {
-  ProcessGroup& group = model.group();
+  ProcessGroup& group = model.mesh().data_group();
   const int64_t count = options.limit > 0 ? std::min(options.limit, rows.size()) : rows.size();
   const int64_t stride = kPromptsAtOnce * group.size();
   GenerateOptions decoding{.max_new_tokens = options.max_new_tokens, .stop = tokenizer.stop_ids()};

@@ -84,13 +84,13 @@ std::optional<ResumePoint> take_up(Value& plan) {
   return point;
 }
 
-SamplerOptions sampler_options(const Value& plan, const ProcessGroup& group) {
+SamplerOptions sampler_options(const Value& plan, const Mesh& mesh) {
   const Value& batch = plan.at("batch");
   const Value& train = plan.at("data").at("train");
   return {.total = batch.at("total").as_integer(),
           .micro = batch.at("micro").as_integer(),
-          .rank = group.rank(),
-          .world = group.size(),
+          .rank = mesh.data_rank(),
+          .world = mesh.num_data_ranks(),
           .seed = static_cast<uint64_t>(plan.get("seed", 0)),
           .shuffle = train.get("shuffle", true),
           .remainder = parse_remainder(train.get("remainder", "pad")),
@@ -109,7 +109,7 @@ struct Run::State {
         adapter(open_adapter(inputs.plan)),
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
         model(inputs.plan, source, inputs.group),
-        sampler(make_split("train").packing.size(), sampler_options(inputs.plan, *inputs.group)),
+        sampler(make_split("train").packing.size(), sampler_options(inputs.plan, model.mesh())),
         saver(inputs.group),
         loss_scale(inputs.plan, model.compute()) {}
 
@@ -322,7 +322,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
-  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), s.inputs.group.get());
+  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
   pin_owned(s.inputs.plan, s.model, *s.optimizer);
   if (s.checkpoint()) s.go_on();
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
@@ -385,16 +385,18 @@ double Run::backward(const Batch& batch, double tokens) {
   }
 }
 
-double Run::sum(double value) { return state_->inputs.group->sum(value); }
+double Run::sum(double value) { return state_->model.mesh().loss_group().sum(value); }
 
 double Run::clip(double max_norm) {
+  ProcessGroup& group = *state_->inputs.group;
+  state_->model.reduce_gradients();
   double squares = 0;
   for (auto& shard : state_->model.shards()) {
     if (const at::Tensor grad = shard->grad(); grad.defined()) squares += sum_of_squares(grad);
   }
   // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
   if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
-  const double norm = std::sqrt(sum(squares)) * state_->grad_factor;
+  const double norm = std::sqrt(group.sum(squares) / state_->model.replicas().size()) * state_->grad_factor;
   state_->grad_norm = norm;
   constexpr double kEps = 1e-6;  // torch.nn.utils.clip_grad_norm_
   state_->grad_factor *= std::min(1.0, max_norm / (norm + kEps));
@@ -429,7 +431,7 @@ void Run::update() {
     s.save_seconds += s.saver.wait_for_reads();
     s.in_memory(false, [&] { s.optimizer->step(lr()); });
   }
-  for (auto& shard : s.model.shards()) shard->zero_grad();
+  s.model.zero_gradients();
   // The step ends here: what the recipe measures afterwards is not its time.
   s.step_seconds = seconds_now() - s.step_started;
   s.waits = s.model.schedule().waits;

@@ -60,7 +60,8 @@ class Run {
   int64_t window_tokens() const;  ///< target tokens of the window on this rank
   /// Forward and backward of one micro batch. @return this rank's part of the loss: Σ nll / tokens. Collective.
   double backward(const Batch& batch, double tokens);
-  /// Sum over all ranks, in fp64. Collective.
+  /// Sum of what the ranks hold of the step's rows, in fp64: over all ranks, those of one tensor group counted once.
+  /// Collective.
   double sum(double value);
   /// Has the update scale the gradients to a global norm of at most `max_norm`. @return the norm before; no number
   /// where a rank's loss is none. Collective.

@@ -80,12 +80,14 @@ std::vector<std::pair<std::string, int64_t>> count_by_kind(const std::vector<std
   return kinds;
 }
 
-std::string layout_text(const Value& plan, int ranks) {
+std::string layout_text(const Value& plan, const MeshShape& mesh) {
+  const auto ranks = mesh.world_size();
   const Value* parallel = plan.find("parallel");
   const std::string profile = parallel ? parallel->get("profile", "fsdp2") : "fsdp2";
   if (ranks == 1) return profile + " on one rank: nothing to split";
   const bool reshard = !parallel || parallel->get("reshard_after_forward", true);
-  return profile + ": parameters, gradients and optimizer state split over " + std::to_string(ranks) + " ranks, " +
+  const std::string over = mesh.shard == ranks ? std::to_string(ranks) + " ranks" : mesh.text();
+  return profile + ": parameters, gradients and optimizer state split over " + over + ", " +
          (reshard ? "resharded after forward" : "kept gathered until the backward");
 }
 
@@ -201,7 +203,7 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   report.ranks_on_machine = report.ranks;
   report.threads = at::get_num_threads();
   report.devices.assign(static_cast<size_t>(report.ranks), "cpu");
-  report.layout = layout_text(inputs.plan, report.ranks);
+  report.layout = layout_text(inputs.plan, model.mesh().shape());
   report.compute = to_string(model.compute());
   report.memory = {{"nf4 base", bytes.nf4},
                    {"frozen", bytes.frozen},

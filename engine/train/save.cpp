@@ -11,7 +11,7 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
     ShardUnit& shard = *model.shards()[unit];
     FlatRange* range = shard.trainable();
     if (!range) continue;
-    const std::vector<ShardPiece> owned = range->layout.pieces(model.group().rank());
+    const std::vector<ShardPiece> owned = range->layout.pieces(model.split_group().rank());
     for (const Parameter* parameter : range->layout.parameters()) {
       OptimizerPiece piece;
       piece.name = parameter->name;
@@ -34,10 +34,11 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
 
 std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) {
   std::vector<SavedPiece> all;
+  if (model.replicas().rank() != 0) return all;  // the first of those that own the same writes it
   for (auto& shard : model.shards()) {
     FlatRange* range = shard->trainable();
     if (!range) continue;
-    for (const ShardPiece& p : range->layout.pieces(model.group().rank()))
+    for (const ShardPiece& p : range->layout.pieces(model.split_group().rank()))
       all.push_back({{p.parameter->name, "master", DType::f32, p.parameter->shape, p.begin, p.count}, range->piece(p)});
   }
   std::map<std::string, int64_t> numel;

@@ -23,7 +23,8 @@ struct SavedPiece {
   at::Tensor value;
 };
 
-/// This rank's masters and optimizer state, as views of the tensors that training uses.
+/// This rank's masters and optimizer state, as views of the tensors that training uses; nothing where another rank
+/// saves the same.
 std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer);
 
 /// Writes `directory` (…/checkpoint-<step>) and waits: masters, optimizer state, and `header` in the manifest. Does

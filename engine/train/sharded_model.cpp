@@ -38,8 +38,20 @@ DType compute_dtype(const Value& plan, ProcessGroup& group) {
   return static_cast<DType>(decided.item<int64_t>());
 }
 
-ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> group)
-    : group_(std::move(group)), compute_(compute_dtype(plan, *group_)), pool_(at::kCPU) {
+namespace {
+
+const Value& parallel_of(const Value& plan) {
+  static const Value none = Value::map();
+  const Value* parallel = plan.find("parallel");
+  return parallel && !parallel->is_null() ? *parallel : none;
+}
+
+}  // namespace
+
+ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world)
+    : mesh_(MeshShape::from_plan(parallel_of(plan), world->size()), world),
+      compute_(compute_dtype(plan, *world)),
+      pool_(at::kCPU) {
   const Value& described = plan.at("model");
   const auto lora = lora_options(plan);
   if (lora) lora_ = *lora;
@@ -50,9 +62,7 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   options.lora = lora ? &lora_ : nullptr;
   model_ = std::make_unique<Model>(described.at("description"), options);
 
-  const Value none = Value::map();
-  const Value* parallel = plan.find("parallel");
-  if (!parallel || parallel->is_null()) parallel = &none;
+  const Value* parallel = &parallel_of(plan);
   ShardUnitOptions unit_options;
   const std::string param_dtype = parallel->get("param_dtype", "auto");
   const auto param = param_dtype == "auto" ? std::optional(compute_) : dtype_from_name(param_dtype);
@@ -64,20 +74,21 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
     std::vector<at::ScalarType> stored;
     for (const Parameter* p : unit.parameters)
       stored.push_back(p->storage == Storage::frozen ? scalar_type(source.stored_dtype(*p)) : at::kFloat);
-    shards_.push_back(std::make_unique<ShardUnit>(unit.name, unit.parameters, stored, *group_, pool_, unit_options));
+    shards_.push_back(
+        std::make_unique<ShardUnit>(unit.name, unit.parameters, stored, split_group(), pool_, unit_options));
   }
   ScheduleOptions schedule;
   schedule.activation_checkpointing = plan.get("activation_checkpointing", false);
   schedule.reshard_after_forward = parallel->get("reshard_after_forward", true);
   schedule.prefetch = parallel->get("prefetch", true);
-  schedule.keep_lent = group_->size() == 1;
+  schedule.keep_lent = split_group().size() == 1;
   schedule_ = std::make_unique<Schedule>(*model_, shards_, schedule);
 }
 
 void ShardedModel::load(const WeightSource& source, const std::function<void(int64_t)>& progress) {
   for (auto& shard : shards_) {
     try {
-      load_unit(*shard, source, *group_, progress);
+      load_unit(*shard, source, split_group(), progress);
     } catch (Error& e) {
       e.context("loading " + shard->name());
       throw;
@@ -85,9 +96,22 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
   }
 }
 
+void ShardedModel::reduce_gradients() {
+  if (std::exchange(reduced_, true) || replicas().size() == 1) return;
+  std::vector<Pending> sums;
+  for (auto& shard : shards_)
+    if (const at::Tensor grad = shard->grad(); grad.defined()) sums.push_back(replicas().all_reduce_sum(grad));
+  for (Pending& sum : sums) sum.wait();
+}
+
+void ShardedModel::zero_gradients() {
+  for (auto& shard : shards_) shard->zero_grad();
+  reduced_ = false;
+}
+
 int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
   int64_t total = 0;
-  for (auto& shard : shards_) total += ft::bytes_to_read(*shard, source, group_->rank());
+  for (auto& shard : shards_) total += ft::bytes_to_read(*shard, source, split_group().rank());
   return total;
 }
 

@@ -1,13 +1,16 @@
 #pragma once
 /// A model laid out over the ranks: the module tree, its shard units, the buffers they share and the schedule that
-/// walks them. Training (run.h) and inference (the commands generate and eval) both stand on it. Rank rule:
-/// construction and load are collective.
+/// walks them. Training (run.h) and inference (the commands generate and eval) both stand on it.
+///
+/// The state of a unit is split over one group of ranks (split_group) and stands alike on several such groups
+/// (replicas). Rank rule: construction, load and reduce_gradients are collective.
 
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "engine/layers/model.h"
+#include "engine/parallel/mesh.h"
 #include "engine/train/schedule.h"
 #include "engine/train/weights.h"
 
@@ -28,7 +31,7 @@ class ShardedModel {
   /// Lays the plan's model out; allocates this rank's ranges and reads nothing.
   /// @param plan keys model, adapter, parallel, activation_checkpointing (docs/architecture.md, "The resolved plan").
   /// @throws Error(config) for a description, adapter or compute dtype that cannot be had.
-  ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> group);
+  ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world);
   ShardedModel(const ShardedModel&) = delete;
 
   /// Streams this rank's ranges in. @param progress is told the bytes read.
@@ -38,7 +41,18 @@ class ShardedModel {
   Model& model() { return *model_; }
   Schedule& schedule() { return *schedule_; }
   std::vector<std::unique_ptr<ShardUnit>>& shards() { return shards_; }
-  ProcessGroup& group() { return *group_; }
+  /// All ranks.
+  ProcessGroup& group() { return mesh_.world(); }
+  Mesh& mesh() { return mesh_; }
+  /// The ranks over which masters, gradients and optimizer state are split.
+  ProcessGroup& split_group() { return mesh_.shard_group(); }
+  /// The ranks that own the same part as this one. Rank 0 of them saves it.
+  ProcessGroup& replicas() { return mesh_.group(Axis::replicate); }
+  /// Makes the gradients those of all ranks, after the last micro batch of a step; done once, however often it is
+  /// called before the next zero_gradients. Collective.
+  void reduce_gradients();
+  /// Gradients begin anew: after an update, or a step that is skipped.
+  void zero_gradients();
   DType compute() const { return compute_; }
   ParameterCounts counts();
   ShardBytes bytes();
@@ -46,7 +60,8 @@ class ShardedModel {
   std::vector<std::string> quantized();
 
  private:
-  std::shared_ptr<ProcessGroup> group_;
+  Mesh mesh_;
+  bool reduced_ = false;  // gradients are those of all ranks
   DType compute_ = DType::f32;
   LoraOptions lora_;
   std::unique_ptr<Model> model_;

@@ -9,12 +9,17 @@ local needs_data = setmetatable({}, { __tostring = function() return "needs data
 local data_facts = { tokens = true, targets = true, rows = true, documents = true, steps = true }
 
 --- What rules see: the plan's keys, and facts.
----   world_size, trainable, all_parameters, layers, adapted: known from the plan alone
+---   world_size, data_ranks (those that read rows of their own), trainable, all_parameters, layers, adapted: known from
+---   the plan alone
 ---   tokens, targets, rows, documents, steps: of the training data, over all epochs for tokens and targets
 local function facts_of(plan_object, data)
   local plan = plan_object.plan
   local model
-  local facts = { world_size = plan.parallel.nproc, facts = { launched = plan_object.ranks.world_size } }
+  local mesh = plan.parallel.mesh
+  local facts = {
+    world_size = plan.parallel.nproc, data_ranks = mesh.replicate * mesh.shard,
+    facts = { launched = plan_object.ranks.world_size },
+  }
   return setmetatable(facts, { __index = function(_, key)
     if plan[key] ~= nil then return plan[key] end
     if key == "trainable" or key == "all_parameters" or key == "layers" or key == "adapted" then

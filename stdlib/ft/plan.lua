@@ -67,7 +67,8 @@ local function ft_plan(given)
   plan.nproc_given = host.nproc
   if host.nproc > 0 then plan.parallel.nproc = host.nproc end
   if ranks.world_size > 0 then plan.parallel.nproc = ranks.world_size end
-  plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.nproc
+  require("ft.mesh").resolve(plan)
+  plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.mesh.replicate * plan.parallel.mesh.shard
   fill_seq_len(plan.data)
   describe_model(plan.model)
   return setmetatable({ plan = plan, host = host, ranks = ranks, own_rules = {} }, Plan)

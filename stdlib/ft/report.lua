@@ -53,14 +53,17 @@ function report.check(plan_object)
     model.layers, grouped(model.all)), yes(plan.model.quantize == "nf4", "base in NF4"))
   adapter_line(plan, model)
   data_lines(plan)
-  line("layout", ("fsdp2 on %d rank%s"):format(parallel.nproc, parallel.nproc == 1 and "" or "s"),
+  local shape = parallel.mesh
+  local grid = shape.shard < parallel.nproc and (" = " .. require("ft.mesh").literal(shape)) or ""
+  line("layout", ("fsdp2 on %d rank%s%s"):format(parallel.nproc, parallel.nproc == 1 and "" or "s", grid),
     yes(parallel.reshard_after_forward, "resharded after forward"), yes(parallel.offload_params, "offloaded"),
     yes(parallel.offload_params and not parallel.cpu_offload_pin_memory, "pageable"),
     yes(plan.activation_checkpointing, "activation checkpointing"))
   line("optimizer", optimizer.kind, yes(optimizer.bits == 8, "8-bit state"),
     (", lr %g %s"):format(optimizer.lr, optimizer.schedule.kind))
-  line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, parallel.nproc, batch.micro,
-    batch.total / (parallel.nproc * batch.micro)))
+  local data_ranks = shape.replicate * shape.shard
+  line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, data_ranks, batch.micro,
+    batch.total / (data_ranks * batch.micro)))
   for _, name in ipairs(plan_object.waiting) do line("needs data", name) end
   print(("ok: %d rules hold%s"):format(plan_object.passed, #plan_object.waiting > 0 and
     (", %d wait for the data (applied by plan and run)"):format(#plan_object.waiting) or ""))

@@ -25,6 +25,7 @@ return function(dir, given)
     if given.adapter then refuse(dir, "is a run's, and has its own adapter: --adapter goes with a model's directory") end
     plan = native.read_json(run .. "/plan.json")
     plan.parallel.offload_params, plan.activation_checkpointing = false, false
+    plan.parallel.mesh = nil -- one process reads it
   else
     if not native.exists(dir .. "/config.json") then
       refuse(dir, "holds neither config.json, plan.json nor manifest.json",

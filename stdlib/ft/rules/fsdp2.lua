@@ -1,4 +1,6 @@
 --- The layout over ranks.
+local mesh = require "ft.mesh"
+
 return function(rule)
   rule("fsdp2.version_is_2", function(p)
     return p.parallel.fsdp_version == 2, "set fsdp_version: 2; FSDP1 is not offered", "parallel.fsdp_version",
@@ -11,7 +13,16 @@ return function(rule)
       "parallel.cpu_offload_pin_memory", "false needs parallel.offload_params = true (it is false)"
   end)
 
-  rule("fsdp2.mesh_fits_ranks", function(p)
+  rule("mesh.fits_the_ranks", function(p)
+    local shape, ranks = p.parallel.mesh, p.world_size
+    local size = mesh.size(shape)
+    return size == ranks,
+      ("write mesh = %s for %d rank%s, or start %d (--nproc)"):format(mesh.literal(mesh.nearest(shape, ranks)), ranks,
+        ranks == 1 and "" or "s", size),
+      "parallel.mesh", ("%s makes %d ranks, but there are %d"):format(mesh.literal(shape), size, ranks)
+  end)
+
+  rule("fsdp2.nproc_is_the_launchers", function(p)
     local launched = p.facts.launched
     return launched == 0 or p.nproc_given == 0 or launched == p.nproc_given,
       "leave --nproc away under a launcher that has set WORLD_SIZE", "parallel.nproc",

@@ -38,10 +38,47 @@ RANK_BODY(meshes) {
   EXPECT_EQ(ring.shard_group().size(), 4);
   EXPECT_EQ(ring.data_rank(), rank / 2);
   EXPECT_EQ(ring.coordinate(Axis::context), rank % 2);
+  EXPECT_EQ(ring.data_group().sum(rank), rank % 2 == 0 ? 2 : 4);
+  EXPECT_EQ(&ring.loss_group(), group.get());
+  Mesh lanes({.shard = 2, .tensor = 2}, group);
+  EXPECT_EQ(lanes.loss_group().sum(rank), rank % 2 == 0 ? 2 : 4);
+  EXPECT_EQ(&lanes.loss_group(), &lanes.shard_group());  // a group that stands is used again
+  EXPECT_EQ(lanes.group({Axis::shard, Axis::tensor}), group);
   return "";
 }
 
 TEST(Mesh, GroupsAlongItsAxes) { test::run_ranks(4, "meshes"); }
+
+TEST(MeshShape, WorksOutTheShardAxis) {
+  EXPECT_EQ(MeshShape::from_plan(Value::map(), 6).text(), "6 × shard");
+  const auto plan = [](Value mesh) { return Value::map({{"mesh", std::move(mesh)}}); };
+  EXPECT_EQ(MeshShape::from_plan(plan(Value::map({{"tensor", 2}})), 6).text(), "3 × shard, 2 × tensor");
+  EXPECT_EQ(MeshShape::from_plan(plan(Value::map({{"replicate", 2}, {"shard", 2}})), 4).text(),
+            "2 × replicate, 2 × shard");
+  EXPECT_EQ(MeshShape::from_plan(plan(Value::map()), 1).text(), "1 rank");
+}
+
+std::string refusal(const Value& mesh, int ranks) {
+  try {
+    MeshShape::from_plan(Value::map({{"mesh", mesh}}), ranks);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(MeshShape, SaysWhatWouldFit) {
+  const std::string two_by_two = refusal(Value::map({{"shard", 2}, {"tensor", 2}}), 6);
+  EXPECT_THAT(two_by_two, testing::HasSubstr("parallel.mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there "
+                                             "are 6"));
+  EXPECT_THAT(two_by_two,
+              testing::HasSubstr("write mesh = { shard = 3, tensor = 2 } for 6 ranks, or start 4 (--nproc)"));
+  EXPECT_THAT(refusal(Value::map({{"tensor", 4}}), 6), testing::HasSubstr("mesh = { shard = 3, tensor = 2 } for 6"));
+  EXPECT_THAT(refusal(Value::map({{"replicate", 2}, {"context", 2}}), 2),
+              testing::HasSubstr("mesh = { shard = 1, context = 2 } for 2 ranks, or start 4"));
+  EXPECT_THAT(refusal(Value::map({{"tensor", 0}}), 2),
+              testing::HasSubstr("parallel.mesh.tensor: got 0, want at least"));
+}
 
 TEST(Mesh, MustFitTheWorld) {
   try {
@@ -49,7 +86,7 @@ TEST(Mesh, MustFitTheWorld) {
     FAIL() << "4 ranks on one";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(),
-                testing::HasSubstr("mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there are 1"));
+                testing::HasSubstr("parallel.mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there are 1"));
   }
 }
 
