@@ -18,6 +18,7 @@
 
 #include "engine/error/error.h"
 #include "engine/parallel/c10d_backend.h"
+#include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
 
 namespace ft {
@@ -335,10 +336,12 @@ class C10dGroup : public ProcessGroup {
 };
 
 // The socket that the launcher has bound for rank 0 already: no port can be lost in between, and no rank comes too
-// early.
-std::optional<int> inherited_listen_fd() {
-  const char* text = std::getenv("FTENGINE_STORE_FD");
-  return text && *text ? std::optional<int>(std::atoi(text)) : std::nullopt;
+// early. Else one of loopback alone where all ranks are on this machine; or none: the store listens everywhere.
+std::optional<int> listening_socket(const std::string& address, const RankEnvironment& environment) {
+  if (const char* text = std::getenv("FTENGINE_STORE_FD"); text && *text) return std::atoi(text);
+  if (!environment.one_machine() || address.rfind("127.", 0) != 0) return std::nullopt;
+  int port = environment.master_port;
+  return listen_on_loopback(port);
 }
 
 // A process has one place among the ranks; main asks for it when it ends with an error.
@@ -358,23 +361,34 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(environment.master_port);
-  options.isServer = environment.rank == 0;
+  // torchrun keeps a store of its own at that port, for each start of its ranks anew.
+  const char* agents = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  const bool agents_store = agents && std::string(agents) == "True";
+  options.isServer = environment.rank == 0 && !agents_store;
   options.numWorkers = environment.world_size;
   options.timeout = timeout;
-  if (options.isServer) options.masterListenFd = inherited_listen_fd();
-  const auto address = local_address_towards(environment.master_addr, environment.master_port);
-  const std::string place_text = environment.master_addr + ":" + std::to_string(environment.master_port);
+  std::string master = environment.master_addr;
+  auto address = local_address_towards(master, environment.master_port);
+  if (!address && environment.one_machine())  // a name of this machine's that nobody resolves
+    address = local_address_towards(master = "127.0.0.1", environment.master_port);
+  const std::string place_text = master + ":" + std::to_string(environment.master_port);
   if (!address)
-    throw Error(ErrorKind::comm, "cannot resolve '" + environment.master_addr + "'")
+    throw Error(ErrorKind::comm, "cannot resolve '" + master + "'")
         .at("environment")
         .key("MASTER_ADDR")
         .help("name the machine of rank 0 by an address that this machine can reach");
+  if (options.isServer) options.masterListenFd = listening_socket(*address, environment);
   BackendPlace place{environment.rank, environment.world_size, environment.local_rank, *address, timeout};
   if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
     place.address = "if:" + std::string(interface);
   try {
     const StorePtr store = meeting("meeting the other ranks", environment.rank, nullptr, [&]() -> StorePtr {
-      return c10::make_intrusive<c10d::TCPStore>(environment.master_addr, options);
+      StorePtr store = c10::make_intrusive<c10d::TCPStore>(master, options);
+      const char* attempt = std::getenv("TORCHELASTIC_RESTART_COUNT");
+      if (agents_store)
+        store =
+            c10::make_intrusive<c10d::PrefixStore>("/worker/attempt_" + std::string(attempt ? attempt : "0"), store);
+      return store;
     });
     const auto group = std::make_shared<C10dGroup>(store, place);
     group->barrier();  // as in subgroup: nobody leaves before all have met

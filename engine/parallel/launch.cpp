@@ -374,12 +374,15 @@ int listen_on_loopback(int& port) {
   if (!fd) fail("cannot make a socket");
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int reuse = 1;  // connections of a run that has ended may linger
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   socklen_t length = sizeof address;
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (bind(fd.get(), generic, length) != 0 || listen(fd.get(), 1024) != 0 ||
       getsockname(fd.get(), generic, &length) != 0)
-    fail("cannot listen on 127.0.0.1");
+    fail("cannot listen on 127.0.0.1:" + (port ? std::to_string(port) : "any"));
   port = ntohs(address.sin_port);
   return fd.release();
 }

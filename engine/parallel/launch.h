@@ -33,7 +33,7 @@ bool under_launcher();
 /// stderr.
 void report_fatal(const Error& error);
 
-/// Binds a socket to a free port of the loopback interface and listens: what rank 0's store takes over
+/// Binds a socket to a port of the loopback interface, a free one for 0, and listens: what rank 0's store takes over
 /// (FTENGINE_STORE_FD), so that no port is lost between choosing and using it.   @return the descriptor; `port` is set.
 /// @throws Error(io)
 int listen_on_loopback(int& port);

@@ -13,20 +13,6 @@
 namespace ft {
 namespace {
 
-std::optional<int64_t> integer_variable(const char* name, int64_t least, int64_t most) {
-  const char* text = std::getenv(name);
-  if (!text || !*text) return std::nullopt;
-  char* end = nullptr;
-  const long long value = std::strtoll(text, &end, 10);
-  if (*end || value < least || value > most)
-    throw Error(ErrorKind::config, "got '" + std::string(text) + "', want an integer from " + std::to_string(least) +
-                                       " to " + std::to_string(most))
-        .at("environment")
-        .key(name)
-        .help("torchrun and ftengine --nproc set it; unset RANK and WORLD_SIZE to run one rank alone");
-  return value;
-}
-
 /// One rank alone.
 class SingleGroup : public ProcessGroup {
  public:
@@ -63,30 +49,6 @@ class SingleGroup : public ProcessGroup {
 
 void Pending::wait() {
   if (const auto work = std::move(work_)) work->wait();
-}
-
-std::optional<RankEnvironment> RankEnvironment::from_env() {
-  const auto world_size = integer_variable("WORLD_SIZE", 1, 1 << 20);
-  if (!world_size) return std::nullopt;
-  const auto rank = integer_variable("RANK", 0, *world_size - 1);
-  if (!rank) return std::nullopt;
-  RankEnvironment environment;
-  environment.rank = static_cast<int>(*rank);
-  environment.world_size = static_cast<int>(*world_size);
-  environment.local_world_size =
-      static_cast<int>(integer_variable("LOCAL_WORLD_SIZE", 1, *world_size).value_or(*world_size));
-  environment.local_rank = static_cast<int>(integer_variable("LOCAL_RANK", 0, environment.local_world_size - 1)
-                                                .value_or(*rank % environment.local_world_size));
-  if (const char* address = std::getenv("MASTER_ADDR"); address && *address) environment.master_addr = address;
-  const auto port = integer_variable("MASTER_PORT", 1, 65535);
-  if (!port && environment.world_size > 1)
-    throw Error(ErrorKind::config,
-                "WORLD_SIZE is " + std::to_string(environment.world_size) + ", but MASTER_PORT is not set")
-        .at("environment")
-        .key("MASTER_PORT")
-        .help("set MASTER_ADDR and MASTER_PORT to where rank 0 listens");
-  environment.master_port = static_cast<int>(port.value_or(0));
-  return environment;
 }
 
 std::shared_ptr<ProcessGroup> ProcessGroup::single() { return std::make_shared<SingleGroup>(); }

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/parallel/rank_environment.h"
+
 namespace ft {
 
 /// A collective on its way. Its tensors must stay as they are until wait() returns. Move-only. Destroying it without a
@@ -39,21 +41,6 @@ class Pending {
 
  private:
   std::unique_ptr<Work> work_;
-};
-
-/// This process's place among the ranks, as torchrun and `ftengine --nproc` state it in the environment.
-struct RankEnvironment {
-  int rank = 0;
-  int world_size = 1;
-  int local_rank = 0;        ///< index on this machine; picks the GPU
-  int local_world_size = 1;  ///< ranks on this machine (LOCAL_WORLD_SIZE; the world's size when absent)
-  std::string master_addr = "127.0.0.1";
-  int master_port = 0;
-
-  /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT; nothing without RANK and
-  /// WORLD_SIZE.
-  /// @throws Error(config) naming a variable that is missing or out of range.
-  static std::optional<RankEnvironment> from_env();
 };
 
 class ProcessGroup {

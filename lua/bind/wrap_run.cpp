@@ -24,9 +24,15 @@
 namespace ft {
 namespace {
 
-/// native.ranks() -> { rank=, world_size=, launched= }; world_size 0: no launcher has set the environment
+/// native.ranks() -> { rank=, world_size= }; world_size 0: no launcher has set the environment. For who only plans,
+/// WORLD_SIZE alone says how many.
 int ranks(lua_State* L) {
   return guarded(L, [&] {
+    const std::string& command = host_of(L).command;
+    if (command == "check" || command == "plan") {
+      push_value(L, Value::map({{"rank", 0}, {"world_size", RankEnvironment::stated_world_size()}}));
+      return 1;
+    }
     const auto environment = RankEnvironment::from_env();
     push_value(L, Value::map({{"rank", environment ? environment->rank : 0},
                               {"world_size", environment ? environment->world_size : 0}}));

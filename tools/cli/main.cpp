@@ -39,6 +39,14 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
+/// True in a rank above 0 of a launcher. What is wrong with the environment is said where ranks meet.
+bool another_speaks() try {
+  const auto place = RankEnvironment::from_env();
+  return place && place->rank > 0;
+} catch (const Error&) {
+  return false;
+}
+
 bool stop_wanted() { return interrupted() != 0; }
 
 /// Prints the one message of a failure. Under the launcher it picks among the ranks; elsewhere they agree who speaks.
@@ -66,7 +74,7 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .arguments = arguments,
             .nproc = line.nproc,
             .resume = line.resume,
-            .quiet = under_launcher() || (environment("RANK") != "" && environment("RANK") != "0"),
+            .quiet = under_launcher() || another_speaks(),
             .files = embedded_files()};
   watch_for_interrupts();
   Vm vm({.files = embedded_files(), .stdlib_on_disk = environment("FTENGINE_STDLIB"), .interrupted = stop_wanted});

@@ -238,38 +238,5 @@ TEST(ProcessGroup, ADeadRankEndsTheOthersAtOnce) {
   }
 }
 
-TEST(RankEnvironment, ReadsWhatTorchrunSets) {
-  const auto with = [](std::initializer_list<std::pair<const char*, const char*>> set) {
-    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
-      unsetenv(name);
-    for (const auto& [name, value] : set) setenv(name, value, 1);
-    return RankEnvironment::from_env();
-  };
-  EXPECT_FALSE(with({}));
-  EXPECT_FALSE(with({{"RANK", "0"}}));
-  const auto second = with({{"RANK", "5"},
-                            {"WORLD_SIZE", "8"},
-                            {"LOCAL_RANK", "1"},
-                            {"LOCAL_WORLD_SIZE", "4"},
-                            {"MASTER_ADDR", "node0"},
-                            {"MASTER_PORT", "29500"}});
-  ASSERT_TRUE(second);
-  EXPECT_EQ(second->rank, 5);
-  EXPECT_EQ(second->world_size, 8);
-  EXPECT_EQ(second->local_rank, 1);
-  EXPECT_EQ(second->master_addr, "node0");
-  EXPECT_EQ(second->master_port, 29500);
-  try {
-    with({{"RANK", "8"}, {"WORLD_SIZE", "8"}, {"MASTER_PORT", "1"}});
-    FAIL() << "rank 8 of 8";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::config);
-    EXPECT_EQ(error.path(), "RANK");
-    EXPECT_THAT(error.what(), testing::HasSubstr("got '8', want an integer from 0 to 7"));
-  }
-  EXPECT_THROW(with({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), Error);  // no port
-  with({});
-}
-
 }  // namespace
 }  // namespace ft
