@@ -38,7 +38,8 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_.path(); }
-  uint64_t size() const { return file_.size(); }  ///< bytes of the whole file
+  uint64_t size() const { return file_.size(); }       ///< bytes of the whole file
+  uint64_t data_begin() const { return data_begin_; }  ///< where the first tensor's bytes begin in the file
   const SafetensorsMetadata& metadata() const { return metadata_; }
   /// Tensors in the order of their bytes, without those of a dtype the engine has no use for.
   const std::vector<TensorEntry>& entries() const { return entries_; }

@@ -12,6 +12,7 @@
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
 #include "engine/merge/adapter_writer.h"
+#include "engine/merge/foreign_input.h"
 #include "engine/merge/merge_source.h"
 #include "engine/merge/model_writer.h"
 #include "engine/merge/output_directory.h"
@@ -42,10 +43,17 @@ class Counter {
   const MergeCallback& callback_;
 };
 
-fs::path output_path(const MergeOptions& options, const MergeSource& source) {
+fs::path run_output(const MergeOptions& options, const MergeSource& source) {
   if (!options.output.empty()) return options.output;
   const char* kind = options.adapter_only ? "adapter-" : "merged-";
   return source.run_directory() / (kind + std::to_string(source.checkpoint().step()));
+}
+
+fs::path foreign_output(const MergeOptions& options) {
+  if (!options.output.empty()) return options.output;
+  fs::path input = fs::absolute(options.input).lexically_normal();
+  if (!input.has_filename()) input = input.parent_path();
+  return input.string() + "-merged";
 }
 
 void put(const fs::path& directory, const std::string& name, const std::string& text, MergeReport& report) {
@@ -53,15 +61,15 @@ void put(const fs::path& directory, const std::string& name, const std::string& 
   report.files.push_back(name);
 }
 
-void merge_model(const MergeOptions& options, const MergeSource& source, const MergeCallback& progress,
-                 MergeReport& report) {
+void merge_model(const MergeOptions& options, const MergeInput& source, const fs::path& to,
+                 const MergeCallback& progress, MergeReport& report) {
   const std::vector<MergeShard> shards = deal_shards(source.tensors(), options.shard_size);
   for (const MergeTensor& tensor : source.tensors()) {
     report.bytes += tensor.bytes();
     report.parameters += tensor.numel();
     report.folded += tensor.lora.has_value();
   }
-  OutputDirectory output(output_path(options, source), report.bytes);
+  OutputDirectory output(to, report.bytes);
   const fs::path& directory = output.temporary();
   Counter counter(report.bytes, progress);
   for (const MergeShard& shard : shards) {
@@ -70,10 +78,7 @@ void merge_model(const MergeOptions& options, const MergeSource& source, const M
   }
   if (shards.size() > 1) put(directory, "model.safetensors.index.json", index_text(shards), report);
   put(directory, "config.json", write_json(merged_config(source.config(), source.tensors()), 2) + "\n", report);
-  // The run's own copies first: they are what it was trained with, wherever the base has gone.
-  std::vector<fs::path> companions = companion_files(source.run_directory());
-  if (companions.empty() && source.base()) companions = source.base()->companions();
-  for (const fs::path& file : companions) {
+  for (const fs::path& file : source.companions()) {
     copy_whole(file, directory / file.filename());
     report.files.push_back(file.filename());
   }
@@ -88,7 +93,7 @@ void merge_adapter(const MergeOptions& options, const MergeSource& source, const
     report.bytes += static_cast<uint64_t>(entry.numel()) * byte_size(entry.dtype);
     report.parameters += entry.numel();
   }
-  OutputDirectory output(output_path(options, source), report.bytes);
+  OutputDirectory output(run_output(options, source), report.bytes);
   Counter counter(report.bytes, progress);
   write_adapter(source, entries, output.temporary(), std::ref(counter));
   report.files.push_back("adapter_model.safetensors");
@@ -107,18 +112,39 @@ void check_options(const MergeOptions& options) {
     throw Error(ErrorKind::config, "an adapter alone has no base weights").key("--base");
 }
 
+void merge_run(const MergeOptions& options, const MergeCallback& progress, MergeReport& report) {
+  const MergeSource source(options);
+  report.step = source.checkpoint().step();
+  report.source = "step " + std::to_string(report.step);
+  if (options.adapter_only)
+    merge_adapter(options, source, progress, report);
+  else
+    merge_model(options, source, run_output(options, source), progress, report);
+}
+
+void merge_foreign(const MergeOptions& options, const fs::path& path, const MergeCallback& progress,
+                   MergeReport& report) {
+  const auto refuse = [&](const char* flag, const char* message) {
+    throw Error(ErrorKind::config, message).at(options.input.string()).key(flag);
+  };
+  if (options.adapter_only) refuse("--adapter-only", "is for runs of ftengine");
+  if (options.base == MergeBase::dequantized) refuse("--base", "is for runs of ftengine");
+  const ForeignInput input(path, options);
+  report.source = "from " + input.source().kind();
+  merge_model(options, input, foreign_output(options), progress, report);
+}
+
 }  // namespace
 
 MergeReport merge(const MergeOptions& options, const MergeCallback& progress) {
   const auto begin = std::chrono::steady_clock::now();
   check_options(options);
-  const MergeSource source(options);
   MergeReport report;
-  report.step = source.checkpoint().step();
-  if (options.adapter_only)
-    merge_adapter(options, source, progress, report);
+  const bool own = fs::exists(options.input / "run.json") || fs::exists(options.input / "manifest.json");
+  if (const auto foreign = own ? std::nullopt : find_foreign(options.input))
+    merge_foreign(options, *foreign, progress, report);
   else
-    merge_model(options, source, progress, report);
+    merge_run(options, progress, report);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   report.peak_bytes = static_cast<uint64_t>(read_host_memory().peak_resident);
   return report;

@@ -1,7 +1,7 @@
 #pragma once
-/// Makes a Hugging Face directory, or a PEFT adapter, of a checkpoint: consolidates shards and folds LoRA into the
-/// base, in bounded memory whatever the model's size. Called by `ftengine merge` and by save.final = "huggingface".
-/// Needs neither a GPU nor other ranks; starts threads of its own while it runs.
+/// Makes a Hugging Face directory, or a PEFT adapter, of a checkpoint, of ftengine or of another engine: consolidates
+/// shards and folds LoRA into the base, in bounded memory whatever the model's size. Called by `ftengine merge` and by
+/// save.final = "huggingface". Needs neither a GPU nor other ranks; starts threads of its own while it runs.
 
 #include <cstdint>
 #include <filesystem>
@@ -21,10 +21,10 @@ enum class MergeBase {
 };
 
 struct MergeOptions {
-  std::filesystem::path input = {};     ///< a checkpoint, or a run directory (its newest checkpoint is taken)
-  std::filesystem::path output = {};    ///< empty: merged-<step> (or adapter-<step>) in the run directory
-  std::filesystem::path model = {};     ///< the base where it has moved; empty: the one that run.json names
-  std::optional<DType> dtype = {};      ///< f32, f16 or bf16; default: each tensor's dtype in the base
+  std::filesystem::path input = {};   ///< a checkpoint, a run directory (its newest one is taken), or another engine's
+  std::filesystem::path output = {};  ///< empty: merged-<step> (or adapter-<step>) in the run directory
+  std::filesystem::path model = {};   ///< the base where it has moved; of another engine's: whose config is taken
+  std::optional<DType> dtype = {};    ///< f32, f16 or bf16; default: each tensor's dtype in the base
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file; a larger tensor gets a file alone
   bool adapter_only = false;            ///< a PEFT adapter instead of a merged model
   MergeBase base = MergeBase::original;
@@ -40,8 +40,9 @@ using MergeCallback = std::function<void(const MergeProgress&)>;
 
 struct MergeReport {
   std::filesystem::path output;
+  std::string source;              ///< "step 200", or what kind of another engine's checkpoint it was
   std::vector<std::string> files;  ///< names in `output`
-  int64_t step = 0;                ///< of the checkpoint
+  int64_t step = 0;                ///< of the checkpoint; 0 for another engine's
   int64_t parameters = 0;
   uint64_t bytes = 0;  ///< of tensors
   int64_t folded = 0;  ///< linears that LoRA was folded into

@@ -28,6 +28,12 @@ DType config_dtype(const Value& config) {
 
 bool is_lora_name(const std::string& name) { return name.ends_with(kLoraA) || name.ends_with(kLoraB); }
 
+float lora_scale(const Value& adapter) {
+  const double r = adapter.at("r").as_number(), alpha = adapter.at("lora_alpha").as_number();
+  if (r < 1) throw Error(ErrorKind::config, "got " + describe(adapter.at("r")) + ", want at least 1").key("r");
+  return static_cast<float>(alpha / (adapter.get("use_rslora", false) ? std::sqrt(r) : r));
+}
+
 int64_t MergeTensor::numel() const {
   int64_t n = 1;
   for (const int64_t dim : shape) n *= dim;
@@ -83,9 +89,7 @@ void MergeSource::read_adapter() {
   if (!has_lora) return;
   adapter_ = read_json(run_directory_ / "adapter_config.json");
   check_peft_config(adapter_);
-  const double r = adapter_.at("r").as_number(), alpha = adapter_.at("lora_alpha").as_number();
-  if (r < 1) throw Error(ErrorKind::config, "got " + describe(adapter_.at("r")) + ", want at least 1").key("r");
-  scale_ = static_cast<float>(alpha / (adapter_.get("use_rslora", false) ? std::sqrt(r) : r));
+  scale_ = lora_scale(adapter_);
 }
 
 void MergeSource::open_base(const MergeOptions& options) {
@@ -111,10 +115,6 @@ void MergeSource::open_base(const MergeOptions& options) {
                 "is not the model that the run was trained on: got fingerprint " + got + ", want " + want)
         .at(path.string())
         .help("name the right one with --model DIR");
-}
-
-bool MergeSource::is_tied_head(const std::string& name) const {
-  return name == "lm_head.weight" && config_.get("tie_word_embeddings", false);
 }
 
 void MergeSource::list_tensors(const MergeOptions& options) {
@@ -218,6 +218,17 @@ void MergeSource::read(const MergeTensor& tensor, int64_t begin, int64_t count, 
   const auto width = byte_size(tensor.stored);
   base_->read(tensor.name, static_cast<uint64_t>(begin) * width,
               {static_cast<std::byte*>(out), static_cast<size_t>(count) * width});
+}
+
+void MergeSource::read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const {
+  checkpoint_->read(name, kMaster, begin, count, out);
+}
+
+// The run's own copies first: they are what it was trained with, wherever the base has gone.
+std::vector<fs::path> MergeSource::companions() const {
+  std::vector<fs::path> files = companion_files(run_directory_);
+  if (files.empty() && base_) files = base_->companions();
+  return files;
 }
 
 }  // namespace ft

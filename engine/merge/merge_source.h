@@ -1,6 +1,6 @@
 #pragma once
-/// What a merge reads: the run directory, its checkpoint, the base, and how each tensor of the result comes about. Used
-/// by merge alone; const members are safe from any thread.
+/// A run of ftengine's own as what a merge reads: the run directory, its checkpoint, the base, and how each tensor of
+/// the result comes about. Used by merge alone; const members are safe from any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,31 +13,12 @@
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
 #include "engine/merge/merge.h"
+#include "engine/merge/merge_input.h"
 #include "engine/schema/value.h"
 
 namespace ft {
 
-/// The two matrices of one linear, fp32 in the checkpoint: A [r, in], B [out, r].
-struct LoraPair {
-  std::string a, b;
-  int64_t rank = 0;
-};
-
-/// One tensor of the merged model.
-struct MergeTensor {
-  std::string name = {};
-  std::vector<int64_t> shape = {};
-  DType stored = DType::f32;     ///< where it is read
-  DType target = DType::f32;     ///< as it is written
-  bool from_checkpoint = false;  ///< trained whole; else it is the base's
-  std::optional<LoraPair> lora = {};
-  bool dequantized = false;  ///< passes through NF4 before LoRA is folded in
-
-  int64_t numel() const;
-  uint64_t bytes() const { return static_cast<uint64_t>(numel()) * byte_size(target); }
-};
-
-class MergeSource {
+class MergeSource : public MergeInput {
  public:
   /// Opens everything and checks that it fits together.   @throws as merge()
   explicit MergeSource(const MergeOptions& options);
@@ -45,15 +26,13 @@ class MergeSource {
   const std::filesystem::path& run_directory() const { return run_directory_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const ModelDirectory* base() const { return base_ ? &*base_ : nullptr; }
-  const Value& config() const { return config_; }    ///< config.json of the run
-  const Value& adapter() const { return adapter_; }  ///< adapter_config.json; null without LoRA
-  const std::vector<MergeTensor>& tensors() const { return tensors_; }
+  const Value& adapter() const { return adapter_; }                      ///< adapter_config.json; null without LoRA
   std::string base_model() const { return run_.get("base_model", ""); }  ///< path, as the run had it
-  bool double_quant() const { return run_.get("double_quant", true); }
-  float scale() const { return scale_; }  ///< of B·A: alpha/r, or alpha/sqrt(r) with use_rslora
 
-  /// Elements [begin, begin + count) of the flattened tensor, as they are stored.
-  void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const;
+  bool double_quant() const override { return run_.get("double_quant", true); }
+  void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const override;
+  void read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const override;
+  std::vector<std::filesystem::path> companions() const override;
 
  private:
   void open_run(const MergeOptions& options);
@@ -64,14 +43,11 @@ class MergeSource {
   std::optional<LoraPair> lora_of(const std::string& weight, const std::vector<int64_t>& shape) const;
   void check_all_used() const;
   void choose_dequantized();
-  bool is_tied_head(const std::string& name) const;
 
   std::filesystem::path run_directory_;
   std::optional<Checkpoint> checkpoint_;
   std::optional<ModelDirectory> base_;
-  Value run_, config_, adapter_;
-  std::vector<MergeTensor> tensors_;
-  float scale_ = 0;
+  Value run_, adapter_;
 };
 
 /// "….up_proj.lora_A.weight" -> true.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/formats/json.h"
+#include "engine/formats/model_directory.h"
 #include "engine/formats/safetensors.h"
 #include "engine/merge/tensor_stream.h"
 
@@ -88,8 +89,8 @@ Value merged_config(const Value& config, const std::vector<MergeTensor>& tensors
   return result;
 }
 
-void write_shard(const MergeSource& source, const MergeShard& shard, const std::filesystem::path& directory,
-                 int threads, const std::function<void(uint64_t, const std::string&)>& wrote) {
+void write_shard(const MergeInput& source, const MergeShard& shard, const std::filesystem::path& directory, int threads,
+                 const std::function<void(uint64_t, const std::string&)>& wrote) {
   std::vector<TensorEntry> entries;
   for (const MergeTensor* tensor : shard.tensors)
     entries.push_back({.name = tensor->name, .dtype = tensor->target, .shape = tensor->shape});

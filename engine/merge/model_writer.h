@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/merge/merge.h"
-#include "engine/merge/merge_source.h"
+#include "engine/merge/merge_input.h"
 
 namespace ft {
 
@@ -30,7 +30,7 @@ std::string index_text(const std::vector<MergeShard>& shards);
 Value merged_config(const Value& config, const std::vector<MergeTensor>& tensors);
 
 /// Writes one shard.   @param wrote is told the bytes of each block and the tensor's name, on the caller's thread.
-void write_shard(const MergeSource& source, const MergeShard& shard, const std::filesystem::path& directory,
-                 int threads, const std::function<void(uint64_t, const std::string&)>& wrote);
+void write_shard(const MergeInput& source, const MergeShard& shard, const std::filesystem::path& directory, int threads,
+                 const std::function<void(uint64_t, const std::string&)>& wrote);
 
 }  // namespace ft

@@ -13,7 +13,7 @@ std::string closing_line(const MergeReport& report) {
       report.folded ? ", LoRA folded into " + count_text(report.folded) + " linears" : std::string();
   return report.output.string() + ": " + std::to_string(report.files.size()) +
          (report.files.size() == 1 ? " file, " : " files, ") + bytes_text(static_cast<double>(report.bytes)) + ", " +
-         count_text(report.parameters) + " parameters, step " + std::to_string(report.step) + folded + "; " +
+         count_text(report.parameters) + " parameters, " + report.source + folded + "; " +
          duration_text(report.seconds) + ", peak memory " + bytes_text(static_cast<double>(report.peak_bytes));
 }
 

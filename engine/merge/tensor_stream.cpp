@@ -18,12 +18,12 @@ int64_t chunks_of(int64_t count) { return (count + kChunk - 1) / kChunk; }
 
 }  // namespace
 
-TensorStream::TensorStream(const MergeSource& source, const MergeTensor& tensor, int threads)
+TensorStream::TensorStream(const MergeInput& source, const MergeTensor& tensor, int threads)
     : source_(source), tensor_(tensor), threads_(threads) {
   if (tensor.lora) {
     const int64_t count = tensor.lora->rank * tensor.shape[1];
     lora_a_.resize(static_cast<size_t>(count));
-    source.checkpoint().read(tensor.lora->a, "master", 0, count, lora_a_.data());
+    source.read_lora(tensor.lora->a, 0, count, lora_a_.data());
   }
   if (tensor.dequantized && source.double_quant()) offset_ = measure_offset();
 }
@@ -73,7 +73,7 @@ void TensorStream::fold(int64_t begin, int64_t count, float* weight) const {
   const int64_t in = tensor_.shape[1], rank = tensor_.lora->rank;
   const int64_t first_row = begin / in, rows = (begin + count - 1) / in + 1 - first_row;
   std::vector<float> b(static_cast<size_t>(rows * rank));
-  source_.checkpoint().read(tensor_.lora->b, "master", first_row * rank, rows * rank, b.data());
+  source_.read_lora(tensor_.lora->b, first_row * rank, rows * rank, b.data());
   fold_lora({in, rank, begin, count, lora_a_.data(), b.data(), source_.scale()}, weight);
 }
 

@@ -8,25 +8,27 @@
 #include <span>
 #include <vector>
 
-#include "engine/merge/merge_source.h"
+#include "engine/merge/merge_input.h"
 
 namespace ft {
 
 class TensorStream {
  public:
   /// With a dequantized tensor reads it once whole, for the mean of its absmax.
-  TensorStream(const MergeSource& source, const MergeTensor& tensor, int threads);
+  TensorStream(const MergeInput& source, const MergeTensor& tensor, int threads);
 
   /// Fills `block` with the next bytes; false after the last.
   bool next(std::vector<std::byte>& block);
+  /// Elements [begin, begin + count) in the target dtype, for whoever wants them in another order; with a dequantized
+  /// tensor a range begins at a whole NF4 group. Safe from any thread.
+  void chunk(int64_t begin, int64_t count, std::byte* out) const;
 
  private:
-  void chunk(int64_t begin, int64_t count, std::byte* out) const;
   void through_nf4(const std::byte* raw, int64_t count, float* weight) const;
   void fold(int64_t begin, int64_t count, float* weight) const;
   float measure_offset() const;
 
-  const MergeSource& source_;
+  const MergeInput& source_;
   const MergeTensor& tensor_;
   int threads_;
   int64_t at_ = 0;

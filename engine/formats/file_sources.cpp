@@ -1,0 +1,199 @@
+/// Files that hold tensors by name: safetensors with DCP_SHARDING_INFO, and what torch.save wrote (.bin, .pt, .pth).
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+#include "engine/formats/safetensors.h"
+#include "engine/formats/source_readers.h"
+#include "engine/formats/torch_file.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+using Kind = PickleNode::Kind;
+
+constexpr const char *kShardingInfo = "DCP_SHARDING_INFO", *kBin = "pytorch_model.bin",
+                     *kBinIndex = "pytorch_model.bin.index.json", *kSafe = "model.safetensors",
+                     *kSafeIndex = "model.safetensors.index.json";
+
+const std::string* sharding_info(const SafetensorsFile& file) {
+  for (const auto& [key, text] : file.metadata())
+    if (key == kShardingInfo) return &text;
+  return nullptr;
+}
+
+// The folder's safetensors files, sorted; torch puts shards into `sharded/` when it writes the merged model beside
+// them.
+std::vector<std::string> shard_files(const fs::path& path) {
+  std::vector<std::string> names;
+  for (const char* folder : {"", "sharded"}) {
+    std::error_code ignored;
+    for (const auto& file : fs::directory_iterator(path / folder, ignored))
+      if (file.path().extension() == ".safetensors")
+        names.push_back((fs::path(folder) / file.path().filename()).string());
+    if (!names.empty() && folder[0] == '\0' &&
+        std::none_of(names.begin(), names.end(), [](const std::string& name) { return name.starts_with("shard-"); }))
+      names.clear();  // a merged model: look on for its shards
+    if (!names.empty()) break;
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<int64_t> saved_offsets(const Value& info, const TensorEntry& entry, const std::string& file) {
+  const Value* of_tensor = info.find(entry.name);
+  const Value* offsets = of_tensor ? of_tensor->find("saved_offsets") : nullptr;
+  if (!of_tensor) return std::vector<int64_t>(entry.shape.size(), 0);
+  std::vector<int64_t> result;
+  for (const Value& offset : offsets && offsets->is_list() ? offsets->as_list() : Value::List{})
+    if (offset.is_integer() && offset.as_integer() >= 0 && offset.as_integer() < (int64_t{1} << 56))
+      result.push_back(offset.as_integer());
+  if (result.size() != entry.shape.size())
+    throw Error(ErrorKind::format, "has saved_offsets " + (offsets ? describe(*offsets) : std::string("null")) +
+                                       " for shape " + shape_text(entry.shape))
+        .at(file)
+        .key(entry.name);
+  return result;
+}
+
+std::vector<int64_t> row_major(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> stride(shape.size(), 1);
+  for (size_t d = shape.size(); d-- > 1;) stride[d - 1] = stride[d] * shape[d];
+  return stride;
+}
+
+// One file's tensors into `tensors`, by name in the order in which they are first met.
+void add_shard(TensorSourceBuilder& builder, const fs::path& path, const std::string& name,
+               std::vector<SourceTensor>& tensors, std::map<std::string, size_t>& index) {
+  const SafetensorsFile shard(path / name);
+  if (!shard.unusable().empty()) shard.find(shard.unusable().begin()->first);  // throws, with the dtype
+  const std::string* text = sharding_info(shard);
+  const Value info = text ? parse_json(*text, (path / name).string() + " (" + kShardingInfo + ")") : Value::map();
+  const size_t file = builder.open(name);
+  for (const TensorEntry& entry : shard.entries()) {
+    const auto [found, fresh] = index.emplace(entry.name, tensors.size());
+    if (fresh) {
+      tensors.push_back({.name = entry.name, .dtype = entry.dtype});
+      tensors.back().shape.assign(entry.shape.size(), 0);
+    }
+    SourceTensor& tensor = tensors[found->second];
+    const std::vector<int64_t> offsets = saved_offsets(info, entry, (path / name).string());
+    if (tensor.dtype != entry.dtype || tensor.shape.size() != entry.shape.size())
+      throw Error(ErrorKind::format, "is of another dtype or has other dims than in another shard")
+          .at((path / name).string())
+          .key(entry.name);
+    for (size_t d = 0; d < offsets.size(); ++d)
+      tensor.shape[d] = std::max(tensor.shape[d], offsets[d] + entry.shape[d]);
+    tensor.pieces.push_back({offsets, entry.shape, row_major(entry.shape), file, shard.data_begin() + entry.begin});
+  }
+}
+
+// The dict of tensors: the root, or what a training script put it under.
+const PickleNode& tensors_of(const PickleNode& root) {
+  for (const char* key : {"state_dict", "model", "module", "model_state_dict"})
+    if (const PickleNode* inner = root.find(key); inner && inner->is(Kind::dict)) return *inner;
+  return root;
+}
+
+void add_bin(TensorSourceBuilder& builder, const std::string& name, const std::map<std::string, std::string>& owners) {
+  const size_t file = builder.open(name);
+  const TorchFile archive(builder.file(file));
+  const PickleNode& dict = tensors_of(archive.root());
+  const std::string place = builder.file(file).path().string();
+  if (!dict.is(Kind::dict))
+    throw Error(ErrorKind::format, "holds " + describe(dict) + ", want a dict of tensors").at(place);
+  std::set<std::string> held;
+  for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+    const std::optional<TorchTensor> tensor = archive.tensor(*dict.items[i + 1]);
+    if (!tensor) continue;
+    if (!dict.items[i]->is(Kind::text))
+      throw Error(ErrorKind::format, "has " + describe(*dict.items[i]) + " for a tensor's name").at(place);
+    held.emplace(dict.items[i]->text);
+    builder.add(
+        {unwrapped_name(std::string(dict.items[i]->text)),
+         tensor->dtype,
+         tensor->shape,
+         {{std::vector<int64_t>(tensor->shape.size(), 0), tensor->shape, tensor->stride, file, tensor->offset}}});
+  }
+  for (const auto& [tensor, owner] : owners)
+    if (owner == name && !held.contains(tensor))
+      throw Error(ErrorKind::format, "is not in '" + name + "', as the index says").at(place).key(tensor);
+}
+
+std::map<std::string, std::string> read_index(const fs::path& path) {
+  const Value index = read_json(path, {.refuse_duplicates = true});
+  const Value* weight_map = index.find("weight_map");
+  if (!weight_map || !weight_map->is_map())
+    throw Error(ErrorKind::format, "has no weight_map {tensor: file}").at(path.string());
+  std::map<std::string, std::string> owners;
+  for (const auto& [tensor, file] : weight_map->as_map()) {
+    if (!file.is_string())
+      throw Error(ErrorKind::format, "got " + describe(file) + ", want a file name").at(path.string()).key(tensor);
+    owners[tensor] = file.as_string();
+  }
+  return owners;
+}
+
+}  // namespace
+
+bool is_sharded_safetensors(const fs::path& path) {
+  if (!fs::is_directory(path)) return false;
+  const std::vector<std::string> names = shard_files(path);
+  return !names.empty() && sharding_info(SafetensorsFile(path / names[0])) != nullptr;
+}
+
+TensorSource open_sharded_safetensors(const fs::path& path) {
+  TensorSourceBuilder builder(path);
+  std::vector<SourceTensor> tensors;
+  std::map<std::string, size_t> index;
+  for (const std::string& name : shard_files(path)) add_shard(builder, path, name, tensors, index);
+  for (SourceTensor& tensor : tensors) {
+    tensor.name = unwrapped_name(tensor.name);
+    builder.add(std::move(tensor));
+  }
+  return builder.finish("sharded safetensors");
+}
+
+bool is_huggingface(const fs::path& path) { return fs::exists(path / kSafe) || fs::exists(path / kSafeIndex); }
+
+TensorSource open_huggingface(const fs::path& path) {
+  TensorSourceBuilder builder(path);
+  std::vector<SourceTensor> tensors;
+  std::map<std::string, size_t> index;
+  std::set<std::string> files{kSafe};
+  if (fs::exists(path / kSafeIndex)) {
+    files.clear();
+    for (const auto& [tensor, file] : read_index(path / kSafeIndex)) files.insert(file);
+  }
+  for (const std::string& name : files) add_shard(builder, path, name, tensors, index);
+  for (SourceTensor& tensor : tensors) builder.add(std::move(tensor));
+  return builder.finish("a Hugging Face directory");
+}
+
+bool is_pytorch_bin(const fs::path& path) {
+  if (fs::is_directory(path)) return fs::exists(path / kBin) || fs::exists(path / kBinIndex);
+  const std::string extension = path.extension().string();
+  return fs::is_regular_file(path) && (extension == ".bin" || extension == ".pt" || extension == ".pth");
+}
+
+TensorSource open_pytorch_bin(const fs::path& path) {
+  const bool single = fs::is_regular_file(path), indexed = !single && fs::exists(path / kBinIndex);
+  const fs::path parent = path.parent_path();
+  TensorSourceBuilder builder(!single ? path : parent.empty() ? fs::path(".") : parent);
+  std::map<std::string, std::string> owners;
+  std::set<std::string> files{single ? path.filename().string() : kBin};
+  if (indexed) {
+    owners = read_index(path / kBinIndex);
+    files.clear();
+    for (const auto& [tensor, file] : owners) files.insert(file);
+  }
+  for (const std::string& name : files) add_bin(builder, name, owners);
+  return builder.finish("a PyTorch file of weights");
+}
+
+}  // namespace ft

@@ -1,0 +1,75 @@
+#include "engine/formats/source_readers.h"
+
+#include <algorithm>
+#include <set>
+
+#include "engine/error/error.h"
+
+namespace ft {
+
+namespace fs = std::filesystem;
+
+std::string unwrapped_name(std::string name) {
+  for (const std::string part : {"_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."})
+    for (size_t at = name.find(part); at != std::string::npos; at = name.find(part, at))
+      if (at == 0 || name[at - 1] == '.')
+        name.erase(at, part.size());
+      else
+        at += part.size();
+  while (name.starts_with("module.")) name.erase(0, 7);
+  return name;
+}
+
+std::vector<std::string> model_names(std::vector<std::vector<std::string>> paths) {
+  for (;;) {
+    std::set<std::string> tops;
+    bool nested = true;
+    for (const auto& path : paths) {
+      if (path.empty()) continue;
+      tops.insert(path[0]);
+      nested = nested && path.size() > 1;
+    }
+    if (!nested || tops.empty()) break;
+    std::string top = *tops.begin();
+    if (tops.size() > 1) top = tops.contains("model") ? "model" : tops.contains("module") ? "module" : "";
+    if (top.empty()) break;
+    for (auto& path : paths)
+      if (!path.empty() && path[0] == top)
+        path.erase(path.begin());
+      else
+        path.clear();
+  }
+  std::vector<std::string> names;
+  for (const auto& path : paths) {
+    std::string name;
+    for (const std::string& part : path) name += (name.empty() ? "" : ".") + part;
+    names.push_back(unwrapped_name(std::move(name)));
+  }
+  return names;
+}
+
+SourceKind source_kind(const fs::path& path) {
+  if (is_dcp(path)) return SourceKind::dcp;
+  if (is_zero(path)) return SourceKind::zero;
+  if (is_sharded_safetensors(path)) return SourceKind::sharded_safetensors;
+  if (is_pytorch_bin(path)) return SourceKind::pytorch_bin;
+  return SourceKind::none;
+}
+
+TensorSource open_tensor_source(const fs::path& path) {
+  switch (source_kind(path)) {
+    case SourceKind::dcp:
+      return open_dcp(path);
+    case SourceKind::zero:
+      return open_zero(path);
+    case SourceKind::sharded_safetensors:
+      return open_sharded_safetensors(path);
+    case SourceKind::pytorch_bin:
+      return open_pytorch_bin(path);
+    case SourceKind::none:
+      break;
+  }
+  throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
+}
+
+}  // namespace ft

@@ -1,0 +1,88 @@
+#pragma once
+/// Tensors that other engines wrote, each as pieces in files: the common face of torch.distributed.checkpoint
+/// directories, sharded safetensors, DeepSpeed's ZeRO directories and PyTorch's .bin files. Opening reads tables only
+/// and checks every range against its file; reading takes the bytes asked for. Used by merge and by model directories;
+/// const members are safe from any thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/formats/file.h"
+#include "engine/tensor/dtype.h"
+
+namespace ft {
+
+/// A box of a tensor and where its elements lie. `begin` and `count` have the tensor's dims, or one dim of the
+/// flattened tensor.
+struct TensorPiece {
+  std::vector<int64_t> begin, count;
+  std::vector<int64_t> stride;  ///< in the file, in elements
+  size_t file = 0;
+  uint64_t offset = 0;  ///< byte of the box's first element
+
+  int64_t numel() const;
+};
+
+struct SourceTensor {
+  std::string name = {};
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape = {};
+  std::vector<TensorPiece> pieces = {};
+
+  int64_t numel() const;
+};
+
+class TensorSource {
+ public:
+  /// What is read, for messages and the report: "a torch.distributed.checkpoint of 8 files".
+  const std::string& kind() const { return kind_; }
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<SourceTensor>& tensors() const { return tensors_; }  ///< in the order of the files
+  /// The tensor, or nullptr.
+  const SourceTensor* find(const std::string& name) const;
+  /// Reads elements [begin, begin + count) of the flattened tensor.
+  void read(const SourceTensor& tensor, int64_t begin, int64_t count, void* out) const;
+
+ private:
+  friend class TensorSourceBuilder;
+  std::string kind_;
+  std::filesystem::path path_;
+  std::vector<std::unique_ptr<InputFile>> files_;
+  std::vector<SourceTensor> tensors_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+/// What the readers of the formats fill. Each check names the tensor.
+class TensorSourceBuilder {
+ public:
+  explicit TensorSourceBuilder(std::filesystem::path path) { source_.path_ = std::move(path); }
+
+  /// Opens a file; `name` must stay in the directory.   @return its number.
+  size_t open(const std::string& name);
+  const InputFile& file(size_t number) const { return *source_.files_[number]; }
+  /// @throws Error(format) for a name that stands twice, a shape that 64 bits cannot count, pieces outside the tensor
+  /// or the file, holes, overlaps.
+  void add(SourceTensor tensor);
+  TensorSource finish(std::string kind);
+
+ private:
+  TensorSource source_;
+};
+
+/// What kind of checkpoint of another engine's a directory (or a .bin file) is.
+enum class SourceKind { none, dcp, sharded_safetensors, zero, pytorch_bin };
+SourceKind source_kind(const std::filesystem::path& path);
+
+/// A Hugging Face directory's safetensors files in the same dress; ModelDirectory is what training uses.
+bool is_huggingface(const std::filesystem::path& path);
+TensorSource open_huggingface(const std::filesystem::path& path);
+
+/// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
+TensorSource open_tensor_source(const std::filesystem::path& path);
+
+}  // namespace ft

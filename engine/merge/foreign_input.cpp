@@ -1,0 +1,167 @@
+#include "engine/merge/foreign_input.h"
+
+#include <algorithm>
+#include <set>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+#include "engine/formats/model_directory.h"
+#include "engine/formats/peft_adapter.h"
+#include "engine/merge/merge_source.h"
+#include "engine/tensor/half.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWeight = ".weight", kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
+
+// A parameter's name in the base from the one that PEFT's wrappers give it, while the adapter's name ("default") is in
+// it: base_model.model.X.base_layer.weight -> X.weight, base_model.model.X.lora_A.default.weight -> X.lora_A.weight.
+std::string plain_name(std::string name) {
+  if (!name.starts_with(kPeftPrefix)) return name;
+  name.erase(0, kPeftPrefix.size());
+  for (const std::string_view part : {".base_layer", ".default"})
+    if (const size_t at = name.find(std::string(part) + "."); at != std::string::npos) name.erase(at, part.size());
+  return name;
+}
+
+}  // namespace
+
+std::optional<fs::path> find_foreign(const fs::path& input) {
+  if (source_kind(input) != SourceKind::none) return input;
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& folder : fs::directory_iterator(input, ignored))
+    if (folder.path().filename().string().starts_with("pytorch_model_fsdp_") &&
+        source_kind(folder.path()) != SourceKind::none)
+      found.push_back(folder.path());
+  if (found.size() == 1) return found[0];
+  if (fs::exists(input / "config.json") && is_huggingface(input)) return input;
+  return std::nullopt;
+}
+
+ForeignInput::ForeignInput(const fs::path& path, const MergeOptions& options)
+    : source_(source_kind(path) == SourceKind::none ? open_huggingface(path) : open_tensor_source(path)) {
+  find_config(path, options);
+  list_tensors();
+  if (!lora_.empty()) pair_lora();
+  if (options.dtype)
+    for (MergeTensor& tensor : tensors_)
+      if (is_weight_dtype(tensor.stored)) tensor.target = *options.dtype;
+  if (!options.model.empty() && is_huggingface(options.model)) compare_with_base(options.model);
+}
+
+void ForeignInput::find_config(const fs::path& path, const MergeOptions& options) {
+  const fs::path input = fs::absolute(options.input).lexically_normal(), folder = fs::absolute(path).lexically_normal();
+  std::vector<fs::path> places{folder, input, folder.parent_path(), folder.parent_path().parent_path()};
+  if (!options.model.empty()) places.insert(places.begin(), options.model);
+  for (const fs::path& place : places) {
+    if (adapter_.is_null() && fs::is_regular_file(place / "adapter_config.json"))
+      adapter_ = read_json(place / "adapter_config.json");
+    if (model_.empty() && fs::is_regular_file(place / "config.json")) model_ = place;
+  }
+  if (model_.empty())
+    throw Error(ErrorKind::config, "there is no config.json of the model beside " + source_.kind())
+        .at(options.input.string())
+        .help("name the base model with --model DIR: its config.json and tokenizer are taken along");
+  config_ = read_json(model_ / "config.json");
+  if (!config_.is_map())
+    throw Error(ErrorKind::format, "got " + describe(config_) + ", want a map").at((model_ / "config.json").string());
+}
+
+void ForeignInput::list_tensors() {
+  for (const SourceTensor& tensor : source_.tensors()) {
+    const std::string name = plain_name(tensor.name);
+    if (is_lora_name(name)) {
+      lora_.emplace_back(name, &tensor);
+      continue;
+    }
+    if (is_tied_head(name)) continue;
+    tensors_.push_back({.name = name, .shape = tensor.shape, .stored = tensor.dtype, .target = tensor.dtype});
+    stored_.push_back(&tensor);
+  }
+  std::set<std::string> names;
+  for (const MergeTensor& tensor : tensors_)
+    if (!names.insert(tensor.name).second)
+      throw Error(ErrorKind::format, "stands there twice").at(source_.path().string()).key(tensor.name);
+}
+
+void ForeignInput::pair_lora() {
+  if (adapter_.is_null())
+    throw Error(ErrorKind::config, "holds a LoRA adapter, and there is no adapter_config.json that says its scale")
+        .at(source_.path().string())
+        .help("put the adapter's adapter_config.json beside it");
+  check_peft_config(adapter_);
+  scale_ = lora_scale(adapter_);
+  size_t used = 0;
+  const auto find = [this](const std::string& name) -> const SourceTensor* {
+    for (const auto& [plain, tensor] : lora_)
+      if (plain == name) return tensor;
+    return nullptr;
+  };
+  for (MergeTensor& tensor : tensors_) {
+    if (!tensor.name.ends_with(kWeight)) continue;
+    const std::string module = tensor.name.substr(0, tensor.name.size() - kWeight.size());
+    const std::string name_a = module + std::string(kLoraA), name_b = module + std::string(kLoraB);
+    const SourceTensor *a = find(name_a), *b = find(name_b);
+    if (!a || !b) continue;
+    const int64_t rank = a->shape.empty() ? 0 : a->shape[0];
+    if (tensor.shape.size() != 2 || a->shape != std::vector<int64_t>{rank, tensor.shape[1]} ||
+        b->shape != std::vector<int64_t>{tensor.shape[0], rank} || !is_weight_dtype(tensor.stored) ||
+        !is_weight_dtype(a->dtype) || !is_weight_dtype(b->dtype) || rank != adapter_.at("r").as_integer())
+      throw Error(ErrorKind::shape, "has LoRA matrices that do not fit it or r of adapter_config.json")
+          .at(source_.path().string())
+          .key(tensor.name);
+    tensor.lora = LoraPair{name_a, name_b, rank};
+    used += 2;
+  }
+  if (used != lora_.size())
+    throw Error(ErrorKind::shape, "has " + std::to_string(lora_.size()) + " LoRA matrices and weights for " +
+                                      std::to_string(used) + " of them")
+        .at(source_.path().string())
+        .help("is the base model in the checkpoint? an adapter alone is loaded by PEFT as it is");
+}
+
+// The base says which tensors there must be.
+void ForeignInput::compare_with_base(const fs::path& base) const {
+  const ModelDirectory model(base);
+  std::vector<ExpectedTensor> expected;
+  for (const TensorEntry* entry : model.tensors())
+    if (!is_tied_head(entry->name)) expected.push_back({entry->name, entry->shape, false});
+  std::vector<TensorEntry> entries;
+  for (const MergeTensor& tensor : tensors_)
+    entries.push_back({.name = tensor.name, .dtype = tensor.stored, .shape = tensor.shape});
+  std::vector<const TensorEntry*> tensors;
+  for (const TensorEntry& entry : entries) tensors.push_back(&entry);
+  const auto find = [&](const std::string& name) -> const TensorEntry* {
+    const auto found =
+        std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == name; });
+    return found == entries.end() ? nullptr : &*found;
+  };
+  try {
+    compare_tensors(expected, tensors, find, source_.path());
+  } catch (Error& error) {
+    throw error.help("is " + base.string() + " the model that was trained?");
+  }
+}
+
+void ForeignInput::read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const {
+  source_.read(*stored_[static_cast<size_t>(&tensor - tensors_.data())], begin, count, out);
+}
+
+void ForeignInput::read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const {
+  for (const auto& [plain, tensor] : lora_) {
+    if (plain != name) continue;
+    std::vector<std::byte> raw(static_cast<size_t>(count) * byte_size(tensor->dtype));
+    source_.read(*tensor, begin, count, raw.data());
+    to_fp32(tensor->dtype, raw.data(), count, out);
+    return;
+  }
+  FT_CHECK(false, "no LoRA matrix " + name);
+}
+
+std::vector<fs::path> ForeignInput::companions() const { return companion_files(model_); }
+
+}  // namespace ft

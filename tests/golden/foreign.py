@@ -1,0 +1,163 @@
+"""Checkpoints as other engines write them, for engine/formats and engine/merge: tests/golden/foreign (committed).
+
+    foreign.py make                 writes all of it; DeepSpeed's where deepspeed can be imported
+    foreign.py dcp DIR [--model M]  loads a DCP export on two ranks and compares it with the safetensors of M
+    foreign.py gguf FILE MODEL      reads a GGUF export with `gguf`, and compares logits through transformers
+
+Every kind holds the same model, `model/`: a Llama of two layers, untied, with bf16 and fp32 weights mixed.
+"""
+import argparse, os, pickle, shutil, socket, subprocess, sys
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "foreign")
+
+
+def tiny():
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(3)
+    config = LlamaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=24,
+                         vocab_size=21, tie_word_embeddings=False, max_position_embeddings=32)
+    return LlamaForCausalLM(config)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def ranks(world, *arguments):
+    port = str(free_port())
+    env = lambda r: dict(os.environ, RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+                         CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
+    processes = [subprocess.Popen([sys.executable, os.path.abspath(__file__), *arguments], env=env(r)) for r in range(world)]
+    if any([p.wait() for p in processes]):
+        raise SystemExit("a rank failed")
+
+
+def rank_fsdp(out):
+    """What accelerate's save_fsdp_model and save_fsdp_optimizer write with SHARDED_STATE_DICT."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+    from torch.distributed.fsdp import fully_shard
+    dist.init_process_group("gloo")
+    model = tiny()
+    model.lm_head.to(torch.bfloat16)
+    mesh = dist.init_device_mesh("cpu", (dist.get_world_size(),))
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model.lm_head, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    state = get_model_state_dict(model)
+    dcp.save({"model": state}, checkpoint_id=os.path.join(out, "dcp", "pytorch_model_fsdp_0"))
+    norm = lambda state: {k: v for k, v in state.items() if k in ("model.norm.weight", "model.layers.0.input_layernorm.weight")}
+    moments = get_optimizer_state_dict(model, optimizer)
+    dcp.save({"model": norm(state), "optimizer": dict(moments, state=norm(moments["state"]))},
+             checkpoint_id=os.path.join(out, "dcp_with_optimizer"))
+    from torch.distributed.checkpoint import HuggingFaceStorageWriter
+    dcp.save(state, storage_writer=HuggingFaceStorageWriter(os.path.join(out, "sharded_safetensors"), save_distributed=True))
+    dist.destroy_process_group()
+
+
+def rank_grid(out):
+    """Columns cut too, as tensor parallelism leaves them; five rows on four ranks: the last one has none."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.tensor import Shard, distribute_tensor
+    dist.init_process_group("gloo")
+    line, grid = dist.init_device_mesh("cpu", (4,)), dist.init_device_mesh("cpu", (2, 2))
+    state = {k: distribute_tensor(v.detach().clone(), grid, [Shard(0), Shard(1)]) if v.dim() == 2 else v
+             for k, v in tiny().state_dict().items() if "layers.0.mlp" in k or k == "model.norm.weight"}
+    state["five"] = distribute_tensor(torch.arange(15.0).view(5, 3), line, [Shard(0)])
+    dcp.save(state, checkpoint_id=os.path.join(out, "dcp_grid"))
+    dist.destroy_process_group()
+
+
+def rank_zero(out, stage):
+    import deepspeed
+    deepspeed.init_distributed("gloo")
+    model = tiny()
+    model.register_buffer("scale_of_nothing", torch.arange(3.0))
+    model.model.layers[0].mlp.up_proj.weight.requires_grad = False
+    decay = [p for n, p in model.named_parameters() if p.requires_grad and p.dim() == 2]
+    rest = [p for n, p in model.named_parameters() if p.requires_grad and p.dim() != 2]
+    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest}], lr=0.0)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config={
+        "train_micro_batch_size_per_gpu": 1, "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}, "bf16": {"enabled": True}})
+    engine.save_checkpoint(os.path.join(out, f"zero{stage}"), tag="step1")
+    dist.barrier()
+
+
+def make():
+    shutil.rmtree(HERE, ignore_errors=True)
+    os.makedirs(HERE)
+    model = tiny()
+    model.lm_head.to(torch.bfloat16)
+    model.save_pretrained(os.path.join(HERE, "model"))
+    os.remove(os.path.join(HERE, "model", "generation_config.json"))
+    ranks(2, "rank_fsdp", HERE)
+    ranks(4, "rank_grid", HERE)
+    bins(model)
+    try:
+        import deepspeed
+    except ImportError:
+        print("no deepspeed: its directories are left as they are not")
+        return
+    for stage in (1, 2, 3):
+        ranks(3 if stage == 3 else 2, "rank_zero", HERE, "--stage", str(stage))
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    for kind in ("zero1", "zero2", "zero3"):
+        for root, _, files in os.walk(os.path.join(HERE, kind)):
+            for name in files:
+                if name.endswith(".py"):
+                    os.remove(os.path.join(root, name))
+    want = get_fp32_state_dict_from_zero_checkpoint(os.path.join(HERE, "zero3"))
+    save_file({k: v.contiguous().clone() for k, v in want.items()}, os.path.join(HERE, "zero.safetensors"))
+
+
+def bins(model):
+    state = model.state_dict()
+    names = list(state)
+    for folder in ("bin", "bin_sharded", "bin_odd"):
+        os.makedirs(os.path.join(HERE, folder))
+    torch.save(state, os.path.join(HERE, "bin", "pytorch_model.bin"))
+    files = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+    torch.save({n: state[n] for n in names[:7]}, os.path.join(HERE, "bin_sharded", files[0]))
+    torch.save({n: torch.nn.Parameter(state[n]) for n in names[7:]}, os.path.join(HERE, "bin_sharded", files[1]))
+    import json
+    with open(os.path.join(HERE, "bin_sharded", "pytorch_model.bin.index.json"), "w") as f:
+        json.dump({"metadata": {}, "weight_map": {n: files[i >= 7] for i, n in enumerate(names)}}, f)
+    # One storage for all, transposed and cut views, every dtype, an empty tensor and a scalar.
+    base = torch.arange(60, dtype=torch.float32)
+    odd = {"transposed": base.view(6, 10).t(), "window": base.view(6, 10)[1:4, 2:9:3], "flat": base[7:9], "scalar": torch.tensor(5.0),
+           "empty": torch.zeros(0, 3), "permuted": base.view(3, 4, 5).permute(2, 0, 1), "expanded": torch.ones(1, 3).expand(4, 3)}
+    for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool):
+        odd[str(dtype)] = torch.arange(5).to(dtype)
+    torch.save({"step": 3, "state_dict": odd, "note": "text"}, os.path.join(HERE, "bin_odd", "odd.pt"))
+    save_file({k: v.contiguous().clone() for k, v in odd.items()}, os.path.join(HERE, "bin_odd", "odd.safetensors"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--stage", type=int)
+    a = parser.parse_args()
+    if a.command == "make":
+        make()
+    elif a.command == "rank_fsdp":
+        rank_fsdp(*a.paths)
+    elif a.command == "rank_grid":
+        rank_grid(*a.paths)
+    elif a.command == "rank_zero":
+        rank_zero(*a.paths, a.stage)
+
+
+main()
