@@ -132,7 +132,9 @@ class C10dGroup : public ProcessGroup {
              "all_gather_into: contiguous, the whole is one part a rank");
     if (mine.numel() == 0) return {};
     at::Tensor to = bytes_of(whole), from = bytes_of(mine);
-    if (!whole.is_cpu()) return native("all-gather", [&](c10d::Backend& b) { return b._allgather_base(to, from); });
+    if (!whole.is_cpu())
+      return native(
+          "all-gather", [&](c10d::Backend& b) { return b._allgather_base(to, from); }, to, Stream::gather);
     const int64_t bytes = from.numel();
     const at::Tensor own = to.narrow(0, rank() * bytes, bytes);
     if (own.data_ptr() != from.data_ptr()) std::memcpy(own.data_ptr(), from.data_ptr(), bytes);
@@ -147,7 +149,8 @@ class C10dGroup : public ProcessGroup {
     if (mine.numel() == 0) return {};
     at::Tensor to = mine, from = whole;
     if (!whole.is_cpu())
-      return native("reduce-scatter", [&](c10d::Backend& b) { return b._reduce_scatter_base(to, from); });
+      return native(
+          "reduce-scatter", [&](c10d::Backend& b) { return b._reduce_scatter_base(to, from); }, to);
     const int64_t count = mine.numel();
     const at::Tensor parts = scratch_->take(count * (size() - 1));
     const auto received = [=, me = rank()](int r) { return parts.narrow(0, (r < me ? r : r - 1) * count, count); };
@@ -172,7 +175,7 @@ class C10dGroup : public ProcessGroup {
     c10d::BroadcastOptions options;
     options.rootRank = root;
     return native(
-        "broadcast", [&](c10d::Backend& b) { return b.broadcast(tensors, options); }, tensor.is_cpu());
+        "broadcast", [&](c10d::Backend& b) { return b.broadcast(tensors, options); }, tensor);
   }
 
   Pending all_to_all(const at::Tensor& received, const at::Tensor& sent) override {
@@ -288,9 +291,14 @@ class C10dGroup : public ProcessGroup {
     return Pending(std::make_unique<Transfer>(what, link_, std::move(works), std::move(peers), std::move(then)));
   }
 
+  // NCCL's streams. A gather for the unit to come does not wait for the gradients of the unit before.
+  enum class Stream { gather, rest };
+
+  // Runs what the backend of the tensor's device brings itself.
   template <class Start>
-  Pending native(const char* what, Start start, bool on_cpu = false) {
-    std::vector<WorkPtr> works{meeting(what, rank(), store_.get(), [&] { return start(on_cpu ? *gloo_ : nccl()); })};
+  Pending native(const char* what, Start start, const at::Tensor& tensor, Stream stream = Stream::rest) {
+    std::vector<WorkPtr> works{meeting(
+        what, rank(), store_.get(), [&] { return start(tensor.is_cpu() ? *gloo_ : nccl(tensor.device(), stream)); })};
     return Pending(std::make_unique<Transfer>(what, link_, std::move(works)));
   }
 
@@ -305,7 +313,8 @@ class C10dGroup : public ProcessGroup {
   // might.
   Pending exchange_natively(const char* what, at::Tensor to, at::Tensor from, std::vector<int64_t> takes,
                             std::vector<int64_t> gives) {
-    return native(what, [&](c10d::Backend& b) { return b.alltoall_base(to, from, takes, gives); });
+    return native(
+        what, [&](c10d::Backend& b) { return b.alltoall_base(to, from, takes, gives); }, to);
   }
 
   Pending all_reduce(const at::Tensor& tensor, c10d::ReduceOp::RedOpType op) {
@@ -315,13 +324,20 @@ class C10dGroup : public ProcessGroup {
     c10d::AllreduceOptions options;
     options.reduceOp = op;
     return native(
-        "all-reduce", [&](c10d::Backend& b) { return b.allreduce(tensors, options); }, tensor.is_cpu());
+        "all-reduce", [&](c10d::Backend& b) { return b.allreduce(tensors, options); }, tensor);
   }
 
-  // Made at the first collective on a GPU, which every rank comes to in the same order.
-  c10d::Backend& nccl() {
-    if (!nccl_) nccl_ = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>("nccl", store_), place_);
-    return *nccl_;
+  // A communicator for each stream, made at its first collective, which every rank comes to in the same order.
+  c10d::Backend& nccl(at::Device device, Stream stream) {
+    const bool gather = stream == Stream::gather;
+    BackendPtr& backend = gather ? nccl_gather_ : nccl_;
+    if (!backend) {
+      BackendPlace place = place_;
+      place.device = device.index();
+      const char* prefix = gather ? "nccl-gather" : "nccl";
+      backend = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>(prefix, store_), place);
+    }
+    return *backend;
   }
 
   int next_tag() { return tag_ = (tag_ + 1) & 0x7fffffff; }
@@ -329,7 +345,7 @@ class C10dGroup : public ProcessGroup {
   StorePtr store_;
   BackendPlace place_;
   Link link_;
-  BackendPtr gloo_, nccl_;
+  BackendPtr gloo_, nccl_gather_, nccl_;
   std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
   int tag_ = 0;
   int num_subgroups_ = 0;  // the same on every rank, as subgroup() is collective

@@ -1,7 +1,7 @@
 #pragma once
 /// The ranks of a run and what they say to each other: c10d behind a small interface. CPU tensors travel by Gloo, CUDA
-/// tensors by NCCL (the CUDA plugin); one rank alone needs neither. Made once by main or a test (connect), held by the
-/// run.
+/// tensors by NCCL (the CUDA plugin), gathers on a stream of their own; one rank alone needs neither. Made once by main
+/// or a test (connect), held by the run.
 ///
 /// Rank rule: everything but rank(), size() and what a failing rank calls is collective: every rank calls it, in the
 /// same order. Thread rule: one thread issues collectives, the one that walks the schedule; waiting elsewhere is not

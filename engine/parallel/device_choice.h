@@ -1,0 +1,49 @@
+#pragma once
+/// Which device a rank computes on: what the plan's parallel.device says, or FTENGINE_DEVICE, which comes before it.
+/// Called by ShardedModel, and by the front for the number of ranks to start.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/parallel/compute_device.h"
+
+namespace ft {
+
+class ProcessGroup;
+
+/// What is asked for: "auto", "cpu" or "cuda", and who says so.
+struct DeviceWish {
+  std::string kind = "auto";
+  bool from_environment = false;
+
+  /// @param planned the plan's parallel.device   @throws Error(config) for another word
+  static DeviceWish of(const std::string& planned);
+};
+
+/// What stands between a rank and a GPU.
+class GpuAccess {
+ public:
+  virtual ~GpuAccess() = default;
+  virtual int visible() const;  ///< GPUs that the driver shows (gpu_nodes.h): costs nothing
+  /// Opens the CUDA plugin. @return null with the reason where that fails
+  virtual CudaDevices* open(std::string& problem);
+};
+
+/// The device of one rank of this machine: for "auto" GPU number `local_rank` where the driver shows one, the plugin
+/// opens and CUDA can use it, else the CPU, with a warning where a GPU was shown. Where no GPU is shown and none asked
+/// for, nothing of CUDA is touched.
+/// @throws Error(config) where CUDA is asked for and not to be had, or there are more ranks than GPUs; says what is
+/// missing.
+std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus);
+
+/// The same for this rank of `world`. Collective. @param names of all ranks' devices, by rank
+/// @throws Error(config) as above, and where some ranks have a GPU and some have none.
+std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, ProcessGroup& world,
+                                             std::vector<std::string>& names);
+
+/// How many ranks `ftengine --nproc` starts by default: one for each GPU, or 0 where ranks compute on the CPU. Opens
+/// nothing.
+int default_gpu_ranks(const std::string& planned);
+
+}  // namespace ft
