@@ -3,10 +3,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cctype>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <optional>
+
+#include "engine/device/control_group.h"
 
 namespace ft {
 namespace {
@@ -20,35 +22,22 @@ int64_t kilobytes_after(const std::string& line, const char* key) {
   return std::strtoll(line.c_str() + prefix.size(), nullptr, 10) * 1024;
 }
 
-std::optional<int64_t> number_in(const std::string& path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  if (file >> value) return value;
-  return std::nullopt;  // absent, or "max"
-}
-
 struct Limit {
   int64_t bytes = kUnlimited, used = 0;
 };
 
-// The control group's own limit, version 2 then 1; limits of groups above it are not looked for.
+std::optional<int64_t> group_number(const char* second, const char* first) {
+  const auto text = control_group_file("memory", second, first);
+  char* end = nullptr;
+  const int64_t value = text ? std::strtoll(text->c_str(), &end, 10) : 0;
+  if (!text || end == text->c_str()) return std::nullopt;  // absent, or "max"
+  return value;
+}
+
 Limit group_limit() {
-  std::ifstream groups("/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {
-    const size_t path_at = line.rfind(':') + 1;
-    const std::string path = line.substr(path_at);
-    const bool second = line.rfind("0::", 0) == 0, first = line.find(":memory:") != std::string::npos;
-    if (!second && !first) continue;
-    // In a container the path may be seen from outside, and the group itself is mounted at the root.
-    const std::string base = second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    for (const std::string& folder : {base + path, base}) {
-      const auto limit = number_in(folder + (second ? "/memory.max" : "/memory.limit_in_bytes"));
-      if (!limit || *limit <= 0) continue;
-      return {*limit, number_in(folder + (second ? "/memory.current" : "/memory.usage_in_bytes")).value_or(0)};
-    }
-  }
-  return {};
+  const auto limit = group_number("memory.max", "memory.limit_in_bytes");
+  if (!limit || *limit <= 0) return {};
+  return {*limit, group_number("memory.current", "memory.usage_in_bytes").value_or(0)};
 }
 
 int64_t memory_info(const char* key) {

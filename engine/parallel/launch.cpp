@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -21,6 +20,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/device/cores.h"
 #include "engine/device/memory.h"
 
 extern char** environ;
@@ -385,11 +385,6 @@ int listen_on_loopback(int& port) {
     fail("cannot listen on 127.0.0.1:" + (port ? std::to_string(port) : "any"));
   port = ntohs(address.sin_port);
   return fd.release();
-}
-
-int usable_cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
 }  // namespace ft

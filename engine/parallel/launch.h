@@ -38,7 +38,4 @@ void report_fatal(const Error& error);
 /// @throws Error(io)
 int listen_on_loopback(int& port);
 
-/// Cores this process may run on.
-int usable_cores();
-
 }  // namespace ft

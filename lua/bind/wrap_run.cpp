@@ -12,6 +12,7 @@
 #include "engine/merge/show_merge.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
+#include "engine/parallel/share_threads.h"
 #include "engine/schema/fault.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/run.h"
@@ -66,6 +67,7 @@ int start(lua_State* L) {
     const Value* parallel = inputs.plan.find("parallel");
     const std::chrono::seconds timeout(parallel && parallel->is_map() ? parallel->get("timeout", 600) : 600);
     inputs.group = environment ? ProcessGroup::connect(*environment, timeout) : ProcessGroup::single();
+    share_threads(*inputs.group);
     defer_interrupts(L);
     push_handle(L, Run::start(std::move(inputs)));
     return 1;

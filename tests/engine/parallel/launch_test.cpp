@@ -13,6 +13,7 @@
 #include <functional>
 #include <thread>
 
+#include "engine/device/cores.h"
 #include "tests/ranks/ranks.h"
 
 namespace ft {
