@@ -260,6 +260,13 @@ Schema fsdp2_schema() {
                   ranks_option("dp_shard_size", "another name of mesh.shard"),
                   ranks_option("context_parallel_size", "another name of mesh.context"),
                   ranks_option("tensor_parallel_size", "another name of mesh.tensor"),
+                  {.key = "context_method",
+                   .kinds = kString,
+                   .doc = "how attention reaches the tokens of a row that other ranks of the context axis hold; ring: "
+                          "keys and values go round; ulysses: tokens are exchanged for heads, of which every rank "
+                          "needs as many",
+                   .fallback = "ring",
+                   .allowed = {"ring", "ulysses"}},
                   {.key = "reshard_after_forward",
                    .kinds = kBoolean,
                    .doc = "release a unit's parameters between forward and backward; false keeps them: less "

@@ -3,6 +3,9 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "engine/parallel/process_group.h"
 
 namespace ft {
 namespace {
@@ -14,6 +17,11 @@ at::Tensor matrix(const std::vector<int64_t>& values, int64_t rows, int64_t leng
 }
 
 }  // namespace
+
+Batch own_part(Batch whole, const ContextAxis& axis, int64_t pad_id) {
+  if (!axis.group) return whole;
+  return split_batch(std::move(whole), axis.group->rank(), axis.group->size(), pad_id);
+}
 
 MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis) {
   MicroBatch made;

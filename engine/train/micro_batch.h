@@ -16,6 +16,9 @@ struct MicroBatch {
   Context context;    ///< positions, documents, targets and rows filled in; the rest is the caller's
 };
 
+/// This rank's part of a batch of whole rows: the batch itself, but under context parallelism (split_batch).
+Batch own_part(Batch whole, const ContextAxis& axis, int64_t pad_id);
+
 /// @param axis the ranks that hold the rest of the rows, where the batch is a part of them (split_batch).
 MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis = {});
 

@@ -24,7 +24,7 @@ struct Found {
 Found first_output(ShardedModel& model, const std::vector<Batch>& window, const Context& context) {
   Found found;
   for (size_t i = 0; i < window.size(); ++i) {
-    MicroBatch made = micro_batch(window[i]);
+    MicroBatch made = micro_batch(window[i], model.context_axis());
     made.context.training = context.training;
     made.context.loss_scale = context.loss_scale;
     made.context.seed = context.seed;

@@ -176,7 +176,8 @@ void Run::State::make_window() {
   window.clear();
   window_tokens = 0;
   for (const auto& ids : sampler.micro_batches()) {
-    window.push_back(make_batch(*train.rows, train.packing, ids, pad_id(), kLengthMultiple));
+    Batch whole = make_batch(*train.rows, train.packing, ids, pad_id(), kLengthMultiple);
+    window.push_back(own_part(std::move(whole), model.context_axis(), pad_id()));
     window_tokens += window.back().num_targets;
   }
   data_seconds = seconds_now() - started;
@@ -368,7 +369,7 @@ double Run::backward(const Batch& batch, double tokens) {
   State& s = *state_;
   s.window_tokens_all = static_cast<int64_t>(tokens);
   s.tokens = tokens;
-  MicroBatch made = micro_batch(batch);
+  MicroBatch made = micro_batch(batch, s.model.context_axis());
   const Context training = s.training_context(tokens);
   made.context.training = training.training;
   made.context.loss_scale = training.loss_scale;

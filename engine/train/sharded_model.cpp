@@ -46,10 +46,19 @@ const Value& parallel_of(const Value& plan) {
   return parallel && !parallel->is_null() ? *parallel : none;
 }
 
+ContextAxis context_axis_of(const Mesh& mesh, const Value& parallel) {
+  const std::string method = parallel.get("context_method", "ring");
+  if (method != "ring" && method != "ulysses")
+    throw Error(ErrorKind::config, "got '" + method + "', want ring or ulysses").key("parallel.context_method");
+  if (mesh.shape().context == 1) return {};
+  return {&mesh.group(Axis::context), method == "ring" ? ContextAxis::Method::ring : ContextAxis::Method::ulysses};
+}
+
 }  // namespace
 
 ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world)
     : mesh_(MeshShape::from_plan(parallel_of(plan), world->size()), world),
+      context_axis_(context_axis_of(mesh_, parallel_of(plan))),
       compute_(compute_dtype(plan, *world)),
       pool_(at::kCPU) {
   const Value& described = plan.at("model");

@@ -48,6 +48,8 @@ class ShardedModel {
   ProcessGroup& split_group() { return mesh_.shard_group(); }
   /// The ranks that own the same part as this one. Rank 0 of them saves it.
   ProcessGroup& replicas() { return mesh_.group(Axis::replicate); }
+  /// What forwards are told of the ranks that hold the other tokens of this rank's rows.
+  const ContextAxis& context_axis() const { return context_axis_; }
   /// Makes the gradients those of all ranks, after the last micro batch of a step; done once, however often it is
   /// called before the next zero_gradients. Collective.
   void reduce_gradients();
@@ -61,6 +63,7 @@ class ShardedModel {
 
  private:
   Mesh mesh_;
+  ContextAxis context_axis_;
   bool reduced_ = false;  // gradients are those of all ranks
   DType compute_ = DType::f32;
   LoraOptions lora_;
