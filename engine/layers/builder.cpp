@@ -21,6 +21,10 @@ std::unique_ptr<Module> make_chain(Builder& builder, const Value& description, c
 ModuleFactory lua_factory;
 
 std::unique_ptr<Module> make_lua(Builder& builder, const Value& description, const std::string& parent) {
+  if (builder.tensor().split())
+    throw Error(ErrorKind::config, "its forward is Lua, which tensor parallelism cannot share out")
+        .key("parallel.tensor_parallel_size")
+        .help("state the model from native blocks, or split it by parallel.mesh.shard");
   if (!lua_factory) throw Error(ErrorKind::config, "its forward is Lua, and no recipe is running");
   return lua_factory(builder, description, parent);
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/layers/lora_targets.h"
@@ -15,6 +16,14 @@
 namespace ft {
 
 class Builder;
+
+/// How the ranks of the tensor group share a linear: each makes some of its features (out), takes some of them in (in:
+/// what it makes is a part of a sum), or has it whole.
+struct LinearSplit {
+  enum class By { none, out, in };
+  By by = By::none;
+  int64_t index = 0, parts = 1;  ///< which of how many equal parts this rank has
+};
 
 /// Makes the modules of block type "lua", whose forward this folder cannot know. Set once, by lua/bind, before any
 /// model is built.
@@ -38,6 +47,19 @@ class Builder {
     return std::unique_ptr<M>(typed);
   }
 
+  /// The same for a linear that the tensor group's ranks share.
+  template <class M>
+  std::unique_ptr<M> part(const Value& description, const char* key, const std::string& parent,
+                          const LinearSplit& split) {
+    split_ = split;
+    return part<M>(description, key, parent);
+  }
+  /// What the linear that is being made was asked for with; asking takes it.
+  LinearSplit take_split() { return std::exchange(split_, {}); }
+  /// Every rank of the tensor group has a part of its own.
+  LinearSplit evenly(LinearSplit::By by) const { return {by, tensor().rank, tensor().size}; }
+  const TensorAxis& tensor() const { return options_->tensor; }
+
   /// Inside decoder layers linears are quantized and "all-linear" reaches them; not in the head.
   void set_in_layers(bool in_layers) { in_layers_ = in_layers; }
   bool in_layers() const { return in_layers_; }
@@ -56,6 +78,7 @@ class Builder {
   const ModelOptions* options_;
   LoraTargets targets_;
   bool in_layers_ = false;
+  LinearSplit split_;
   std::vector<std::string> adapted_;
   std::vector<std::shared_ptr<RopeTable>> ropes_;
 };

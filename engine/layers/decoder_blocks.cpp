@@ -2,10 +2,13 @@
 
 #include <ATen/ops/add.h>
 
+#include <algorithm>
+
 #include "engine/error/error.h"
 #include "engine/layers/attention.h"
 #include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
+#include "engine/layers/vocab_parallel.h"
 #include "engine/parallel/scalar_type.h"
 
 namespace ft {
@@ -18,20 +21,24 @@ std::string path_of(const Value& description, const std::string& parent) {
 }  // namespace
 
 Embedding::Embedding(Builder& builder, const Value& description, const std::string& parent)
-    : Module(path_of(description, parent)), compute_(scalar_type(builder.options().compute)) {
-  weight_ =
-      &add_parameter(name() + ".weight", {description.at("vocab").as_integer(), description.at("dim").as_integer()},
-                     builder.base_storage(), {Init::Kind::normal, description.get("init_std", 0.02)});
+    : Module(path_of(description, parent)),
+      compute_(scalar_type(builder.options().compute)),
+      tensor_(builder.tensor()) {
+  const int64_t rows = tensor_.share(description.at("vocab").as_integer(), "rows of the vocabulary", name());
+  weight_ = &add_parameter(name() + ".weight", {rows, description.at("dim").as_integer()}, builder.base_storage(),
+                           {Init::Kind::normal, description.get("init_std", 0.02)},
+                           {.dim = 0, .index = tensor_.rank, .parts = tensor_.size});
 }
 
 at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
-  return ops::embedding(weight_->value, tokens, compute_, name());
+  if (!tensor_.split()) return ops::embedding(weight_->value, tokens, compute_, name());
+  return sum_and_scatter_tokens(vocab_parallel_embedding(weight_->value, tokens, compute_, name(), tensor_), tensor_);
 }
 
 RmsNorm::RmsNorm(Builder& builder, const Value& description, const std::string& parent)
     : Module(path_of(description, parent)), eps_(description.get("eps", 1e-6)) {
   weight_ = &add_parameter(name() + ".weight", {description.at("dim").as_integer()}, builder.base_storage(),
-                           {Init::Kind::ones});
+                           {Init::Kind::ones}, {.copies = builder.tensor().size});
 }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x, const Context&) {
@@ -43,7 +50,8 @@ Attention::Attention(Builder& builder, const Value& description, const std::stri
       heads_(description.at("heads").as_integer()),
       kv_heads_(description.at("kv_heads").as_integer()),
       head_dim_(description.at("head_dim").as_integer()),
-      window_(description.get("window", 0)) {
+      window_(description.get("window", 0)),
+      tensor_(builder.tensor()) {
   if (kv_heads_ < 1 || heads_ % kv_heads_ != 0)
     throw Error(ErrorKind::config, "got " + std::to_string(heads_) + " heads and " + std::to_string(kv_heads_) +
                                        " key-value heads, want a multiple")
@@ -55,12 +63,26 @@ Attention::Attention(Builder& builder, const Value& description, const std::stri
                 "got a window of " + std::to_string(window_) + " tokens, want 1 or more, or 0 for none")
         .key(name());
   rope_ = builder.rope_table(RopeOptions::read(description.at("rope"), name()), head_dim_);
-  q_ = &add_child(builder.part<Linear>(description, "q", name()));
-  k_ = &add_child(builder.part<Linear>(description, "k", name()));
-  v_ = &add_child(builder.part<Linear>(description, "v", name()));
-  o_ = &add_child(builder.part<Linear>(description, "o", name()));
+  make_linears(builder, description);
   if (description.find("q_norm")) q_norm_ = &add_child(builder.part<RmsNorm>(description, "q_norm", name()));
   if (description.find("k_norm")) k_norm_ = &add_child(builder.part<RmsNorm>(description, "k_norm", name()));
+}
+
+// Query heads go by rank; key-value heads too, or several ranks have the one that their queries look at.
+void Attention::make_linears(Builder& builder, const Value& description) {
+  const auto fits = [this](int64_t ranks) {
+    return heads_ % ranks == 0 && (kv_heads_ % ranks == 0 || ranks % kv_heads_ == 0);
+  };
+  tensor_.require(fits, heads_,
+                  std::to_string(heads_) + " heads with " + std::to_string(kv_heads_) + " key-value heads", name());
+  const int64_t kv_parts = std::min(kv_heads_, tensor_.size);
+  const LinearSplit kv{LinearSplit::By::out, tensor_.rank * kv_parts / tensor_.size, kv_parts};
+  q_ = &add_child(builder.part<Linear>(description, "q", name(), builder.evenly(LinearSplit::By::out)));
+  k_ = &add_child(builder.part<Linear>(description, "k", name(), kv));
+  v_ = &add_child(builder.part<Linear>(description, "v", name(), kv));
+  o_ = &add_child(builder.part<Linear>(description, "o", name(), builder.evenly(LinearSplit::By::in)));
+  heads_ /= tensor_.size;
+  kv_heads_ /= kv_parts;
 }
 
 at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
@@ -70,7 +92,8 @@ at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, cons
   return rotation ? ops::rope(y, rotation->cos, rotation->sin, rotation->positions) : y;
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
+at::Tensor Attention::forward(const at::Tensor& x_in, const Context& context) {
+  const at::Tensor x = gather_tokens(x_in, tensor_, context.positions.size(0), context.positions.size(1));
   const Rotation rotation = rope_->rotation(context, x.device());
   const at::Tensor q = project(*q_, q_norm_, heads_, x, context, &rotation);
   const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, &rotation);
@@ -85,13 +108,16 @@ at::Tensor Attention::forward(const at::Tensor& x, const Context& context) {
 }
 
 Swiglu::Swiglu(Builder& builder, const Value& description, const std::string& parent)
-    : Module(path_of(description, parent)) {
-  gate_ = &add_child(builder.part<Linear>(description, "gate", name()));
-  up_ = &add_child(builder.part<Linear>(description, "up", name()));
-  down_ = &add_child(builder.part<Linear>(description, "down", name()));
+    : Module(path_of(description, parent)), tensor_(builder.tensor()) {
+  const LinearSplit by_out = builder.evenly(LinearSplit::By::out);
+  tensor_.share(description.at("down").at("in").as_integer(), "hidden features", name());
+  gate_ = &add_child(builder.part<Linear>(description, "gate", name(), by_out));
+  up_ = &add_child(builder.part<Linear>(description, "up", name(), by_out));
+  down_ = &add_child(builder.part<Linear>(description, "down", name(), builder.evenly(LinearSplit::By::in)));
 }
 
-at::Tensor Swiglu::forward(const at::Tensor& x, const Context& context) {
+at::Tensor Swiglu::forward(const at::Tensor& x_in, const Context& context) {
+  const at::Tensor x = gather_tokens(x_in, tensor_, context.positions.size(0), context.positions.size(1));
   return down_->forward(ops::swiglu(gate_->forward(x, context), up_->forward(x, context)), context);
 }
 

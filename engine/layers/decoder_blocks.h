@@ -14,10 +14,11 @@ class Embedding : public Module {
   Embedding(Builder& builder, const Value& description, const std::string& parent);
   at::Tensor forward(const at::Tensor& tokens, const Context& context) override;
   Parameter& weight() { return *weight_; }
-  int64_t vocab() const { return weight_->shape[0]; }
+  int64_t vocab() const { return weight_->full_shape()[0]; }
 
  private:
   at::ScalarType compute_;
+  TensorAxis tensor_;
   Parameter* weight_ = nullptr;
 };
 
@@ -33,8 +34,10 @@ class RmsNorm : public Module {
   Parameter* weight_ = nullptr;
 };
 
-/// Causal self-attention with grouped heads, rotary positions, a norm over each head where q_norm and k_norm are given,
-/// and a window of tokens that a query sees, its own among them, where `window` is.
+/// Causal self-attention with grouped heads (under tensor parallelism each rank has some of the query heads, and the
+/// key-value heads that these look at: ranks share one where there are fewer of them), rotary positions, a norm over
+/// each head where q_norm and k_norm are given, and a window of tokens that a query sees, its own among them, where
+/// `window` is.
 class Attention : public Module {
  public:
   /// @param description keys name, heads, kv_heads, head_dim, rope (RopeOptions), window (0: none), blocks q, k, v, o
@@ -46,7 +49,10 @@ class Attention : public Module {
   at::Tensor project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
                      const Rotation* rotation);
 
-  int64_t heads_, kv_heads_, head_dim_, window_;
+  void make_linears(Builder& builder, const Value& description);
+
+  int64_t heads_, kv_heads_, head_dim_, window_;  // heads: this rank's
+  TensorAxis tensor_;
   std::shared_ptr<RopeTable> rope_;
   Linear *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *o_ = nullptr;
   RmsNorm *q_norm_ = nullptr, *k_norm_ = nullptr;
@@ -60,6 +66,7 @@ class Swiglu : public Module {
   at::Tensor forward(const at::Tensor& x, const Context& context) override;
 
  private:
+  TensorAxis tensor_;
   Linear *gate_ = nullptr, *up_ = nullptr, *down_ = nullptr;
 };
 

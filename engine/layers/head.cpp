@@ -3,31 +3,43 @@
 #include <ATen/ops/arange.h>
 
 #include "engine/error/error.h"
+#include "engine/layers/compute.h"
 #include "engine/layers/ops.h"
+#include "engine/layers/vocab_parallel.h"
 
 namespace ft {
 
 Head::Head(Builder& builder, const Value& description, Parameter& embedding)
-    : Module("lm_head"), tied_(description.get("tied", false)) {
+    : Module("lm_head"), tied_(description.get("tied", false)), tensor_(builder.tensor()) {
   norm_ = &add_child(builder.block(description.at("norm"), ""));
   if (tied_) {
     weight_ = &embedding;
     return;
   }
-  output_ = &add_child(builder.part<Linear>(description, "output", ""));
+  tensor_.share(description.at("output").at("out").as_integer(), "rows of the vocabulary", name());
+  output_ = &add_child(builder.part<Linear>(description, "output", "", builder.evenly(LinearSplit::By::out)));
   weight_ = &output_->weight();
   if (output_->has_bias()) throw Error(ErrorKind::config, "the head takes no bias").key(output_->name());
 }
 
 at::Tensor Head::forward(const at::Tensor& x_in, const Context& context) {
   at::Tensor x = x_in;
+  if (tensor_.split())
+    x = gather_tokens(norm_->forward(x, context), tensor_, context.positions.size(0), context.positions.size(1));
   if (context.last.defined()) x = x.index({at::arange(x.size(0), at::kLong), context.last}).unsqueeze(1);
-  x = norm_->forward(x, context);
-  if (context.targets.defined())
-    return ops::linear_cross_entropy(x, weight_->value, context.targets, context.loss_scale, name(),
-                                     output_ ? output_->low_rank(x, context) : ops::LowRank{});
-  if (output_) return output_->forward(x, context).to(at::kFloat);
-  return ops::linear(x, {.value = weight_->value}, {}, {}, name()).to(at::kFloat);
+  if (!tensor_.split()) x = norm_->forward(x, context);
+  if (!context.targets.defined()) return logits(x, context);
+  const ops::LowRank addition = output_ ? output_->low_rank(x, context) : ops::LowRank{};
+  if (!tensor_.split())
+    return ops::linear_cross_entropy(x, weight_->value, context.targets, context.loss_scale, name(), addition);
+  check_gathered(weight_->value, name());
+  return vocab_parallel_cross_entropy(x, weight_->value, context.targets, context.loss_scale, addition, tensor_);
+}
+
+at::Tensor Head::logits(const at::Tensor& x, const Context& context) {
+  const at::Tensor own =
+      output_ ? output_->forward(x, context) : ops::linear(x, {.value = weight_->value}, {}, {}, name());
+  return gather_features(own.to(at::kFloat), tensor_);
 }
 
 }  // namespace ft

@@ -1,6 +1,7 @@
 #pragma once
 /// The last unit: final norm, then the loss straight from hidden states, or logits. With tied embeddings it reads the
-/// embedding's weight, which unit 0 owns.
+/// embedding's weight, which unit 0 owns. Under tensor parallelism each rank has some rows of the weight: the loss is
+/// made without gathering logits.
 
 #include "engine/layers/builder.h"
 #include "engine/layers/linear.h"
@@ -19,7 +20,10 @@ class Head : public Module {
   bool tied() const { return tied_; }
 
  private:
+  at::Tensor logits(const at::Tensor& x, const Context& context);
+
   bool tied_;
+  TensorAxis tensor_;
   Module* norm_ = nullptr;
   Linear* output_ = nullptr;     // null where tied
   Parameter* weight_ = nullptr;  // the output's, or the embedding's

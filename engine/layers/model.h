@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/layers/module.h"
+#include "engine/layers/tensor_axis.h"
 #include "engine/schema/value.h"
 #include "engine/tensor/dtype.h"
 
@@ -28,6 +29,7 @@ struct ModelOptions {
   bool double_quant = true;
   DType compute = DType::f32;         ///< dtype of activations and GEMMs
   const LoraOptions* lora = nullptr;  ///< null: every parameter is trained
+  TensorAxis tensor{};                ///< the ranks that share each layer's matrices
 };
 
 struct ModelUnit {

@@ -15,12 +15,14 @@ std::vector<Parameter*> Module::parameters() {
   return all;
 }
 
-Parameter& Module::add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init) {
+Parameter& Module::add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init,
+                                 const TensorSlice& slice) {
   auto parameter = std::make_unique<Parameter>();
   parameter->name = std::move(name);
   parameter->shape = std::move(shape);
   parameter->storage = storage;
   parameter->init = init;
+  parameter->slice = slice;
   order_.push_back({std::move(parameter), nullptr});
   return *order_.back().parameter;
 }

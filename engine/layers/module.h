@@ -45,8 +45,9 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// @param x embedding: [B, T] int64 tokens; others: [B, T, D] in the compute dtype.
-  /// @return [B, T, D]; the head: a scalar fp32 loss, or logits [B, T, V] fp32 without targets.
+  /// @param x embedding: [B, T] int64 tokens; others: [B, T, D] in the compute dtype, or under tensor parallelism this
+  /// rank's share of the tokens, [1, n, D] (tensor_axis.h).
+  /// @return as x; the head: a scalar fp32 loss, or logits [B, T, V] fp32 without targets.
   virtual at::Tensor forward(const at::Tensor& x, const Context& context) = 0;
 
   const std::string& name() const { return name_; }
@@ -54,7 +55,9 @@ class Module {
   std::vector<Parameter*> parameters();
 
  protected:
-  Parameter& add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init);
+  /// @param shape of this rank's slice, where the tensor group shares the parameter
+  Parameter& add_parameter(std::string name, std::vector<int64_t> shape, Storage storage, const Init& init,
+                           const TensorSlice& slice = {});
   template <class M>
   M& add_child(std::unique_ptr<M> child) {
     M& added = *child;

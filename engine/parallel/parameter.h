@@ -25,9 +25,22 @@ struct Init {
   double scale = 0;  ///< normal: standard deviation; uniform: half width of the interval around 0
 };
 
+/// Which part of a whole tensor a parameter is, where the ranks of a tensor group share matrices: the `index`-th of
+/// `parts` equal ones along `dim`. tensor_slice.h maps elements.
+struct TensorSlice {
+  size_t dim = 0;
+  int64_t index = 0, parts = 1;
+  /// Ranks of the tensor group that hold this same part: neighbours, of which the first has a rank that is a multiple
+  /// of this. Each of them makes a part of its gradient (activations are split over tokens and heads): they are summed.
+  int64_t copies = 1;
+
+  bool whole() const { return parts == 1; }
+};
+
 struct Parameter {
   std::string name;  ///< as on disk: "model.layers.0.mlp.up_proj.weight"; adapters: "….up_proj.lora_A.weight"
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  ///< of what this rank's tensor group leaves it: that of `slice`
+  TensorSlice slice;
   Storage storage = Storage::trainable;
   Init init;
 
@@ -37,12 +50,21 @@ struct Parameter {
   /// nf4 with double quantisation: the mean of the whole tensor's absmax, the same on every rank.
   float nested_offset = 0;
   bool double_quant = true;
+  /// nf4: a slice that does not consist of whole groups of the whole tensor. Its records are those without double
+  /// quantisation, and hold the scales that the whole tensor's doubly quantized ones decode to.
+  bool decoded_scales = false;
 
   int64_t numel() const {
     int64_t n = 1;
     for (int64_t d : shape) n *= d;
     return n;
   }
+  std::vector<int64_t> full_shape() const {
+    std::vector<int64_t> full = shape;
+    if (!full.empty()) full[slice.dim] *= slice.parts;
+    return full;
+  }
+  int64_t full_numel() const { return numel() * slice.parts; }
 };
 
 }  // namespace ft
