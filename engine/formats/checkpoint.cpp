@@ -26,12 +26,26 @@ std::string hex(uint64_t value) {
 std::string entry_name(const Piece& piece) { return piece.kind + ":" + piece.name + "@" + std::to_string(piece.begin); }
 
 Value to_value(const Piece& piece) {
-  return Value::map({{"name", piece.name},
-                     {"kind", piece.kind},
-                     {"dtype", to_string(piece.dtype)},
-                     {"shape", Value(Value::List(piece.shape.begin(), piece.shape.end()))},
-                     {"begin", piece.begin},
-                     {"count", piece.count}});
+  Value value = Value::map({{"name", piece.name},
+                            {"kind", piece.kind},
+                            {"dtype", to_string(piece.dtype)},
+                            {"shape", Value(Value::List(piece.shape.begin(), piece.shape.end()))},
+                            {"begin", piece.begin},
+                            {"count", piece.count}});
+  if (!piece.columns.whole()) value.set("columns", Value::list({piece.columns.begin, piece.columns.count}));
+  return value;
+}
+
+ColumnSlice columns_from(const Value& value, const std::vector<int64_t>& shape) {
+  const Value* columns = value.find("columns");
+  if (!columns) return {};
+  const bool pair = columns->is_list() && columns->as_list().size() == 2 && shape.size() == 2;
+  const ColumnSlice slice =
+      pair ? ColumnSlice{columns->as_list()[0].as_integer(), columns->as_list()[1].as_integer()} : ColumnSlice{};
+  if (slice.count < 1 || slice.begin < 0 || slice.begin > shape[1] || slice.count > shape[1] - slice.begin)
+    throw Error(ErrorKind::format, "got columns " + describe(*columns) + " of shape " + shape_text(shape))
+        .key(value.at("name").as_string());
+  return slice;
 }
 
 int64_t count_of(const std::vector<int64_t>& shape) {
@@ -55,6 +69,8 @@ Piece piece_from(const Value& value) {
   }
   piece.begin = value.at("begin").as_integer();
   piece.count = value.at("count").as_integer();
+  piece.columns = columns_from(value, piece.shape);
+  if (!piece.columns.whole()) numel = piece.shape[0] * piece.columns.count;
   if (piece.begin < 0 || piece.count < 0 || piece.begin > numel || piece.count > numel - piece.begin)
     throw Error(ErrorKind::format, "got elements [" + std::to_string(piece.begin) + ", + " +
                                        std::to_string(piece.count) + ") of shape " + shape_text(piece.shape))
@@ -138,9 +154,14 @@ bool prepare_checkpoint(const fs::path& directory) {
 void write_manifest(const fs::path& directory, const Value& header, const std::vector<ShardRecord>& shards) {
   FT_CHECK(header.find("step") != nullptr, "a checkpoint's header has a step");
   Value list = Value::list();
-  for (const ShardRecord& shard : shards) list.as_list().push_back(shard.to_value());
-  const Value manifest = Value::map(
-      {{"format", kFormat}, {"format_version", kCheckpointVersion}, {"header", header}, {"shards", std::move(list)}});
+  int64_t version = 1;
+  for (const ShardRecord& shard : shards) {
+    list.as_list().push_back(shard.to_value());
+    for (const Piece& piece : shard.pieces)
+      if (!piece.columns.whole()) version = kCheckpointVersion;
+  }
+  const Value manifest =
+      Value::map({{"format", kFormat}, {"format_version", version}, {"header", header}, {"shards", std::move(list)}});
   write_text(directory / kManifest, write_json(manifest) + "\n");
 }
 
@@ -155,6 +176,13 @@ struct Checkpoint::Range {
   int64_t begin, count;
   const SafetensorsFile* file;
   const TensorEntry* entry;
+  ColumnSlice columns;
+};
+
+/// Where an element lies, and how many that follow it in the tensor follow it there too.
+struct Checkpoint::Found {
+  const Range* range;  // null: nowhere
+  int64_t at, count;   // elements of the piece
 };
 
 Checkpoint::~Checkpoint() = default;
@@ -218,7 +246,7 @@ void Checkpoint::add_piece(const Piece& piece, const Shard& shard) {
                                        to_string(tensor.dtype))
         .at(shard.file.path().string())
         .key(piece.name);
-  ranges_[found->second].push_back({piece.begin, piece.count, &shard.file, entry});
+  ranges_[found->second].push_back({piece.begin, piece.count, &shard.file, entry, piece.columns});
 }
 
 int64_t Checkpoint::step() const { return header_.at("step").as_integer(); }
@@ -226,6 +254,22 @@ int64_t Checkpoint::step() const { return header_.at("step").as_integer(); }
 const Checkpoint::Tensor* Checkpoint::find(const std::string& name, const std::string& kind) const {
   const auto found = index_.find({name, kind});
   return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+Checkpoint::Found Checkpoint::locate(size_t tensor, int64_t at) const {
+  const std::vector<int64_t>& shape = tensors_[tensor].shape;
+  for (const Range& range : ranges_[tensor]) {
+    int64_t local = at, together = range.begin + range.count;
+    if (!range.columns.whole()) {
+      const int64_t row = at / shape[1], column = at % shape[1] - range.columns.begin;
+      if (column < 0 || column >= range.columns.count) continue;
+      local = row * range.columns.count + column;
+      together = std::min(together, (row + 1) * range.columns.count);
+    }
+    if (local >= range.begin && local < range.begin + range.count)
+      return {&range, local - range.begin, together - local};
+  }
+  return {nullptr, 0, 0};
 }
 
 void Checkpoint::read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const {
@@ -238,13 +282,13 @@ void Checkpoint::read(const std::string& name, const std::string& kind, int64_t 
   auto* bytes = static_cast<std::byte*>(out);
   const int64_t end = begin + count;
   int64_t at = begin;
-  for (const Range& range : ranges_[found->second]) {
-    if (range.begin > at || at == end) break;
-    const int64_t stop = std::min(end, range.begin + range.count);
-    if (stop <= at) continue;
-    range.file->read(*range.entry, static_cast<uint64_t>((at - range.begin) * width),
-                     {bytes + (at - begin) * width, static_cast<size_t>((stop - at) * width)});
-    at = stop;
+  while (at < end) {
+    const Found piece = locate(found->second, at);
+    if (!piece.range) break;
+    const int64_t run = std::min(piece.count, end - at);
+    piece.range->file->read(*piece.range->entry, static_cast<uint64_t>(piece.at * width),
+                            {bytes + (at - begin) * width, static_cast<size_t>(run * width)});
+    at += run;
   }
   if (at != end)
     throw Error(ErrorKind::format,

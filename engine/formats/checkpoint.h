@@ -1,7 +1,8 @@
 #pragma once
 /// Sharded checkpoints. A directory `checkpoint-<step>` holds one `shard-00000-of-00002.safetensors` a rank, with the
 /// pieces the rank owns as flat tensors, and one `manifest.json`, renamed into place last: without a valid manifest it
-/// is no checkpoint. A piece is a flat range of a tensor, so any layout reads what any other wrote.
+/// is no checkpoint. A piece is a flat range of a tensor or of some columns of a matrix, so any layout reads what any
+/// other wrote.
 ///
 /// Rank rule, for the writer: rank 0 calls prepare_checkpoint; all meet; every rank writes its shard and sends its
 /// ShardRecord (as JSON text) to rank 0, which calls write_manifest. Nothing here talks to other ranks.
@@ -22,15 +23,25 @@
 
 namespace ft {
 
-inline constexpr int64_t kCheckpointVersion = 1;
+/// 2: pieces of columns. A checkpoint without any is written as 1.
+inline constexpr int64_t kCheckpointVersion = 2;
 
-/// A flat range [begin, begin + count) of one tensor of one kind.
+/// Some columns of a matrix [rows, C], by themselves a matrix [rows, count].
+struct ColumnSlice {
+  int64_t begin = 0, count = 0;
+
+  bool whole() const { return count == 0; }
+  bool operator==(const ColumnSlice&) const = default;
+};
+
+/// A flat range [begin, begin + count) of one tensor of one kind, or of some of its columns.
 struct Piece {
   std::string name;  ///< as on disk: "model.layers.0.mlp.up_proj.lora_A.weight"
   std::string kind;  ///< "master", "exp_avg", "exp_avg_sq", …
   DType dtype = DType::f32;
   std::vector<int64_t> shape;  ///< of the whole tensor
   int64_t begin = 0, count = 0;
+  ColumnSlice columns{};  ///< begin and count are elements of these, flattened; all: of the whole tensor
 
   bool operator==(const Piece&) const = default;
 };
@@ -101,7 +112,9 @@ class Checkpoint {
 
  private:
   struct Range;
+  struct Found;
   struct Shard;
+  Found locate(size_t tensor, int64_t at) const;
   void add_shard(const Value& record);
   void add_piece(const Piece& piece, const Shard& shard);
 

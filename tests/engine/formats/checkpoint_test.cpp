@@ -162,16 +162,70 @@ TEST(Checkpoint, VerifyNamesTheShardThatChanged) {
   EXPECT_ERROR(checkpoint.verify(), format, "shard-00000-of-00003.safetensors: has checksum");
 }
 
+// w [7, 5] in columns of 2 and of 3, the second again cut in two in the middle of a row.
+void save_columns(const fs::path& directory, bool with_last = true) {
+  struct Part {
+    ColumnSlice columns;
+    int64_t begin, count;
+  };
+  const std::vector<Part> parts{{{0, 2}, 0, 14}, {{2, 3}, 0, 10}, {{2, 3}, 10, 11}};
+  ASSERT_TRUE(prepare_checkpoint(directory));
+  std::vector<ShardRecord> records;
+  for (size_t rank = 0; rank < parts.size() - (with_last ? 0 : 1); ++rank) {
+    const Part& part = parts[rank];
+    const Piece piece{"w", "exp_avg", DType::f32, {7, 5}, part.begin, part.count, part.columns};
+    CheckpointShardWriter writer(directory, static_cast<int>(rank), 3, {piece});
+    for (int64_t i = part.begin; i < part.begin + part.count; ++i) {
+      const float x = value(i / part.columns.count * 5 + part.columns.begin + i % part.columns.count, 1);
+      writer.append(std::as_bytes(std::span(&x, 1)));
+    }
+    records.push_back(ShardRecord::from_value(parse_json(write_json(writer.finish().to_value()), "record")));
+    EXPECT_EQ(records.back().pieces, std::vector{piece});
+  }
+  write_manifest(directory, Value::map({{"step", 1}}), records);
+}
+
+TEST(Checkpoint, ReadsAnyRangeOfWhatWasWrittenInColumns) {
+  const TemporaryDirectory run;
+  save_columns(run / "checkpoint-1");
+  expect_whole(Checkpoint(run / "checkpoint-1"));
+  EXPECT_EQ(read_json(run / "checkpoint-1/manifest.json").at("format_version"), 2);
+  save(run / "checkpoint-2", 2);
+  EXPECT_EQ(read_json(run / "checkpoint-2/manifest.json").at("format_version"), 1) << "older ftengines read it";
+}
+
+TEST(Checkpoint, MissesColumnsThatNoShardHolds) {
+  const TemporaryDirectory run;
+  save_columns(run / "checkpoint-1", /*with_last=*/false);
+  const Checkpoint checkpoint(run / "checkpoint-1");
+  std::vector<float> got(kWeight);
+  EXPECT_NO_THROW(checkpoint.read("w", "exp_avg", 0, 18, got.data()));
+  EXPECT_ERROR(checkpoint.read("w", "exp_avg", 0, 19, got.data()), format, "no shard holds element 18 of 'exp_avg'");
+}
+
+TEST(Checkpoint, RefusesColumnsThatTheMatrixHasNot) {
+  const TemporaryDirectory run;
+  save_columns(run / "checkpoint-1");
+  const fs::path manifest = run / "checkpoint-1/manifest.json";
+  const Value whole = read_json(manifest);
+  for (const Value& columns : {Value::list({2, 4}), Value::list({-1, 2}), Value::list({0, 0}), Value::list({1})}) {
+    Value lying = whole;
+    lying.find("shards")->as_list()[1].find("pieces")->as_list()[0].set("columns", columns);
+    spill(manifest, write_json(lying));
+    EXPECT_ERROR(Checkpoint(run / "checkpoint-1"), format, "got columns");
+  }
+}
+
 TEST(Checkpoint, RefusesANewerFormatByName) {
   const TemporaryDirectory run;
   save(run / "checkpoint-1", 1);
   save(run / "checkpoint-2", 2);
   const fs::path manifest = run / "checkpoint-2/manifest.json";
   Value value = read_json(manifest);
-  value.set("format_version", 2);
+  value.set("format_version", 3);
   spill(manifest, write_json(value));
-  EXPECT_ERROR(Checkpoint(run / "checkpoint-2"), format, "has checkpoint format 2, this ftengine reads up to 1");
-  EXPECT_ERROR(newest_checkpoint(run.path()), format, "has checkpoint format 2");
+  EXPECT_ERROR(Checkpoint(run / "checkpoint-2"), format, "has checkpoint format 3, this ftengine reads up to 2");
+  EXPECT_ERROR(newest_checkpoint(run.path()), format, "has checkpoint format 3");
   EXPECT_EQ(list_checkpoints(run.path()).size(), 1u);
 }
 
