@@ -53,28 +53,6 @@ std::unique_ptr<PeftAdapter> open_adapter(const Value& plan) {
   return from.empty() ? nullptr : std::make_unique<PeftAdapter>(from);
 }
 
-/// Page-locks what a rank owns, where the plan asks for offloaded memory that is never swapped out. A limit that
-/// forbids it ends no run: the memory stays pageable, and the user is told.
-void pin_owned(const Value& plan, ShardedModel& model, Optimizer& optimizer) {
-  const Value* parallel = plan.find("parallel");
-  if (!parallel || !parallel->get("offload_params", false) || !parallel->get("cpu_offload_pin_memory", true)) return;
-  int64_t refused = 0;
-  const auto pin = [&refused](const at::Tensor& tensor) {
-    const auto bytes = static_cast<int64_t>(tensor.defined() ? tensor.nbytes() : 0);
-    if (bytes > 0 && !lock_pages(tensor.const_data_ptr(), bytes)) refused += bytes;
-  };
-  for (auto& shard : model.shards()) {
-    for (const FlatRange& range : shard->ranges()) pin(range.owned);
-    pin(shard->grad());
-  }
-  for (const StateTensor& state : optimizer.state()) pin(state.value);
-  if (refused > 0)
-    log_warning(
-        "parallel.cpu_offload_pin_memory: " + bytes_text(static_cast<double>(refused)) +
-        " could not be page-locked and may be swapped out; raise the limit of locked memory (ulimit -l), or set it "
-        "to false");
-}
-
 /// Finds where the plan goes on. What "auto" came to when the run began stays, whatever this processor is fast in.
 std::optional<ResumePoint> take_up(Value& plan) {
   auto point = resume_point(plan);
@@ -130,6 +108,7 @@ struct Run::State {
   template <class Action>
   auto in_memory(bool in_unit, const Action& action);
   const Checkpoint* checkpoint() const { return resumed ? resumed->checkpoint.get() : nullptr; }
+  double offloading() { return model.home() ? model.home()->seconds() : 0; }
   int64_t pad_id() const { return inputs.tokenizer ? inputs.tokenizer->pad_id().value_or(0) : 0; }
 
   RunInputs inputs;
@@ -146,6 +125,7 @@ struct Run::State {
   std::vector<Batch> window;
   int64_t window_tokens = 0;
   double step_started = 0, step_seconds = 0, data_seconds = 0;
+  double offload_began = 0, offload_seconds = 0;  // of copies: before the step, and in it
   int64_t window_tokens_all = 0;  // over all ranks, as the recipe summed it
   Waits waits;
   int64_t saved_step = -1;
@@ -323,8 +303,10 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
-  s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
-  pin_owned(s.inputs.plan, s.model, *s.optimizer);
+  {
+    const OffloadHome::Stay at_home(s.model.home());
+    s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
+  }
   if (s.checkpoint()) s.go_on();
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
   s.in_memory(false, [&] { s.output->load(s.model, s.source); });
@@ -353,6 +335,7 @@ bool Run::next_step() {
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();
   s.model.schedule().waits = {};
+  s.offload_began = s.offloading();
   s.loss_is_finite = true;
   s.grad_norm.reset();
   s.grad_factor = 1 / s.loss_scale.scale();
@@ -436,6 +419,7 @@ void Run::update() {
   // The step ends here: what the recipe measures afterwards is not its time.
   s.step_seconds = seconds_now() - s.step_started;
   s.waits = s.model.schedule().waits;
+  s.offload_seconds = s.offloading() - s.offload_began;
 }
 
 void Run::log(const Value& row) {
@@ -445,6 +429,7 @@ void Run::log(const Value& row) {
   measures.seconds = s.step_seconds;
   measures.wait_gather = s.waits.gather;
   measures.wait_reduce = s.waits.reduce;
+  measures.wait_offload = s.offload_seconds;
   measures.wait_data = s.data_seconds;
   measures.wait_save = s.save_seconds;
   measures.skipped_steps = s.skipped_steps;

@@ -210,6 +210,12 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
                    {"masters", bytes.master},
                    {"gradients", bytes.gradient},
                    {"optimizer", optimizer.state_bytes()}};
+  if (OffloadHome* home = model.home()) {
+    report.offloaded_bytes = 0;
+    for (const StartReport::Memory& row : report.memory) *report.offloaded_bytes += row.bytes;
+    report.pinned_bytes = home->bytes().pinned;
+    if (const auto refusal = home->refusal()) log_warning(*refusal);
+  }
   if (report.ranks > 1) report.memory.push_back({"gathered units, at most", gathered_bytes(model)});
   std::erase_if(report.memory, [](const StartReport::Memory& row) { return row.bytes == 0; });
   report.available_bytes = available;

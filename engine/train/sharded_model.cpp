@@ -78,7 +78,9 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   if (!param)
     throw Error(ErrorKind::config, "got '" + param_dtype + "', want auto, fp32 or bf16").key("parallel.param_dtype");
   unit_options.param_dtype = scalar_type(*param);
-  unit_options.keep_grad = parallel->get("offload_params", false) && parallel->get("cpu_offload_pin_memory", true);
+  if (parallel->get("offload_params", false))
+    home_ = std::make_unique<OffloadHome>(OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true)});
+  unit_options.home = home_.get();
   for (const ModelUnit& unit : model_->units()) {
     std::vector<at::ScalarType> stored;
     for (const Parameter* p : unit.parameters)

@@ -56,6 +56,8 @@ class ShardedModel {
   /// Gradients begin anew: after an update, or a step that is skipped.
   void zero_gradients();
   DType compute() const { return compute_; }
+  /// Where masters, gradients and frozen weights live while they are offloaded; null without parallel.offload_params.
+  OffloadHome* home() { return home_.get(); }
   ParameterCounts counts();
   ShardBytes bytes();
   /// Names of the parameters that are stored as NF4.
@@ -68,6 +70,7 @@ class ShardedModel {
   DType compute_ = DType::f32;
   LoraOptions lora_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<OffloadHome> home_;  // null: ranges live where they compute
   BufferPool pool_;
   std::vector<std::unique_ptr<ShardUnit>> shards_;
   std::unique_ptr<Schedule> schedule_;

@@ -9,6 +9,8 @@ namespace ft {
 namespace {
 
 constexpr int kLabelColumns = 12;
+constexpr const char* kOffloaded = "of it offloaded to the host";
+constexpr const char* kPinned = "of it page-locked";
 
 std::string padded_left(const std::string& text, int width) {
   return std::string(std::max(0, width - columns(text)), ' ') + text;
@@ -33,7 +35,7 @@ std::string devices_text(const std::vector<std::string>& devices) {
 
 std::string memory_table(const StartReport& report, const Terminal& terminal) {
   int64_t total = 0;
-  int name_width = columns("total");
+  int name_width = columns(report.offloaded_bytes ? kOffloaded : "total");
   for (const auto& entry : report.memory) {
     total += entry.bytes;
     name_width = std::max(name_width, columns(entry.kind));
@@ -48,7 +50,10 @@ std::string memory_table(const StartReport& report, const Terminal& terminal) {
     table += "  of " + bytes_text(static_cast<double>(report.available_bytes)) + " available on this machine";
     if (report.ranks_on_machine > 1) table += " for " + std::to_string(report.ranks_on_machine) + " ranks";
   }
-  return table + "\n";
+  table += "\n";
+  if (report.offloaded_bytes)
+    table += row(kOffloaded, *report.offloaded_bytes) + "\n" + row(kPinned, report.pinned_bytes) + "\n";
+  return table;
 }
 
 }  // namespace

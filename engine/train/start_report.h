@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,8 @@ struct StartReport {
     int64_t bytes = 0;  ///< on each rank
   };
   std::vector<Memory> memory;
+  std::optional<int64_t> offloaded_bytes;  ///< of `memory`, what lives on the host; nothing: no offload
+  int64_t pinned_bytes = 0;                ///< of which page-locked, in whole pages
   int64_t available_bytes = 0;  ///< of this machine, before the run takes any; 0: not said
   int ranks_on_machine = 1;
 

@@ -20,7 +20,7 @@ struct OneUnit {
   BufferPool pool{at::kCPU};
   std::unique_ptr<ShardUnit> unit;
 
-  explicit OneUnit(at::ScalarType param_dtype = at::kFloat, bool keep_grad = false) {
+  explicit OneUnit(at::ScalarType param_dtype = at::kFloat, OffloadHome* home = nullptr) {
     weight.name = "w";
     weight.shape = {6, 4};
     frozen.name = "f";
@@ -28,7 +28,7 @@ struct OneUnit {
     frozen.storage = Storage::frozen;
     unit = std::make_unique<ShardUnit>("layer", std::vector<Parameter*>{&weight, &frozen},
                                        std::vector<at::ScalarType>{at::kFloat, at::kBFloat16}, *group, pool,
-                                       ShardUnitOptions{.param_dtype = param_dtype, .keep_grad = keep_grad});
+                                       ShardUnitOptions{.param_dtype = param_dtype, .home = home});
   }
   void gather() {
     double waited = 0;
@@ -130,9 +130,10 @@ TEST(ShardUnit, adds_what_another_unit_lends_and_rows_that_come_sparse) {
   }
 }
 
-TEST(ShardUnit, gives_its_gradients_memory_back_between_steps_unless_it_is_to_keep_it) {
+TEST(ShardUnit, gives_its_gradients_memory_back_between_steps_unless_it_is_pinned) {
   for (const bool keep : {false, true}) {
-    OneUnit one(at::kFloat, keep);
+    OffloadHome home({.pin = keep});
+    OneUnit one(at::kFloat, &home);
     const at::Tensor view = one.unit->grad_later();
     const void* first = one.unit->grad().data_ptr();
     EXPECT_EQ(view.data_ptr(), first);  // views are pointed at the memory as it comes
