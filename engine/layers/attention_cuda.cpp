@@ -1,6 +1,5 @@
 // Attention for CUDA tensors: LibTorch's variable-length kernels on all documents of the batch at once. Rows are laid
 // end to end, so that a document is a stretch of tokens whatever its row.
-#include <ATen/Context.h>
 #include <ATen/ops/_efficient_attention_backward.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_backward.h>
@@ -18,6 +17,7 @@
 
 #include "engine/error/error.h"
 #include "engine/layers/cuda_ops.h"
+#include "engine/layers/ordered_sums_cuda.h"
 
 namespace ft::cuda {
 namespace {
@@ -87,27 +87,6 @@ at::Tensor from_flash(const at::Tensor& y, const at::Tensor& like) {
   return y.narrow(2, 0, like.size(3)).reshape(like.sizes());
 }
 
-// While it lives, Flash attention's backward adds in a fixed order; without it, by atomics. New tensors are not filled,
-// as LibTorch otherwise would in this mode.
-class InOrder {
- public:
-  InOrder() {
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
-    at::globalContext().setDeterministicFillUninitializedMemory(false);
-  }
-  ~InOrder() {
-    at::globalContext().setDeterministicAlgorithms(was_, was_warning_);
-    at::globalContext().setDeterministicFillUninitializedMemory(filled_);
-  }
-  InOrder(const InOrder&) = delete;
-  InOrder& operator=(const InOrder&) = delete;
-
- private:
-  const bool was_ = at::globalContext().deterministicAlgorithms();
-  const bool was_warning_ = at::globalContext().deterministicAlgorithmsWarnOnly();
-  const bool filled_ = at::globalContext().deterministicFillUninitializedMemory();
-};
-
 // fp32. The memory-efficient kernel takes one batch of all tokens and as many key as query heads.
 constexpr int64_t kCausal = 1;  // its custom_mask_type: each document's own diagonal
 
@@ -161,7 +140,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tens
   if (q.numel() == 0) return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   if (is_half(q)) {
     const FlashCall call(documents, q, window);
-    const InOrder in_order;
+    const OrderedSums in_order;
     // The random state is read for dropout alone.
     const at::Tensor no_random = at::empty({2}, q.options().dtype(at::kUInt64));
     const auto [gq, gk, gv] = at::_flash_attention_backward(

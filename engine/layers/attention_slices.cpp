@@ -1,14 +1,9 @@
 #include "engine/layers/attention_slices.h"
 
-#include <ATen/core/ATen_fwd.h>
-#include <c10/util/ArrayRef.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
 #include <string>
-
-#include "engine/error/error.h"
 
 namespace ft {
 namespace {
@@ -117,16 +112,6 @@ std::vector<int64_t> AttentionSlice::pack(const std::vector<AttentionSlice>& sli
   for (const AttentionSlice& s : slices)
     numbers.insert(numbers.end(), {s.row, s.rows, s.query, s.queries, s.key, s.keys, s.ahead, s.window});
   return numbers;
-}
-
-std::vector<AttentionSlice> AttentionSlice::unpack(at::IntArrayRef numbers) {
-  FT_CHECK(numbers.size() % kNumbers == 0, "attention slices come as " + std::to_string(kNumbers) + " numbers each");
-  std::vector<AttentionSlice> slices;
-  slices.reserve(numbers.size() / kNumbers);
-  for (size_t i = 0; i < numbers.size(); i += kNumbers)
-    slices.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3], numbers[i + 4], numbers[i + 5],
-                      numbers[i + 6], numbers[i + 7]});
-  return slices;
 }
 
 std::vector<AttentionSlice> document_slices(int64_t rows, int64_t tokens, at::IntArrayRef documents, int64_t window) {

@@ -4,11 +4,14 @@
 /// a context group holds two chunks of every row, so its queries meet the keys of every rank in pairs of chunks.
 
 #include <ATen/core/ATen_fwd.h>
+#include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "engine/data/sequence_split.h"
+#include "engine/error/error.h"
 
 namespace ft {
 
@@ -26,8 +29,18 @@ struct AttentionSlice {
   static constexpr int64_t kNumbers = 8;
   /// As the dispatcher passes them: kNumbers integers a slice.
   static std::vector<int64_t> pack(const std::vector<AttentionSlice>& slices);
-  static std::vector<AttentionSlice> unpack(at::IntArrayRef numbers);
+  static std::vector<AttentionSlice> unpack(at::IntArrayRef numbers);  // inline: the CUDA plugin has no more of this
 };
+
+inline std::vector<AttentionSlice> AttentionSlice::unpack(at::IntArrayRef numbers) {
+  FT_CHECK(numbers.size() % kNumbers == 0, "attention slices come as " + std::to_string(kNumbers) + " numbers each");
+  std::vector<AttentionSlice> slices;
+  slices.reserve(numbers.size() / kNumbers);
+  for (size_t i = 0; i < numbers.size(); i += kNumbers)
+    slices.push_back({numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3], numbers[i + 4], numbers[i + 5],
+                      numbers[i + 6], numbers[i + 7]});
+  return slices;
+}
 
 /// All slices of rows that are whole.
 /// @param documents lengths in order, row after row; each row's sum to `tokens`   @throws Error(shape)

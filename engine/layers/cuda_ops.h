@@ -33,6 +33,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attention_backward(const at::Tens
                                                                   const at::Tensor& out, const at::Tensor& lse,
                                                                   at::IntArrayRef documents, int64_t window);
 
+/// Each slice by itself, in the same kernels.   @throws Error(config) for slices under a window.
+void attention_part(at::Tensor out, at::Tensor lse, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    at::IntArrayRef slices);
+void attention_part_backward(at::Tensor gq, at::Tensor gk, at::Tensor gv, const at::Tensor& grad, const at::Tensor& q,
+                             const at::Tensor& k, const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                             at::IntArrayRef slices);
+
 at::Tensor nf4_dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double nested_offset,
                           bool double_quant, at::ScalarType dtype);
 /// Waits for the device between the halves: the offset is checked, and summed, on the host.

@@ -17,6 +17,8 @@ TORCH_LIBRARY_IMPL(ft, CUDA, m) {
   m.impl("dropout_add", dropout_add);
   m.impl("attention_forward", attention_forward);
   m.impl("attention_backward", attention_backward);
+  m.impl("attention_part", attention_part);
+  m.impl("attention_part_backward", attention_part_backward);
   m.impl("nf4_dequantize", nf4_dequantize);
   m.impl("nf4_quantize", nf4_quantize);
   m.impl("linear_cross_entropy_forward", linear_cross_entropy_forward);
