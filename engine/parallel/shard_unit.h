@@ -1,16 +1,12 @@
 #pragma once
-/// One unit's parameters, sharded over the ranks of a process group: the rank's
-/// own ranges, the flat storage that parameters are views of while the unit is
-/// gathered, and the gradients of the own range.
+/// One unit's parameters, sharded over the ranks of a process group: the rank's own ranges, the flat storage that
+/// parameters are views of while the unit is gathered, and the gradients of the own range.
 ///
-/// Gathering points the flat storage at a pool buffer and all-gathers straight
-/// into it; releasing takes the buffer away. Autograd's saved tensors share the
-/// storage, so a graph made before a release works after the next gather
-/// (StorageImpl::set_data_ptr_noswap; see also PyTorch's FSDP, which resizes
-/// storages for the same end).
+/// Gathering points the flat storage at a pool buffer and all-gathers straight into it; releasing takes the buffer
+/// away. Autograd's saved tensors share the storage, so a graph made before a release works after the next gather
+/// (StorageImpl::set_data_ptr_noswap; see also PyTorch's FSDP, which resizes storages for the same end).
 ///
-/// Rank rule: gather, reduce and their waits are collective and come in the
-/// same order on every rank.
+/// Rank rule: gather, reduce and their waits are collective and come in the same order on every rank.
 
 #include <ATen/core/Tensor.h>
 
@@ -29,96 +25,81 @@ namespace ft {
 
 /// What the ranks of a unit share.
 struct ShardUnitOptions {
-  at::ScalarType param_dtype =
-      at::kFloat; ///< dtype in which trainable parameters are gathered and used
+  at::ScalarType param_dtype = at::kFloat;  ///< dtype in which trainable parameters are gathered and used
   at::Device device = at::kCPU;
-  /// Where ranges and gradients live instead of on `device`; null: nowhere
-  /// else. Outlives the unit. Gradients in page-locked memory keep it from step
-  /// to step; else it is freed by zero_grad and taken again as gradients come,
+  /// Where ranges and gradients live instead of on `device`; null: nowhere else. Outlives the unit. Gradients in
+  /// page-locked memory keep it from step to step; else it is freed by zero_grad and taken again as gradients come,
   /// when activations have made room.
-  OffloadHome *home = nullptr;
+  OffloadHome* home = nullptr;
 };
 
-/// One flat range: what a rank owns of it, and the storage that its parameters
-/// view.
+/// One flat range: what a rank owns of it, and the storage that its parameters view.
 struct FlatRange {
   Storage storage = Storage::trainable;
-  at::ScalarType owned_dtype =
-      at::kFloat; // trainable: fp32 masters; frozen: the file's; nf4: bytes
+  at::ScalarType owned_dtype = at::kFloat;  // trainable: fp32 masters; frozen: the file's; nf4: bytes
   at::ScalarType gather_dtype = at::kFloat;
-  int64_t atom_elements = 1; // nf4: bytes of a group record
+  int64_t atom_elements = 1;  // nf4: bytes of a group record
   ShardLayout layout;
-  at::Tensor owned{}; // [per_rank · atom_elements] in owned_dtype; at home
-                      // where there is one
-  at::Tensor flat{}; // [total · atom_elements] in gather_dtype; its storage is
-                     // empty while released
+  at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype; at home where there is one
+  at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
   BufferPool::Buffer buffer{};
-  at::Tensor alone{}; // one rank: `owned`, or what it becomes on the device in
-                      // gather_dtype
+  at::Tensor alone{};  // one rank: `owned`, or what it becomes on the device in gather_dtype
 
-  at::Tensor piece(const ShardPiece &p) const; ///< 1-D view of `owned`
+  at::Tensor piece(const ShardPiece& p) const;  ///< 1-D view of `owned`
 };
 
 class ShardUnit {
-public:
-  /// @param frozen_dtypes the stored dtype of each frozen parameter (parallel
-  /// to `parameters`; others ignored).
-  ShardUnit(std::string name, const std::vector<Parameter *> &parameters,
-            const std::vector<at::ScalarType> &frozen_dtypes,
-            ProcessGroup &group, BufferPool &pool,
-            const ShardUnitOptions &options);
-  ShardUnit(const ShardUnit &) = delete;
+ public:
+  /// @param frozen_dtypes the stored dtype of each frozen parameter (parallel to `parameters`; others ignored).
+  ShardUnit(std::string name, const std::vector<Parameter*>& parameters,
+            const std::vector<at::ScalarType>& frozen_dtypes, ProcessGroup& group, BufferPool& pool,
+            const ShardUnitOptions& options);
+  ShardUnit(const ShardUnit&) = delete;
 
-  const std::string &name() const { return name_; }
-  std::vector<FlatRange> &ranges() { return ranges_; }
+  const std::string& name() const { return name_; }
+  std::vector<FlatRange>& ranges() { return ranges_; }
   /// The trainable range, or nullptr when everything in the unit is frozen.
-  FlatRange *trainable();
-  /// fp32 gradient of the own trainable range, [per_rank], beside it; zero
-  /// after zero_grad. Undefined where nothing is trained.
+  FlatRange* trainable();
+  /// fp32 gradient of the own trainable range, [per_rank], beside it; zero after zero_grad. Undefined where nothing is
+  /// trained.
   at::Tensor grad();
-  /// The same tensor before its memory is there: to be viewed, not read. grad()
-  /// brings the memory.
+  /// The same tensor before its memory is there: to be viewed, not read. grad() brings the memory.
   at::Tensor grad_later() { return grad_; }
   void zero_grad();
 
-  /// Starts to gather; returns at once. Counted: nested gathers of one unit
-  /// share one collective.
+  /// Starts to gather; returns at once. Counted: nested gathers of one unit share one collective.
   void start_gather();
-  /// Makes the parameters' values valid. Seconds spent waiting are added to
-  /// `waited`.
-  void finish_gather(double &waited);
+  /// Makes the parameters' values valid. Seconds spent waiting are added to `waited`.
+  void finish_gather(double& waited);
   /// Takes the buffers away when the last gather is released.
   void release();
   bool gathered() const { return users_ > 0; }
 
-  /// Starts to add the sum over ranks of full gradients to the owners' gradient
-  /// ranges; returns at once.
-  /// @param grads one a trainable parameter in layout order, [shape] in any
-  /// float dtype; undefined counts as zero. Rows of a table may come sparse.
-  void start_reduce(const std::vector<at::Tensor> &grads);
-  /// A gradient of one of this unit's parameters that another unit's backward
-  /// came to (tied weights), before start_reduce, which adds it.
-  void lend_grad(const Parameter &parameter, const at::Tensor &grad);
-  void finish_reduce(double &waited);
+  /// Starts to add the sum over ranks of full gradients to the owners' gradient ranges; returns at once.
+  /// @param grads one a trainable parameter in layout order, [shape] in any float dtype; undefined counts as zero. Rows
+  /// of a table may come sparse.
+  void start_reduce(const std::vector<at::Tensor>& grads);
+  /// A gradient of one of this unit's parameters that another unit's backward came to (tied weights), before
+  /// start_reduce, which adds it.
+  void lend_grad(const Parameter& parameter, const at::Tensor& grad);
+  void finish_reduce(double& waited);
 
-private:
-  void attach(FlatRange &range);
-  void point(FlatRange &range, void *data);
+ private:
+  void attach(FlatRange& range);
+  void point(FlatRange& range, void* data);
   void hold_grad();
-  void fetch(const at::Tensor &into, const FlatRange &range);
-  void accumulate(size_t parameter, const at::Tensor &grad);
-  void gather_grads(const at::Tensor &whole,
-                    const std::vector<at::Tensor> &grads);
+  void fetch(const at::Tensor& into, const FlatRange& range);
+  void accumulate(size_t parameter, const at::Tensor& grad);
+  void gather_grads(const at::Tensor& whole, const std::vector<at::Tensor>& grads);
 
   std::string name_;
-  ProcessGroup *group_;
-  BufferPool *pool_;
+  ProcessGroup* group_;
+  BufferPool* pool_;
   ShardUnitOptions options_;
   std::vector<FlatRange> ranges_;
   at::Tensor grad_;
-  bool grad_held_ = false;        // grad_ has memory
-  std::vector<char> grad_filled_; // by trainable parameter: its part of grad_
-                                  // holds a gradient, not yet nothing
+  bool grad_held_ = false;         // grad_ has memory
+  std::vector<char> grad_filled_;  // by trainable parameter: its part of grad_ holds a gradient, not yet nothing
   std::vector<std::pair<size_t, at::Tensor>> lent_;
   int users_ = 0;
   std::vector<Pending> gathers_;
@@ -126,4 +107,4 @@ private:
   BufferPool::Buffer reduce_whole_, reduce_own_;
 };
 
-} // namespace ft
+}  // namespace ft
