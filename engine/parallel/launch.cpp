@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -31,6 +32,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr const char* kErrorFd = "FTENGINE_ERROR_FD";
+constexpr const char* kRunFd = "FTENGINE_RUN_FD";  // a file in memory: the run's directory, from rank 0
+constexpr const char* kRestartIn = "FTENGINE_RESTART_IN";
 constexpr size_t kStderrKept = 8192;  // of each rank but 0: the end, where a crash says what it was
 
 [[noreturn]] void fail(const std::string& what) {
@@ -97,7 +100,15 @@ void drain(Fd& fd, std::string& text, size_t most) {
   }
 }
 
-std::vector<std::string> environment_of(int rank, const LaunchOptions& options, int port, int store_fd, int error_fd) {
+// What the starts of a run's ranks share.
+struct Attempt {
+  LaunchOptions options;
+  int run_fd = -1;
+  std::string restart_in;
+};
+
+std::vector<std::string> environment_of(int rank, const Attempt& attempt, int port, int store_fd, int error_fd) {
+  const LaunchOptions& options = attempt.options;
   std::vector<std::pair<std::string, std::string>> set = {
       {"RANK", std::to_string(rank)},
       {"LOCAL_RANK", std::to_string(rank)},
@@ -107,6 +118,8 @@ std::vector<std::string> environment_of(int rank, const LaunchOptions& options, 
       {"MASTER_PORT", std::to_string(port)},
       {"FTENGINE_STORE_FD", rank == 0 ? std::to_string(store_fd) : ""},
       {kErrorFd, std::to_string(error_fd)},
+      {kRunFd, rank == 0 ? std::to_string(attempt.run_fd) : ""},
+      {kRestartIn, attempt.restart_in},
   };
   if (!std::getenv("OMP_NUM_THREADS"))
     set.emplace_back("OMP_NUM_THREADS", std::to_string(std::max(1, usable_cores() / options.nproc)));
@@ -129,13 +142,13 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 }
 
 // Starts one rank. Between fork and exec only async-signal-safe calls.
-RankProcess start_rank(int rank, const std::vector<std::string>& arguments, const LaunchOptions& options, int port,
+RankProcess start_rank(int rank, const std::vector<std::string>& arguments, const Attempt& attempt, int port,
                        int store_fd) {
   RankProcess process;
   process.rank = rank;
   Pipe errors, output;
   std::vector<std::string> argument_texts = arguments;
-  std::vector<std::string> environment_texts = environment_of(rank, options, port, store_fd, errors.write.get());
+  std::vector<std::string> environment_texts = environment_of(rank, attempt, port, store_fd, errors.write.get());
   const std::vector<char*> argv = pointers(argument_texts), envp = pointers(environment_texts);
   const Fd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!nothing) fail("cannot open /dev/null");
@@ -156,6 +169,7 @@ RankProcess start_rank(int rank, const std::vector<std::string>& arguments, cons
     }
     fcntl(errors.write.get(), F_SETFD, 0);
     if (rank == 0) fcntl(store_fd, F_SETFD, 0);
+    if (rank == 0) fcntl(attempt.run_fd, F_SETFD, 0);
     execve("/proc/self/exe", argv.data(), envp.data());
     _exit(127);
   }
@@ -168,7 +182,7 @@ RankProcess start_rank(int rank, const std::vector<std::string>& arguments, cons
 
 class Supervisor {
  public:
-  explicit Supervisor(const LaunchOptions& options) : options_(options) {
+  explicit Supervisor(Attempt attempt) : attempt_(std::move(attempt)) {
     sigset_t set;
     sigemptyset(&set);
     for (int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP}) sigaddset(&set, signal);
@@ -188,8 +202,8 @@ class Supervisor {
   void start(const std::vector<std::string>& arguments) {
     int port = 0;
     const Fd store(listen_on_loopback(port));
-    for (int rank = 0; rank < options_.nproc; ++rank)
-      ranks_.push_back(start_rank(rank, arguments, options_, port, store.get()));
+    for (int rank = 0; rank < attempt_.options.nproc; ++rank)
+      ranks_.push_back(start_rank(rank, arguments, attempt_, port, store.get()));
   }
 
   int supervise() {
@@ -210,6 +224,19 @@ class Supervisor {
       drain(process.stderr_end, process.stderr_text, kStderrKept);
     }
     return closing_word();
+  }
+
+  /// Whether the ranks might do better when started again: one was killed, crashed or hung.
+  bool worth_another_start() const {
+    return interrupts_ == 0 && std::none_of(ranks_.begin(), ranks_.end(), [](const RankProcess& p) {
+             return !p.error_text.empty() && !comm_only(p);
+           });
+  }
+  /// Ranks that ended by themselves, without a word or by a signal that was not ours, or that hung.
+  int failed_ranks() const {
+    return static_cast<int>(std::count_if(ranks_.begin(), ranks_.end(), [](const RankProcess& p) {
+      return p.failed() && p.error_text.empty() && (!p.stopped_by_us || hung(p));
+    }));
   }
 
  private:
@@ -273,12 +300,17 @@ class Supervisor {
       // Queued, so that a rank can tell it from a user's.
       if (!process.status) sigqueue(process.pid, SIGTERM, {});
     }
-    deadline_ = Clock::now() + std::chrono::seconds(options_.grace_seconds);
+    deadline_ = Clock::now() + std::chrono::seconds(attempt_.options.grace_seconds);
   }
 
   void signal_all(int signal) {
     for (const RankProcess& process : ranks_)
       if (!process.status) kill(process.pid, signal);
+  }
+
+  static bool hung(const RankProcess& process) {
+    return process.stopped_by_us && process.error_text.empty() && WIFSIGNALED(*process.status) &&
+           WTERMSIG(*process.status) == SIGKILL;
   }
 
   static bool comm_only(const RankProcess& process) { return process.error_text.rfind("comm\n", 0) == 0; }
@@ -311,14 +343,13 @@ class Supervisor {
   std::string hung_text() const {
     std::string text;
     for (const RankProcess& process : ranks_)
-      if (process.stopped_by_us && process.error_text.empty() && WIFSIGNALED(*process.status) &&
-          WTERMSIG(*process.status) == SIGKILL)
+      if (hung(process))
         text += "   rank " + std::to_string(process.rank) + " hung: it was at work to the end and had to be killed\n";
     return text;
   }
 
   std::string crash_text(const RankProcess& process) const {
-    std::string text = "rank " + std::to_string(process.rank) + " of " + std::to_string(options_.nproc);
+    std::string text = "rank " + std::to_string(process.rank) + " of " + std::to_string(attempt_.options.nproc);
     if (WIFSIGNALED(*process.status)) {
       const int signal = WTERMSIG(*process.status);
       text += std::string(" was ended by signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")";
@@ -331,7 +362,7 @@ class Supervisor {
     return text;
   }
 
-  LaunchOptions options_;
+  Attempt attempt_;
   sigset_t mask_before_{};
   Fd signals_;
   std::vector<RankProcess> ranks_;
@@ -341,13 +372,46 @@ class Supervisor {
   bool stopping_ = false;
 };
 
+std::string told_run_directory(int file) {
+  std::string text(4096, '\0');
+  const ssize_t size = pread(file, text.data(), text.size(), 0);
+  text.resize(static_cast<size_t>(std::max<ssize_t>(0, size)));
+  return text;
+}
+
 }  // namespace
 
 int launch_local_ranks(const std::vector<std::string>& arguments, const LaunchOptions& options) {
   FT_CHECK(options.nproc >= 1 && !arguments.empty(), "launch_local_ranks: at least one rank, and argv[0]");
-  Supervisor supervisor(options);
-  supervisor.start(arguments);
-  return supervisor.supervise();
+  const Fd run_file(memfd_create("ftengine-run", MFD_CLOEXEC));
+  if (!run_file) fail("cannot make a file in memory");
+  Attempt attempt{options, run_file.get(), ""};
+  for (int restarts = 0;; ++restarts) {
+    Supervisor supervisor(attempt);
+    supervisor.start(arguments);
+    const int exit_code = supervisor.supervise();
+    if (exit_code == 0 || restarts == options.max_restarts || !supervisor.worth_another_start()) return exit_code;
+    attempt.restart_in = told_run_directory(run_file.get());
+    if (options.min_nproc > 0)
+      attempt.options.nproc = std::max(options.min_nproc, attempt.options.nproc - supervisor.failed_ranks());
+    std::fprintf(stderr, "restart %d of %d, %d ranks, %s\n", restarts + 1, options.max_restarts, attempt.options.nproc,
+                 attempt.restart_in.empty() ? "from the beginning"
+                                            : ("from the newest checkpoint in " + attempt.restart_in).c_str());
+  }
+}
+
+void report_run_directory(const std::string& directory) {
+  const char* fd = std::getenv(kRunFd);
+  if (!fd || !*fd) return;
+  const int file = std::atoi(fd);
+  if (ftruncate(file, 0) != 0 ||
+      pwrite(file, directory.data(), directory.size(), 0) != static_cast<ssize_t>(directory.size()))
+    throw Error(ErrorKind::io, std::string("cannot tell the supervisor where the run is: ") + std::strerror(errno));
+}
+
+std::string restart_directory() {
+  const char* directory = std::getenv(kRestartIn);
+  return directory ? directory : "";
 }
 
 bool under_launcher() { return std::getenv(kErrorFd) != nullptr; }

@@ -16,6 +16,10 @@ namespace ft {
 struct LaunchOptions {
   int nproc = 2;
   int grace_seconds = 5;  ///< from a rank's failure, or a second Ctrl-C, to SIGKILL for those still there
+  /// How often ranks are started again after one was killed, crashed or was no longer heard of; in the run's directory,
+  /// from its newest checkpoint. An error that a rank tells would only come again.
+  int max_restarts = 0;
+  int min_nproc = 0;  ///< above 0: ranks that failed are given up, down to this number; 0: all are started again
 };
 
 /// Runs this binary `nproc` times with `arguments` (argv, with argv[0]) and RANK, LOCAL_RANK, WORLD_SIZE,
@@ -28,6 +32,12 @@ int launch_local_ranks(const std::vector<std::string>& arguments, const LaunchOp
 
 /// True in a rank that launch_local_ranks started.
 bool under_launcher();
+
+/// Tells the supervisor where the run is, for a restart; called by rank 0. Nothing happens without a supervisor.
+void report_run_directory(const std::string& directory);
+
+/// The directory in which a restarted rank is to go on; empty in a first start.
+std::string restart_directory();
 
 /// The last thing that main does with an Error: hands it to the supervisor where there is one, else prints it on
 /// stderr.

@@ -14,6 +14,7 @@
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
 #include "engine/formats/model_directory.h"
+#include "engine/parallel/launch.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/start_report.h"
 
@@ -167,6 +168,7 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
       owned_.emplace(resumed ? RunDirectory::reopen(resumed->directory) : open_directory(inputs.plan));
       directory_ = owned_->path().string();
       if (!resumed) owned_->write(contents(inputs, model, base));
+      report_run_directory(directory_);
     } catch (const Error& e) {
       failed = e;
     }

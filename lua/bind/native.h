@@ -19,6 +19,8 @@ struct Host {
   std::vector<std::string> flags;      ///< what follows it, for the recipe's options
   std::vector<std::string> arguments;  ///< the whole argv, to start local ranks with
   int64_t nproc = 0;                   ///< --nproc; 0: what the plan says
+  int64_t max_restarts = 0;            ///< --max-restarts
+  int64_t min_nproc = 0;               ///< --min-nproc; 0: not given
   std::string resume{};                ///< --resume: "auto", a run directory or a checkpoint; empty: a new run
   bool quiet = false;                  ///< a rank other than 0: warnings are not printed
   EmbeddedFiles files;

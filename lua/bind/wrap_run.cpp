@@ -10,6 +10,7 @@
 #include "engine/device/terminal.h"
 #include "engine/error/error.h"
 #include "engine/merge/show_merge.h"
+#include "engine/parallel/device_choice.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/share_threads.h"
@@ -41,11 +42,29 @@ int ranks(lua_State* L) {
   });
 }
 
+/// native.gpus(device) -> GPUs of this machine that a plan's parallel.device makes ranks compute on; 0 on the CPU
+int gpus(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushnumber(L, default_gpu_ranks(text_argument(L, 1, "parallel.device")));
+    return 1;
+  });
+}
+
+/// native.open_device(device): says at once what is missing where a GPU is asked for
+int open_rank_device(lua_State* L) {
+  return guarded(L, [&] {
+    open_device(text_argument(L, 1, "parallel.device"));
+    return 0;
+  });
+}
+
 /// native.launch(nproc): becomes the supervisor of local ranks; leaves the process with their exit code.
 int launch(lua_State* L) {
   return guarded(L, [&]() -> int {
     LaunchOptions options;
     options.nproc = static_cast<int>(number_argument(L, 1, "number of ranks"));
+    options.max_restarts = static_cast<int>(host_of(L).max_restarts);
+    options.min_nproc = static_cast<int>(host_of(L).min_nproc);
     std::fflush(nullptr);
     const int code = launch_local_ranks(host_of(L).arguments, options);
     std::fflush(nullptr);
@@ -266,6 +285,8 @@ const HandleClass& handle_class<Batch>() {
 
 void bind_run(lua_State* L) {
   add_function(L, "ranks", ranks);
+  add_function(L, "gpus", gpus);
+  add_function(L, "open_device", open_rank_device);
   add_function(L, "launch", launch);
   add_function(L, "start", start);
 }

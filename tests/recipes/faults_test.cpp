@@ -206,6 +206,54 @@ TEST_F(Faults, WithoutASupervisorOneRankSpeaks) {
   EXPECT_THAT(all, Not(HasSubstr("lost rank")));
 }
 
+/// Rank 1 comes to harm at step 5, and at that step of no later start.
+std::string once_on_rank_1(const std::string& fault) {
+  return "if run.rank == 1 and step == 5 and not io.open('fallen') then io.open('fallen', 'w'):close() " + fault +
+         " end";
+}
+
+TEST_F(Faults, ARunIsStartedAgainToTheBit) {
+  ASSERT_EQ(train("unharmed", 2).exit_code, 0);
+  const std::pair<const char*, const char*> faults[] = {{"os.execute('kill -9 $PPID')", "was ended by signal 9"},
+                                                        {"while true do end", "did not hear from rank 1 in time"}};
+  for (const auto& [fault, message] : faults) {
+    fs::remove(folder() / "fallen");
+    const std::string out = std::string("again") + message[0];
+    const Finished again = train(out, 2, {"--max-restarts=2", "--timeout=4"}, once_on_rank_1(fault));
+    EXPECT_EQ(again.exit_code, 0) << again.err;
+    EXPECT_THAT(again.err, HasSubstr(message));
+    EXPECT_THAT(again.err, ContainsRegex("restart 1 of 2, 2 ranks, from the newest checkpoint in .*" + out));
+    EXPECT_THAT(again.err, Not(HasSubstr("restart 2")));
+    expect_same_figures("unharmed", out);
+    const std::vector<std::string> checkpoints = whole_checkpoints("unharmed");
+    ASSERT_EQ(whole_checkpoints(out), checkpoints);
+    expect_same_shards(fs::path("unharmed") / checkpoints.back(), fs::path(out) / checkpoints.back());
+  }
+}
+
+TEST_F(Faults, ARunGoesOnWithTheRanksThatAreLeft) {
+  fs::remove(folder() / "fallen");
+  const Finished fewer =
+      train("fewer", 2, {"--max-restarts=1", "--min-nproc=1"}, once_on_rank_1("os.execute('kill -9 $PPID')"));
+  EXPECT_EQ(fewer.exit_code, 0) << fewer.err;
+  EXPECT_THAT(fewer.err, HasSubstr("restart 1 of 1, 1 ranks, from the newest checkpoint"));
+  const auto whole = metrics(folder() / "unharmed"), left = metrics(folder() / "fewer");
+  ASSERT_EQ(left.size(), whole.size());
+  for (size_t i = 0; i < left.size(); ++i)
+    EXPECT_NEAR(left[i].at("loss").get<double>() / whole[i].at("loss").get<double>(), 1, 1e-5) << "step " << i + 1;
+}
+
+TEST_F(Faults, WhatWouldOnlyComeAgainIsNotStartedAgain) {
+  const Finished refused = train("refused", 2, {"--max-restarts=2"}, on_rank_1("error('no such luck')"));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, Not(HasSubstr("restart")));
+  fs::remove(folder() / "fallen");
+  const Finished out_of_tries =
+      train("tries", 2, {"--max-restarts=1"}, "if run.rank == 1 and step == 5 then os.execute('kill -9 $PPID') end");
+  EXPECT_EQ(out_of_tries.exit_code, 128 + SIGKILL);
+  EXPECT_THAT(out_of_tries.err, HasSubstr("restart 1 of 1"));
+}
+
 TEST_F(Faults, CheckpointsInTheBackgroundChangeNoBit) {
   ASSERT_EQ(train("none", 2, {"--every=0"}).exit_code, 0);
   ASSERT_EQ(train("background", 2).exit_code, 0);

@@ -28,6 +28,26 @@ constexpr Command kCommands[] = {
     {"test", "FILE-OR-FOLDER …", "tests written in Lua", false},
 };
 
+struct NumberFlag {
+  const char* name;
+  int64_t CommandLine::*value;
+  int64_t least;
+  const char* want;
+};
+constexpr NumberFlag kNumberFlags[] = {
+    {"--nproc", &CommandLine::nproc, 1, "a number of ranks from 1"},
+    {"--max-restarts", &CommandLine::max_restarts, 0, "how often to start ranks again, from 0"},
+    {"--min-nproc", &CommandLine::min_nproc, 1, "a number of ranks from 1"},
+};
+constexpr int64_t kMostRanks = 1 << 20;
+
+/// The flag that "--name" or "--name=text" begins, or nullptr.
+const NumberFlag* number_flag(const std::string& argument) {
+  for (const NumberFlag& flag : kNumberFlags)
+    if (argument == flag.name || argument.rfind(std::string(flag.name) + "=", 0) == 0) return &flag;
+  return nullptr;
+}
+
 }  // namespace
 
 CommandLine read_command_line(const std::vector<std::string>& arguments) {
@@ -69,13 +89,15 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
     const std::string& argument = arguments[next];
     if (argument == "--trace") {
       out.trace = true;
-    } else if (command->takes_recipe && (argument == "--nproc" || argument.rfind("--nproc=", 0) == 0)) {
-      const std::string text = argument.size() > 7           ? argument.substr(8)
+    } else if (const NumberFlag* flag = command->takes_recipe ? number_flag(argument) : nullptr) {
+      const size_t name = std::string(flag->name).size();
+      const std::string text = argument.size() > name        ? argument.substr(name + 1)
                                : next + 1 < arguments.size() ? arguments[++next]
                                                              : "";
-      const auto read = std::from_chars(text.data(), text.data() + text.size(), out.nproc);
-      if (text.empty() || read.ptr != text.data() + text.size() || out.nproc < 1)
-        out.wrong = "--nproc: got '" + text + "', want a number of ranks from 1";
+      int64_t& value = out.*flag->value;
+      const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+      if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > kMostRanks)
+        out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
     } else if (command->takes_recipe && (argument == "--resume" || argument.rfind("--resume=", 0) == 0)) {
       out.resume = argument.size() > 8 ? argument.substr(9) : next + 1 < arguments.size() ? arguments[++next] : "";
       if (out.resume.empty()) out.wrong = "--resume: want auto, a run directory or a checkpoint";
@@ -93,6 +115,9 @@ std::string help_text() {
   return out +
          "\n  ftengine RUN-COMMAND RECIPE --help    the recipe's own options\n"
          "  --nproc N    ranks on this machine      --trace    print Lua frames with an error\n"
+         "  --max-restarts N    start the ranks again, from the newest checkpoint, when one was killed, crashed or "
+         "hung\n"
+         "  --min-nproc N    give ranks that fail up, as long as this many are left\n"
          "  --resume auto|DIR    go on with the run in --out, if there is one, or with that run or checkpoint\n"
          "\nexit codes: 0 done, 1 refused or failed (one message), 2 wrong command line, 130 interrupted\n";
 }

@@ -12,6 +12,8 @@ struct CommandLine {
   std::string file;                ///< of run, check and plan: the recipe
   std::vector<std::string> flags;  ///< the rest, in order
   int64_t nproc = 0;               ///< --nproc; 0: not given
+  int64_t max_restarts = 0;        ///< --max-restarts
+  int64_t min_nproc = 0;           ///< --min-nproc; 0: not given
   std::string resume{};            ///< --resume: "auto", a run directory or a checkpoint; empty: not given
   bool trace = false;              ///< --trace
   std::string wrong;               ///< what is wrong with it (exit code 2); "" when nothing is

@@ -72,8 +72,10 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .recipe = line.file,
             .flags = line.flags,
             .arguments = arguments,
-            .nproc = line.nproc,
-            .resume = line.resume,
+            .nproc = under_launcher() ? 0 : line.nproc,  // which after a restart may be fewer
+            .max_restarts = line.max_restarts,
+            .min_nproc = line.min_nproc,
+            .resume = restart_directory().empty() ? line.resume : restart_directory(),
             .quiet = under_launcher() || another_speaks(),
             .files = embedded_files()};
   watch_for_interrupts();
