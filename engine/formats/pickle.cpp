@@ -305,6 +305,12 @@ bool PickleMachine::constant(uint8_t code) {
 }
 
 void PickleMachine::push_long(std::string_view digits) {
+  while (digits.size() > 1) {  // bytes that only repeat the sign
+    const auto last = static_cast<unsigned char>(digits.back()),
+               before = static_cast<unsigned char>(digits[digits.size() - 2]);
+    if (!(last == 0 && before < 0x80) && !(last == 0xff && before >= 0x80)) break;
+    digits.remove_suffix(1);
+  }
   if (digits.size() > 8) return push_text(Kind::big_integer, digits);
   uint64_t value = 0;
   for (size_t i = 0; i < digits.size(); ++i) value |= uint64_t{static_cast<unsigned char>(digits[i])} << (8 * i);

@@ -13,6 +13,7 @@
 #include "engine/formats/json.h"
 #include "engine/merge/adapter_writer.h"
 #include "engine/merge/foreign_input.h"
+#include "engine/merge/gguf_model.h"
 #include "engine/merge/merge_source.h"
 #include "engine/merge/model_writer.h"
 #include "engine/merge/output_directory.h"
@@ -43,6 +44,20 @@ class Counter {
   const MergeCallback& callback_;
 };
 
+bool is_gguf(MergeFormat format) { return format == MergeFormat::gguf || format == MergeFormat::gguf_q8_0; }
+
+GgufType gguf_type(const MergeOptions& options) {
+  if (options.format == MergeFormat::gguf_q8_0) return GgufType::q8_0;
+  const DType dtype = options.dtype.value_or(DType::f16);
+  return dtype == DType::f32 ? GgufType::f32 : dtype == DType::bf16 ? GgufType::bf16 : GgufType::f16;
+}
+
+// What tensors are read as: a GGUF file's encoding starts from fp32.
+MergeOptions reading(MergeOptions options) {
+  if (is_gguf(options.format)) options.dtype = DType::f32;
+  return options;
+}
+
 fs::path run_output(const MergeOptions& options, const MergeSource& source) {
   if (!options.output.empty()) return options.output;
   const char* kind = options.adapter_only ? "adapter-" : "merged-";
@@ -61,29 +76,61 @@ void put(const fs::path& directory, const std::string& name, const std::string& 
   report.files.push_back(name);
 }
 
-void merge_model(const MergeOptions& options, const MergeInput& source, const fs::path& to,
-                 const MergeCallback& progress, MergeReport& report) {
-  const std::vector<MergeShard> shards = deal_shards(source.tensors(), options.shard_size);
-  for (const MergeTensor& tensor : source.tensors()) {
-    report.bytes += tensor.bytes();
-    report.parameters += tensor.numel();
-    report.folded += tensor.lora.has_value();
-  }
-  OutputDirectory output(to, report.bytes);
-  const fs::path& directory = output.temporary();
-  Counter counter(report.bytes, progress);
-  for (const MergeShard& shard : shards) {
-    write_shard(source, shard, directory, thread_count(options.threads), std::ref(counter));
-    report.files.push_back(shard.file);
-  }
-  if (shards.size() > 1) put(directory, "model.safetensors.index.json", index_text(shards), report);
+// config.json, tokenizer files: what stands beside the weights.
+void put_companions(const MergeInput& source, const fs::path& directory, MergeReport& report) {
   put(directory, "config.json", write_json(merged_config(source.config(), source.tensors()), 2) + "\n", report);
   for (const fs::path& file : source.companions()) {
     copy_whole(file, directory / file.filename());
     report.files.push_back(file.filename());
   }
+}
+
+void put_gguf(const MergeOptions& options, const MergeInput& source, const fs::path& to, const MergeCallback& progress,
+              MergeReport& report) {
+  const GgufModel model = gguf_model(source, gguf_type(options));
+  report.bytes = 0;
+  for (const GgufPart& part : model.parts) report.bytes += part.tensor.bytes();
+  OutputDirectory output(to, report.bytes);
+  Counter counter(report.bytes, progress);
+  write_gguf(source, model, output.temporary() / "model.gguf", thread_count(options.threads), std::ref(counter));
+  report.files.push_back("model.gguf");
   output.commit();
   report.output = output.path();
+}
+
+void put_model(const MergeOptions& options, const MergeInput& source, const fs::path& to, const MergeCallback& progress,
+               MergeReport& report) {
+  const std::vector<MergeShard> shards = deal_shards(source.tensors(), options.shard_size);
+  OutputDirectory output(to, report.bytes);
+  const fs::path& directory = output.temporary();
+  Counter counter(report.bytes, progress);
+  const int threads = thread_count(options.threads);
+  if (options.format == MergeFormat::dcp) {
+    for (const std::string& file : write_dcp(source, shards, directory / kDcpFolder, threads, std::ref(counter)))
+      report.files.push_back(std::string(kDcpFolder) + "/" + file);
+  } else {
+    for (const MergeShard& shard : shards) {
+      write_shard(source, shard, directory, threads, std::ref(counter));
+      report.files.push_back(shard.file);
+    }
+    if (shards.size() > 1) put(directory, "model.safetensors.index.json", index_text(shards), report);
+  }
+  put_companions(source, directory, report);
+  output.commit();
+  report.output = output.path();
+}
+
+void merge_model(const MergeOptions& options, const MergeInput& source, const fs::path& to,
+                 const MergeCallback& progress, MergeReport& report) {
+  for (const MergeTensor& tensor : source.tensors()) {
+    report.bytes += tensor.bytes();
+    report.parameters += tensor.numel();
+    report.folded += tensor.lora.has_value();
+  }
+  if (is_gguf(options.format))
+    put_gguf(options, source, to, progress, report);
+  else
+    put_model(options, source, to, progress, report);
 }
 
 void merge_adapter(const MergeOptions& options, const MergeSource& source, const MergeCallback& progress,
@@ -108,12 +155,20 @@ void check_options(const MergeOptions& options) {
     throw Error(ErrorKind::config, std::string("got ") + to_string(*options.dtype) + ", want fp32, fp16 or bf16")
         .key("--dtype");
   if (options.shard_size == 0) throw Error(ErrorKind::config, "got 0, want at least one byte").key("--shard-size");
+  if (options.adapter_only && options.format != MergeFormat::huggingface)
+    throw Error(ErrorKind::config, "an adapter alone is written as PEFT reads it").key("--format");
+  if (is_gguf(options.format) && options.base == MergeBase::dequantized)
+    throw Error(ErrorKind::config, "dequantized weights do not go into GGUF at once")
+        .key("--base")
+        .help("merge with --format huggingface first, and then what came of it");
+  if (options.format == MergeFormat::gguf_q8_0 && options.dtype)
+    throw Error(ErrorKind::config, "Q8_0 says what matrices are stored as").key("--dtype");
   if (options.adapter_only && options.base == MergeBase::dequantized)
     throw Error(ErrorKind::config, "an adapter alone has no base weights").key("--base");
 }
 
 void merge_run(const MergeOptions& options, const MergeCallback& progress, MergeReport& report) {
-  const MergeSource source(options);
+  const MergeSource source(reading(options));
   report.step = source.checkpoint().step();
   report.source = "step " + std::to_string(report.step);
   if (options.adapter_only)
@@ -129,7 +184,7 @@ void merge_foreign(const MergeOptions& options, const fs::path& path, const Merg
   };
   if (options.adapter_only) refuse("--adapter-only", "is for runs of ftengine");
   if (options.base == MergeBase::dequantized) refuse("--base", "is for runs of ftengine");
-  const ForeignInput input(path, options);
+  const ForeignInput input(path, reading(options));
   report.source = "from " + input.source().kind();
   merge_model(options, input, foreign_output(options), progress, report);
 }

@@ -1,7 +1,8 @@
 #pragma once
-/// Makes a Hugging Face directory, or a PEFT adapter, of a checkpoint, of ftengine or of another engine: consolidates
-/// shards and folds LoRA into the base, in bounded memory whatever the model's size. Called by `ftengine merge` and by
-/// save.final = "huggingface". Needs neither a GPU nor other ranks; starts threads of its own while it runs.
+/// Makes a Hugging Face directory, a DCP or GGUF one, or a PEFT adapter of a checkpoint of ours or another engine's:
+/// consolidates shards and folds LoRA into the base, in bounded memory whatever the model's size. Called by `ftengine
+/// merge` and by save.final = "huggingface". Needs neither a GPU nor other ranks; starts threads of its own while it
+/// runs.
 
 #include <cstdint>
 #include <filesystem>
@@ -20,13 +21,22 @@ enum class MergeBase {
   dequantized,  ///< quantized linears pass through NF4 first: the weights that training saw
 };
 
+/// What is written.
+enum class MergeFormat {
+  huggingface,  ///< safetensors, config.json, tokenizer
+  dcp,          ///< torch.distributed.checkpoint in pytorch_model_fsdp_0/, beside config.json and tokenizer
+  gguf,         ///< one model.gguf: matrices in f16, or in the dtype asked for; the rest in f32
+  gguf_q8_0,    ///< the same, matrices in Q8_0
+};
+
 struct MergeOptions {
   std::filesystem::path input = {};   ///< a checkpoint, a run directory (its newest one is taken), or another engine's
   std::filesystem::path output = {};  ///< empty: merged-<step> (or adapter-<step>) in the run directory
   std::filesystem::path model = {};   ///< the base where it has moved; of another engine's: whose config is taken
   std::optional<DType> dtype = {};    ///< f32, f16 or bf16; default: each tensor's dtype in the base
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file; a larger tensor gets a file alone
-  bool adapter_only = false;            ///< a PEFT adapter instead of a merged model
+  MergeFormat format = MergeFormat::huggingface;
+  bool adapter_only = false;  ///< a PEFT adapter instead of a merged model
   MergeBase base = MergeBase::original;
   int threads = 0;  ///< 0: as many as there are processors, at most 16
 };

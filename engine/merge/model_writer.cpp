@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "engine/formats/dcp_writer.h"
 #include "engine/formats/json.h"
 #include "engine/formats/model_directory.h"
 #include "engine/formats/safetensors.h"
@@ -13,17 +14,6 @@
 
 namespace ft {
 namespace {
-
-const char* torch_name(DType dtype) {
-  switch (dtype) {
-    case DType::bf16:
-      return "bfloat16";
-    case DType::f16:
-      return "float16";
-    default:
-      return "float32";
-  }
-}
 
 // The dtype of most bytes: what `dtype` in a config means.
 DType main_dtype(const std::vector<MergeTensor>& tensors) {
@@ -111,6 +101,27 @@ void write_shard(const MergeInput& source, const MergeShard& shard, const std::f
   }
   wait();
   writer.finish();
+}
+
+std::vector<std::string> write_dcp(const MergeInput& source, const std::vector<MergeShard>& shards,
+                                   const std::filesystem::path& directory, int threads,
+                                   const std::function<void(uint64_t, const std::string&)>& wrote) {
+  std::filesystem::create_directories(directory);
+  DcpWriter writer(directory, "model");
+  std::vector<std::byte> block;
+  for (const MergeShard& shard : shards) {
+    writer.begin_file();
+    for (const MergeTensor* tensor : shard.tensors) {
+      writer.begin_tensor(tensor->name, tensor->target, tensor->shape);
+      TensorStream stream(source, *tensor, threads);
+      while (stream.next(block)) {
+        writer.append(block);
+        wrote(block.size(), tensor->name);
+      }
+      writer.end_tensor();
+    }
+  }
+  return writer.finish();
 }
 
 }  // namespace ft

@@ -33,4 +33,12 @@ Value merged_config(const Value& config, const std::vector<MergeTensor>& tensors
 void write_shard(const MergeInput& source, const MergeShard& shard, const std::filesystem::path& directory, int threads,
                  const std::function<void(uint64_t, const std::string&)>& wrote);
 
+/// Folder of the DCP export: what accelerate calls the first model of a checkpoint.
+inline constexpr const char* kDcpFolder = "pytorch_model_fsdp_0";
+
+/// Writes a torch.distributed.checkpoint into `directory`, which is made; a file for each shard.   @return its files.
+std::vector<std::string> write_dcp(const MergeInput& source, const std::vector<MergeShard>& shards,
+                                   const std::filesystem::path& directory, int threads,
+                                   const std::function<void(uint64_t, const std::string&)>& wrote);
+
 }  // namespace ft

@@ -10,7 +10,7 @@ struct Row {
   size_t bytes;
   const char* name;         // plans and messages
   const char* safetensors;  // safetensors/src/tensor.rs
-  const char* torch;        // config.json
+  const char* torch;        // config.json, pickles
 };
 
 constexpr std::array<Row, 10> kRows{{
@@ -33,6 +33,7 @@ const Row& row(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }
 size_t byte_size(DType dtype) { return row(dtype).bytes; }
 const char* to_string(DType dtype) { return row(dtype).name; }
 const char* safetensors_name(DType dtype) { return row(dtype).safetensors; }
+const char* torch_name(DType dtype) { return row(dtype).torch; }
 
 std::optional<DType> dtype_from_safetensors(std::string_view name) {
   for (const Row& r : kRows)

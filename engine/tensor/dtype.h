@@ -16,6 +16,8 @@ size_t byte_size(DType dtype);
 const char* to_string(DType dtype);
 /// "F32", "BF16", …: safetensors headers.
 const char* safetensors_name(DType dtype);
+/// "float32", "bfloat16", "int64", …: config.json and pickles of torch.
+const char* torch_name(DType dtype);
 /// Reads what safetensors headers say, or nothing for a dtype the engine has no use for.
 std::optional<DType> dtype_from_safetensors(std::string_view name);
 /// Reads a plan's or config.json's spelling: "bf16", "bfloat16", "fp32", "float32", "torch.float16", …

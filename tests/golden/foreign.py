@@ -1,7 +1,7 @@
 """Checkpoints as other engines write them, for engine/formats and engine/merge: tests/golden/foreign (committed).
 
     foreign.py make                 writes all of it; DeepSpeed's where deepspeed can be imported
-    foreign.py dcp DIR [--model M]  loads a DCP export on two ranks and compares it with the safetensors of M
+    foreign.py dcp DIR MODEL        loads a DCP export on one, two and three ranks and compares it with MODEL's safetensors
     foreign.py gguf FILE MODEL      reads a GGUF export with `gguf`, and compares logits through transformers
 
 Every kind holds the same model, `model/`: a Llama of two layers, untied, with bf16 and fp32 weights mixed.
@@ -144,6 +144,62 @@ def bins(model):
     save_file({k: v.contiguous().clone() for k, v in odd.items()}, os.path.join(HERE, "bin_odd", "odd.safetensors"))
 
 
+def q8():
+    """Blocks of 32 as gguf encodes them: ties, zeros, one large element, subnormal scales."""
+    import gguf, numpy as np
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(5))
+    x[1] = 0
+    x[2, 5] = 1000
+    x[3] = torch.arange(64) / 2 - 16
+    x[4] *= 1e-7
+    codes = gguf.quants.quantize(x.numpy(), gguf.GGMLQuantizationType.Q8_0)
+    save_file({"x": x, "q8_0": torch.from_numpy(np.ascontiguousarray(codes))}, os.path.join(HERE, "q8_0.safetensors"))
+
+
+def rank_dcp(path, model):
+    """Loads an export into fully_shard-like tensors, compares each rank's rows."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.tensor import Shard, distribute_tensor
+    dist.init_process_group("gloo")
+    mesh = dist.init_device_mesh("cpu", (dist.get_world_size(),))
+    want = load_file(os.path.join(model, "model.safetensors"))
+    state = {"model": {k: distribute_tensor(torch.zeros_like(v), mesh, [Shard(0)]) for k, v in want.items()}}
+    dcp.load(state, checkpoint_id=path)
+    for k, v in want.items():
+        assert torch.equal(state["model"][k].full_tensor(), v), k
+    print("rank", dist.get_rank(), "of", dist.get_world_size(), "loaded", len(want), "tensors, all equal")
+    dist.destroy_process_group()
+
+
+def check_dcp(path, model):
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+    for world in (1, 2, 3):
+        ranks(world, "rank_dcp", path, model)
+    single = os.path.join(path, "..", "single.pt")
+    dcp_to_torch_save(path, single)
+    want, got = load_file(os.path.join(model, "model.safetensors")), torch.load(single, weights_only=True)["model"]
+    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want)
+    os.remove(single)
+    print("dcp_to_torch_save: equal")
+
+
+def check_gguf(path, model):
+    """The file's keys and tensors by gguf's reader; logits by transformers, against the model's own."""
+    import gguf
+    from transformers import AutoModelForCausalLM
+    reader = gguf.GGUFReader(path)
+    for field in reader.fields.values():
+        value = field.contents()
+        print(" ", field.name, "=", value if not isinstance(value, list) or len(value) < 6 else f"{len(value)} values")
+    print({t.tensor_type.name: sum(o.tensor_type == t.tensor_type for o in reader.tensors) for t in reader.tensors})
+    ours = AutoModelForCausalLM.from_pretrained(os.path.dirname(path), gguf_file=os.path.basename(path), dtype=torch.float32)
+    want = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    ids = torch.arange(12).view(1, 12) % want.config.vocab_size
+    with torch.no_grad():
+        a, b = ours(ids).logits, want(ids).logits
+    print("logits differ by at most", (a - b).abs().max().item(), "of", b.abs().max().item())
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
@@ -152,6 +208,15 @@ def main():
     a = parser.parse_args()
     if a.command == "make":
         make()
+        q8()
+    elif a.command == "q8":
+        q8()
+    elif a.command == "dcp":
+        check_dcp(*a.paths)
+    elif a.command == "rank_dcp":
+        rank_dcp(*a.paths)
+    elif a.command == "gguf":
+        check_gguf(*a.paths)
     elif a.command == "rank_fsdp":
         rank_fsdp(*a.paths)
     elif a.command == "rank_grid":

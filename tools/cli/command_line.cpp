@@ -19,7 +19,7 @@ constexpr Command kCommands[] = {
     {"check", "RECIPE [--key value …]", "its rules only: no weights, no data are read", true},
     {"plan", "RECIPE [--key value …]",
      "what the run comes to, its rules on the data included: the data is read, no weights", true},
-    {"merge", "CHECKPOINT [-o DIR] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
+    {"merge", "CHECKPOINT [-o DIR] [--format F] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
      "one Hugging Face directory, or a PEFT adapter", false},
     {"generate", "DIR --prompt TEXT [--max-new-tokens N] [--temperature T]", "an answer of a model or a checkpoint",
      false},

@@ -14,8 +14,8 @@
 namespace ft {
 namespace {
 
-const std::vector<std::string> kFlags{"-o",           "--output", "--model",        "--dtype",
-                                      "--shard-size", "--base",   "--adapter-only", "--threads"};
+const std::vector<std::string> kFlags{"-o",     "--output",       "--model",   "--dtype", "--shard-size",
+                                      "--base", "--adapter-only", "--threads", "--format"};
 
 DType read_dtype(const std::string& text) {
   const auto dtype = dtype_from_name(text);
@@ -27,6 +27,16 @@ MergeBase read_base(const std::string& text) {
   if (text == "original") return MergeBase::original;
   if (text == "dequantized") return MergeBase::dequantized;
   throw Error(ErrorKind::config, "got '" + text + "', want original or dequantized").key("--base");
+}
+
+MergeFormat read_format(const std::string& text) {
+  constexpr std::pair<const char*, MergeFormat> kFormats[] = {{"huggingface", MergeFormat::huggingface},
+                                                              {"dcp", MergeFormat::dcp},
+                                                              {"gguf", MergeFormat::gguf},
+                                                              {"gguf-q8_0", MergeFormat::gguf_q8_0}};
+  for (const auto& [name, format] : kFormats)
+    if (text == name) return format;
+  throw Error(ErrorKind::config, "got '" + text + "', want huggingface, dcp, gguf or gguf-q8_0").key("--format");
 }
 
 uint64_t read_size(const std::string& text) {
@@ -51,6 +61,7 @@ void set(MergeOptions& options, const std::string& flag, const std::string& text
   if (flag == "--model") options.model = text;
   if (flag == "--dtype") options.dtype = read_dtype(text);
   if (flag == "--shard-size") options.shard_size = read_size(text);
+  if (flag == "--format") options.format = read_format(text);
   if (flag == "--base") options.base = read_base(text);
   if (flag == "--threads") options.threads = read_threads(text);
 }

@@ -1,0 +1,231 @@
+#include <cstring>
+#include <limits>
+#include <map>
+
+#include "engine/formats/gguf.h"
+#include "engine/formats/tensor_source.h"
+#include "engine/merge/merge.h"
+#include "engine/tensor/half.h"
+#include "tests/engine/merge/merge_run.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+using test::TemporaryDirectory;
+
+fs::path foreign(const std::string& name) { return fs::path(FT_GOLDEN_DIR) / "foreign" / name; }
+
+std::vector<float> values_of(const SafetensorsFile& file, const TensorEntry& entry) {
+  std::string bytes(entry.bytes(), '\0');
+  file.read(entry, 0, std::as_writable_bytes(std::span(bytes)));
+  std::vector<float> values(static_cast<size_t>(entry.numel()));
+  to_fp32(entry.dtype, bytes.data(), entry.numel(), values.data());
+  return values;
+}
+
+// A reader of GGUF that knows no more than a test needs.
+class Gguf {
+ public:
+  struct Tensor {
+    std::vector<uint64_t> dims;
+    uint32_t type = 0;
+    uint64_t offset = 0;
+  };
+
+  explicit Gguf(const fs::path& path) : bytes_(test::slurp(path)) {
+    EXPECT_EQ(take<uint32_t>(), 0x46554747u);
+    EXPECT_EQ(take<uint32_t>(), 3u);
+    const auto count = take<uint64_t>(), keys = take<uint64_t>();
+    for (uint64_t i = 0; i < keys; ++i) {
+      const std::string key = string();
+      this->keys[key] = value(take<uint32_t>());
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      Tensor& tensor = tensors[string()];
+      tensor.dims.resize(take<uint32_t>());
+      for (uint64_t& dim : tensor.dims) dim = take<uint64_t>();
+      tensor.type = take<uint32_t>();
+      tensor.offset = take<uint64_t>();
+      EXPECT_EQ(tensor.offset % 32, 0u);
+    }
+    at_ = (at_ + 31) / 32 * 32;
+    for (auto& [name, tensor] : tensors) tensor.offset += at_;
+  }
+
+  std::vector<float> values(const std::string& name) const {
+    const Tensor& tensor = tensors.at(name);
+    uint64_t n = 1;
+    for (const uint64_t dim : tensor.dims) n *= dim;
+    std::vector<float> result(n);
+    const char* from = bytes_.data() + tensor.offset;
+    if (tensor.type == 0) std::memcpy(result.data(), from, n * 4);
+    if (tensor.type == 1) to_fp32(DType::f16, from, static_cast<int64_t>(n), result.data());
+    if (tensor.type == 8)
+      for (uint64_t i = 0; i < n; ++i) {
+        float scale = 0;
+        to_fp32(DType::f16, from + i / 32 * 34, 1, &scale);
+        result[i] = scale * static_cast<float>(static_cast<int8_t>(from[i / 32 * 34 + 2 + i % 32]));
+      }
+    return result;
+  }
+
+  std::map<std::string, std::string> keys;
+  std::map<std::string, Tensor> tensors;
+
+ private:
+  template <typename T>
+  T take() {
+    T value;
+    std::memcpy(&value, bytes_.data() + at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+  std::string string() {
+    const auto size = take<uint64_t>();
+    at_ += size;
+    return bytes_.substr(at_ - size, size);
+  }
+  std::string value(uint32_t type) {
+    if (type == 8) return string();
+    if (type == 4) return std::to_string(take<uint32_t>());
+    if (type == 5) return std::to_string(take<int32_t>());
+    if (type == 6) return std::to_string(take<float>());
+    if (type == 7) return std::to_string(take<uint8_t>());
+    const auto inner = take<uint32_t>();
+    const auto count = take<uint64_t>();
+    std::string text = std::to_string(count) + ":";
+    for (uint64_t i = 0; i < count; ++i) text += value(inner) + "|";
+    return text;
+  }
+
+  std::string bytes_;
+  size_t at_ = 0;
+};
+
+TEST(Export, WritesADcpThatIsReadBackEqual) {
+  const TemporaryDirectory directory;
+  // Small shards: several files.
+  const MergeReport report =
+      merge({.input = foreign("model"), .output = directory / "out", .shard_size = 6000, .format = MergeFormat::dcp});
+  EXPECT_GT(report.files.size(), 4u);
+  EXPECT_TRUE(fs::exists(directory / "out/pytorch_model_fsdp_0/.metadata"));
+  merge({.input = directory / "out", .output = directory / "back"});
+  merge({.input = foreign("model"), .output = directory / "plain"});
+  EXPECT_EQ(test::slurp(directory / "back/model.safetensors"), test::slurp(directory / "plain/model.safetensors"));
+  const TensorSource source = open_tensor_source(directory / "out/pytorch_model_fsdp_0");
+  EXPECT_EQ(source.find("lm_head.weight")->pieces[0].offset % 2, 0u);
+}
+
+TEST(Export, WritesGgufInF16WithRotaryRowsInterleaved) {
+  const TemporaryDirectory directory;
+  merge({.input = foreign("model"), .output = directory / "out", .format = MergeFormat::gguf, .threads = 2});
+  const Gguf gguf(directory / "out/model.gguf");
+  EXPECT_EQ(gguf.keys.at("general.architecture"), "llama");
+  EXPECT_EQ(gguf.keys.at("llama.attention.head_count"), "2");
+  EXPECT_EQ(gguf.keys.at("llama.attention.head_count_kv"), "1");
+  EXPECT_EQ(gguf.keys.at("llama.rope.dimension_count"), "8");
+  const SafetensorsFile model(foreign("model/model.safetensors"));
+  EXPECT_EQ(gguf.tensors.size(), model.entries().size());
+  EXPECT_EQ(gguf.tensors.at("blk.1.ffn_up.weight").dims, (std::vector<uint64_t>{16, 24}));
+  EXPECT_EQ(gguf.tensors.at("blk.0.attn_norm.weight").type, 0u);
+  const auto rounded = [](std::vector<float> x) {
+    std::vector<uint16_t> half(x.size());
+    from_fp32(x.data(), static_cast<int64_t>(x.size()), DType::f16, half.data());
+    to_fp32(DType::f16, half.data(), static_cast<int64_t>(x.size()), x.data());
+    return x;
+  };
+  EXPECT_EQ(gguf.values("blk.1.ffn_down.weight"),
+            rounded(values_of(model, *model.find("model.layers.1.mlp.down_proj.weight"))));
+  EXPECT_EQ(gguf.values("output.weight"), rounded(values_of(model, *model.find("lm_head.weight"))));
+  EXPECT_EQ(gguf.values("output_norm.weight"), values_of(model, *model.find("model.norm.weight")));
+  // Heads of 8 rows: row 2j of the file is row j of the head, row 2j + 1 row 4 + j.
+  const std::vector<float> query = rounded(values_of(model, *model.find("model.layers.0.self_attn.q_proj.weight")));
+  const std::vector<float> got = gguf.values("blk.0.attn_q.weight");
+  for (int head = 0; head < 2; ++head)
+    for (int row = 0; row < 8; ++row)
+      for (int column = 0; column < 16; ++column)
+        EXPECT_EQ(got[static_cast<size_t>((head * 8 + row) * 16 + column)],
+                  query[static_cast<size_t>((head * 8 + row / 2 + (row % 2) * 4) * 16 + column)]);
+}
+
+TEST(Export, EncodesQ8AsGgufDoes) {
+  const SafetensorsFile file(foreign("q8_0.safetensors"));
+  const std::vector<float> x = values_of(file, *file.find("x"));
+  std::string want(file.find("q8_0")->bytes(), '\0'), got(want.size(), '\0');
+  file.read(*file.find("q8_0"), 0, std::as_writable_bytes(std::span(want)));
+  EXPECT_TRUE(quantize_q8_0(x.data(), static_cast<int64_t>(x.size()), reinterpret_cast<std::byte*>(got.data())));
+  EXPECT_EQ(got, want);
+  std::vector<float> bad(32, 1.f);
+  bad[7] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(quantize_q8_0(bad.data(), 32, reinterpret_cast<std::byte*>(got.data())));
+}
+
+TEST(Export, WritesGgufInQ8WhereRowsAreLongEnough) {
+  const TemporaryDirectory directory;
+  test::write_run(directory / "run", test::golden("base_bf16"));
+  fs::remove(directory / "run/tokenizer.json");
+  test::write_checkpoint(directory / "run", 3, test::golden_adapter(), 2);
+  merge({.input = directory / "run", .output = directory / "out", .format = MergeFormat::gguf_q8_0});
+  merge({.input = directory / "run", .output = directory / "plain", .dtype = DType::f32});
+  const Gguf gguf(directory / "out/model.gguf");
+  const SafetensorsFile model(directory / "plain/model.safetensors");
+  EXPECT_EQ(gguf.tensors.at("blk.0.ffn_up.weight").type, 8u) << "rows of 32";
+  EXPECT_EQ(gguf.tensors.at("blk.0.ffn_down.weight").type, 1u) << "rows of 48";
+  const std::vector<float> want = values_of(model, *model.find("model.layers.0.mlp.up_proj.weight"));
+  const std::vector<float> got = gguf.values("blk.0.ffn_up.weight");
+  for (size_t i = 0; i < want.size(); ++i) {
+    float most = 0;
+    for (size_t k = i / 32 * 32; k < i / 32 * 32 + 32; ++k) most = std::max(most, std::abs(want[k]));
+    EXPECT_NEAR(got[i], want[i], most / 127 * 0.51f + most * 1e-3f);
+  }
+}
+
+TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
+  const TemporaryDirectory directory;
+  fs::copy(foreign("model"), directory / "in", fs::copy_options::recursive);
+  Value config = read_json(directory / "in/config.json");
+  const auto with = [&](const char* key, Value value) {
+    Value changed = config;
+    changed.set(key, std::move(value));
+    test::spill(directory / "in/config.json", write_json(changed));
+  };
+  const MergeOptions options{.input = directory / "in", .output = directory / "out", .format = MergeFormat::gguf};
+  with("model_type", "mamba");
+  EXPECT_ERROR(merge(options), config, "got 'mamba'");
+  with("rope_parameters", Value::map({{"rope_type", "longrope"}, {"rope_theta", 1e4}}));
+  EXPECT_ERROR(merge(options), config, "got 'longrope'");
+  with("num_attention_heads", 4);
+  EXPECT_ERROR(merge(options), shape, "heads of");
+  test::spill(directory / "in/config.json", write_json(config));
+  test::spill(directory / "in/tokenizer.json", R"({"model": {"type": "Unigram", "vocab": []}})");
+  EXPECT_ERROR(merge(options), config, "type Unigram");
+  test::spill(directory / "in/tokenizer.json",
+              R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {"type": "Digits"}})");
+  EXPECT_ERROR(merge(options), config, "splits texts");
+  EXPECT_ERROR(merge({.input = directory / "in", .dtype = DType::f32, .format = MergeFormat::gguf_q8_0}), config,
+               "--dtype");
+  EXPECT_FALSE(fs::exists(directory / "out"));
+}
+
+TEST(Export, PutsTheTokenizerIntoGguf) {
+  const TemporaryDirectory directory;
+  fs::copy(foreign("model"), directory / "in", fs::copy_options::recursive);
+  test::spill(directory / "in/tokenizer.json",
+              R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]},
+                  "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"id": 3, "content": "<s>", "special": true}]})");
+  test::spill(directory / "in/tokenizer_config.json",
+              R"({"bos_token": {"content": "<s>"}, "chat_template": "{{ x }}"})");
+  merge({.input = directory / "in", .output = directory / "out", .format = MergeFormat::gguf});
+  const Gguf gguf(directory / "out/model.gguf");
+  EXPECT_EQ(gguf.keys.at("tokenizer.ggml.model"), "gpt2");
+  EXPECT_EQ(gguf.keys.at("tokenizer.ggml.pre"), "gpt-2");
+  EXPECT_TRUE(gguf.keys.at("tokenizer.ggml.tokens").starts_with("21:a|b|ab|<s>|[PAD4]|"));
+  EXPECT_TRUE(gguf.keys.at("tokenizer.ggml.token_type").starts_with("21:1|1|1|3|5|"));
+  EXPECT_EQ(gguf.keys.at("tokenizer.ggml.merges"), "1:a b|");
+  EXPECT_EQ(gguf.keys.at("tokenizer.ggml.bos_token_id"), "3");
+  EXPECT_EQ(gguf.keys.at("tokenizer.chat_template"), "{{ x }}");
+}
+
+}  // namespace
+}  // namespace ft
