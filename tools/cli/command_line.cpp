@@ -20,11 +20,13 @@ constexpr Command kCommands[] = {
     {"plan", "RECIPE [--key value …]",
      "what the run comes to, its rules on the data included: the data is read, no weights", true},
     {"merge", "CHECKPOINT [-o DIR] [--format F] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
-     "one Hugging Face directory, or a PEFT adapter", false},
+     "one model, for Hugging Face, torch or llama.cpp, or a PEFT adapter; of FSDP's and DeepSpeed's checkpoints, too",
+     false},
     {"generate", "DIR --prompt TEXT [--max-new-tokens N] [--temperature T]", "an answer of a model or a checkpoint",
      false},
     {"eval", "DIR DATA [--json]", "the mean loss over a data file", false},
     {"tokenize", "DIR [--no-special] [--decode] [--threads N] < ROWS.jsonl", "the ids of each row's text", false},
+    {"doctor", "[--nproc N]", "what this machine gives a run, and whether ranks can meet", false},
     {"test", "FILE-OR-FOLDER …", "tests written in Lua", false},
 };
 
@@ -89,7 +91,8 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
     const std::string& argument = arguments[next];
     if (argument == "--trace") {
       out.trace = true;
-    } else if (const NumberFlag* flag = command->takes_recipe ? number_flag(argument) : nullptr) {
+    } else if (const NumberFlag* flag =
+                   command->takes_recipe || out.command == "doctor" ? number_flag(argument) : nullptr) {
       const size_t name = std::string(flag->name).size();
       const std::string text = argument.size() > name        ? argument.substr(name + 1)
                                : next + 1 < arguments.size() ? arguments[++next]
