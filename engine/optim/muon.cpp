@@ -18,7 +18,7 @@ constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // torch/optim/_muon.p
 constexpr int64_t kWindow = int64_t{1} << 25;             // elements that meet at a time: 128 MB
 
 at::TensorOptions options_of(const OptimizerPiece& piece) {
-  return piece.count > 0 ? piece.master.options() : at::TensorOptions(at::kFloat);
+  return piece.master.defined() ? piece.master.options() : at::TensorOptions(at::kFloat);
 }
 
 std::unique_ptr<Optimizer> adamw_of_rest(const OptimizerOptions& options, const std::vector<OptimizerPiece>& pieces) {

@@ -26,7 +26,7 @@ struct OptimizerPiece {
   int64_t numel = 0;  ///< of the whole parameter, on all ranks
   int64_t begin = 0;  ///< first element in the flattened parameter; a multiple of 256
   int64_t count = 0;  ///< elements of the piece; a multiple of 256 unless the piece ends its parameter. May be 0
-  at::Tensor master;  ///< fp32 [count], a contiguous view that step() updates in place; undefined where count is 0
+  at::Tensor master;  ///< fp32 [count], a contiguous view that step() updates in place; may be undefined for count 0
   at::Tensor grad;    ///< fp32 [count], a contiguous view; read, never changed
   bool decay = true;  ///< weight decay acts on it
   std::vector<int64_t> shape{};  ///< of the whole parameter; empty: a vector of `numel`

@@ -26,6 +26,12 @@ std::string message_of(const std::exception& exception) {
   return text.substr(0, text.find('\n'));
 }
 
+std::shared_ptr<ComputeDevice> own_device(const std::string& planned, std::string& passed_over) {
+  const auto environment = RankEnvironment::from_env();
+  GpuAccess gpus;
+  return device_for(DeviceWish::of(planned), environment ? environment->local_rank : 0, gpus, passed_over);
+}
+
 std::string kind_of(const std::string& device) { return device.substr(0, device.find(':')); }
 
 /// GPU `index`. @return null with the reason where it is not to be had
@@ -66,7 +72,9 @@ CudaDevices* GpuAccess::open(std::string& problem) {
   return devices();
 }
 
-std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus) {
+std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus,
+                                          std::string& passed_over) {
+  passed_over.clear();
   const bool asked = wish.kind == "cuda";
   if (wish.kind == "cpu" || (!asked && gpus.visible() == 0)) return ComputeDevice::cpu();
   std::string problem;
@@ -81,20 +89,26 @@ std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank
   std::shared_ptr<ComputeDevice> device;
   if (count > 0) device = open_gpu(*cuda, own ? 0 : local_rank, problem);
   if (device) return device;
+  const std::string shown = gpus.visible() == 0 ? "none is shown in /dev, and " : "";
   if (asked)
-    throw refusal(wish, "no GPU to compute on: " + problem)
+    throw refusal(wish, "no GPU to compute on: " + shown + problem)
         .help(
             "a GPU wants NVIDIA's driver (does nvidia-smi list it?), ftengine built with CUDA (tools/setup --cuda, "
             "FTENGINE_CUDA=ON), and CUDA_VISIBLE_DEVICES not to hide it; \"auto\" takes the CPU where one is missing");
-  log_warning("computing on the CPU, although a GPU is there: " + problem);
+  passed_over = problem;
   return ComputeDevice::cpu();
+}
+
+void open_device(const std::string& planned) {
+  std::string passed_over;
+  own_device(planned, passed_over);
 }
 
 std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, ProcessGroup& world,
                                              std::vector<std::string>& names) {
-  const auto environment = RankEnvironment::from_env();
-  GpuAccess gpus;
-  auto device = device_for(DeviceWish::of(planned), environment ? environment->local_rank : 0, gpus);
+  std::string passed_over;
+  auto device = own_device(planned, passed_over);
+  if (!passed_over.empty()) log_warning("computing on the CPU, although a GPU is there: " + passed_over);
   names = world.all_gather_text(device->name());
   for (size_t rank = 0; rank < names.size(); ++rank)
     if (kind_of(names[rank]) != kind_of(names[0]))

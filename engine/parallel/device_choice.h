@@ -31,13 +31,19 @@ class GpuAccess {
 };
 
 /// The device of one rank of this machine: for "auto" GPU number `local_rank` where the driver shows one, the plugin
-/// opens and CUDA can use it, else the CPU, with a warning where a GPU was shown. Where no GPU is shown and none asked
-/// for, nothing of CUDA is touched.
+/// opens and CUDA can use it, else the CPU. Where no GPU is shown and none asked for, nothing of CUDA is touched.
+/// @param passed_over why a GPU that is shown is not taken; empty where none is passed over
 /// @throws Error(config) where CUDA is asked for and not to be had, or there are more ranks than GPUs; says what is
 /// missing.
-std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus);
+std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus,
+                                          std::string& passed_over);
 
-/// The same for this rank of `world`. Collective. @param names of all ranks' devices, by rank
+/// Opens what choose_device will choose, and leaves it: a GPU that is missing is named before data is read, and
+/// LibTorch learns of CUDA before it is asked about it.   @throws Error(config) as device_for
+void open_device(const std::string& planned);
+
+/// The device of this rank of `world`, with a warning where a GPU is passed over. Collective.
+/// @param names of all ranks' devices, by rank
 /// @throws Error(config) as above, and where some ranks have a GPU and some have none.
 std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, ProcessGroup& world,
                                              std::vector<std::string>& names);

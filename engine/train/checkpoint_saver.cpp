@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
-#include <span>
 
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
@@ -13,7 +12,7 @@ namespace ft {
 namespace {
 
 // Between two looks at whether to give up.
-constexpr size_t kChunk = size_t{8} << 20;
+constexpr int64_t kChunk = int64_t{8} << 20;
 
 std::string failure_text(const std::exception& exception) {
   const auto* error = dynamic_cast<const Error*>(&exception);
@@ -57,8 +56,7 @@ bool CheckpointSaver::start(const std::filesystem::path& directory, std::vector<
   const auto prepared = on_every_rank(
       *group_, [&] { return std::string(group_->rank() == 0 && !prepare_checkpoint(directory) ? "whole" : ""); });
   if (prepared[0] == "whole") return false;
-  for (SavedPiece& saved : pieces)
-    if (saved.value.defined() && !saved.value.is_cpu()) saved.value = saved.value.cpu();
+  values_made_ = device_->mark();
   directory_ = directory;
   header_ = std::move(header);
   read_ = done_ = false;
@@ -77,15 +75,10 @@ void CheckpointSaver::write(const std::vector<SavedPiece>& pieces) {
     std::vector<Piece> table;
     for (const SavedPiece& saved : pieces) table.push_back(saved.piece);
     CheckpointShardWriter writer(directory_, group_->rank(), group_->size(), std::move(table));
-    for (const SavedPiece& saved : pieces) {
-      if (saved.piece.count == 0) continue;
-      const std::span bytes(static_cast<const std::byte*>(saved.value.const_data_ptr()),
-                            static_cast<size_t>(saved.value.nbytes()));
-      for (size_t at = 0; at < bytes.size(); at += kChunk) {
-        if (give_up_) throw Error(ErrorKind::io, "given up");
-        writer.append(bytes.subspan(at, std::min(kChunk, bytes.size() - at)));
-      }
-    }
+    const auto queue = device_->enter(ComputeDevice::Queue::saving);
+    device_->wait(values_made_);
+    for (const SavedPiece& saved : pieces)
+      if (saved.piece.count > 0) append(writer, saved.value);
     tell(read_);  // the rest, above all the wait for the disk, needs no tensor
     result = "+" + write_json(writer.finish().to_value());
   } catch (const std::exception& e) {
@@ -94,6 +87,15 @@ void CheckpointSaver::write(const std::vector<SavedPiece>& pieces) {
   result_ = std::move(result);
   tell(read_);
   tell(done_);
+}
+
+void CheckpointSaver::append(CheckpointShardWriter& writer, const at::Tensor& value) {
+  const int64_t width = value.element_size();
+  for (int64_t at = 0; at < value.numel(); at += kChunk / width) {
+    if (give_up_) throw Error(ErrorKind::io, "given up");
+    const at::Tensor part = value.narrow(0, at, std::min(kChunk / width, value.numel() - at)).cpu();
+    writer.append({static_cast<const std::byte*>(part.const_data_ptr()), part.nbytes()});
+  }
 }
 
 double CheckpointSaver::wait_for_reads() {

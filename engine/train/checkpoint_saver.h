@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/parallel/compute_device.h"
 #include "engine/parallel/process_group.h"
 #include "engine/schema/value.h"
 #include "engine/train/save.h"
@@ -23,12 +24,15 @@ namespace ft {
 
 class CheckpointSaver {
  public:
-  explicit CheckpointSaver(std::shared_ptr<ProcessGroup> group) : group_(std::move(group)) {}
+  /// @param device that tensors lie on
+  explicit CheckpointSaver(std::shared_ptr<ProcessGroup> group,
+                           std::shared_ptr<ComputeDevice> device = ComputeDevice::cpu())
+      : group_(std::move(group)), device_(std::move(device)) {}
   ~CheckpointSaver();  ///< gives up what is not finished: it is no checkpoint then
   CheckpointSaver(const CheckpointSaver&) = delete;
 
-  /// Begins to write `directory` (…/checkpoint-<step>) and returns. `header` is kept as it is now. Tensors of a GPU are
-  /// copied to the host here; those of the host are read where they lie. Collective; none may be at work.
+  /// Begins to write `directory` (…/checkpoint-<step>) and returns. `header` is kept as it is now. Tensors are read
+  /// where they lie, those of a GPU a few MB at a time on a queue of their own. Collective; none may be at work.
   /// @return false when a whole checkpoint stands there already: then nothing is at work.
   /// @throws Error(io) on every rank, naming the one that could not begin.
   bool start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header);
@@ -44,8 +48,11 @@ class CheckpointSaver {
 
  private:
   void write(const std::vector<SavedPiece>& pieces);
+  void append(CheckpointShardWriter& writer, const at::Tensor& value);
 
   std::shared_ptr<ProcessGroup> group_;
+  std::shared_ptr<ComputeDevice> device_;
+  Mark values_made_;  // the update whose values are saved
   std::filesystem::path directory_;
   Value header_;
   std::thread thread_;

@@ -58,7 +58,7 @@ Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro,
     for (const auto& ids : sampler.micro_batches()) {
       const Batch batch =
           own_part(make_batch(*split.rows, split.packing, ids, pad_id, kLengthMultiple), model.context_axis(), pad_id);
-      const MicroBatch made = micro_batch(batch, model.context_axis());
+      const MicroBatch made = micro_batch(batch, model.context_axis(), model.device()->where());
       loss += model.schedule().forward(made.tokens, made.context).item<double>();
       tokens += static_cast<double>(batch.num_targets);
     }

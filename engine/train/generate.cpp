@@ -71,6 +71,7 @@ struct Prompts {
 std::vector<std::vector<int32_t>> generate(ShardedModel& model, const std::vector<std::vector<int32_t>>& prompts,
                                            const GenerateOptions& options) {
   const auto rows = static_cast<int64_t>(prompts.size());
+  const at::Device device = model.device()->where();
   Prompts padded(prompts);
   KvCache cache(rows, padded.tokens.size(1) + options.max_new_tokens);
   const CounterRandom random(options.seed, "generate");
@@ -81,10 +82,11 @@ std::vector<std::vector<int32_t>> generate(ShardedModel& model, const std::vecto
   for (int64_t step = 0; step < options.max_new_tokens; ++step) {
     Context context;
     context.cache = &cache;
-    context.positions = cache.next_positions(tokens.size(1));
+    context.positions = cache.next_positions(tokens.size(1)).to(device);
     context.last = at::empty({rows}, at::kLong);
     for (int64_t row = 0; row < rows; ++row) context.last.data_ptr<int64_t>()[row] = counts[row] - 1;
-    const at::Tensor logits = model.schedule().forward(tokens, context).contiguous();  // [B, 1, V]
+    context.last = context.last.to(device);
+    const at::Tensor logits = model.schedule().forward(tokens.to(device), context).cpu().contiguous();  // [B, 1, V]
     cache.advance(counts);
 
     const int64_t vocab = logits.size(-1);

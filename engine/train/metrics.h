@@ -18,6 +18,9 @@ struct StepMeasures {
   int64_t skipped_steps = 0;  ///< so far, for a loss or gradient that was not finite; written when there are any
   double loss_scale = 0;      ///< that the next step uses; written for compute in fp16
   int64_t peak_memory = 0;    ///< bytes, the most so far on rank 0: VmHWM
+  int64_t device_memory = 0;  ///< bytes that tensors take of rank 0's GPU now; for the live line
+  int64_t peak_device_memory =
+      0;  ///< bytes, the most that tensors took of rank 0's GPU so far; written where it has one
 };
 
 class Metrics {

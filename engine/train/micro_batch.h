@@ -20,6 +20,7 @@ struct MicroBatch {
 Batch own_part(Batch whole, const ContextAxis& axis, int64_t pad_id);
 
 /// @param axis the ranks that hold the rest of the rows, where the batch is a part of them (split_batch).
-MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis = {});
+/// @param device where the tensors are to lie; a GPU may still be fetching them
+MicroBatch micro_batch(const Batch& batch, const ContextAxis& axis = {}, at::Device device = at::kCPU);
 
 }  // namespace ft

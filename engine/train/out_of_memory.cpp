@@ -32,12 +32,10 @@ std::optional<double> bytes_after(const std::string& text, const std::string& ph
 
 std::string bytes_or(const std::optional<double>& bytes) { return bytes ? bytes_text(*bytes) : "an unknown amount"; }
 
-std::string biggest(std::vector<std::pair<std::string, int64_t>> kinds, bool host) {
-  if (host) {
-    int64_t rest = read_host_memory().anonymous;
-    for (const auto& [name, bytes] : kinds) rest -= bytes;
-    if (rest > 0) kinds.emplace_back("activations and the rest", rest);
-  }
+// @param held bytes in all, of what is out
+std::string biggest(std::vector<std::pair<std::string, int64_t>> kinds, int64_t held) {
+  for (const auto& [name, bytes] : kinds) held -= bytes;
+  if (held > 0) kinds.emplace_back("activations and the rest", held);
   std::erase_if(kinds, [](const auto& kind) { return kind.second <= 0; });
   std::sort(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   if (kinds.size() > kKindsShown) kinds.resize(kKindsShown);
@@ -61,7 +59,8 @@ std::optional<Error> out_of_memory(const std::exception& exception, const Memory
       device ? bytes_after(text, "of which ") : std::optional(static_cast<double>(available_host_bytes()));
   std::string said = std::string(device ? "device" : "host") + " memory is out: wanted " + bytes_or(wanted) + ", " +
                      bytes_or(available) + " free";
-  if (const std::string kinds = biggest(use.by_kind, host); !kinds.empty()) said += "; held: " + kinds;
+  const std::string kinds = biggest(use.by_kind, device ? use.on_device : read_host_memory().anonymous);
+  if (!kinds.empty()) said += "; held: " + kinds;
   Error error(ErrorKind::memory, said);
   error.key(use.unit).help(memory_advice());
   return error;

@@ -18,6 +18,7 @@ namespace ft {
 struct MemoryUse {
   std::string unit;                                      ///< that was at work; "" when none
   std::vector<std::pair<std::string, int64_t>> by_kind;  ///< bytes that this rank holds
+  int64_t on_device = 0;                                 ///< bytes that tensors take of its GPU
 };
 
 /// The one message: the unit, bytes wanted and free, the biggest kinds, and what to do, in order.

@@ -47,8 +47,10 @@ std::string memory_table(const StartReport& report, const Terminal& terminal) {
   for (const auto& entry : report.memory) table += row(entry.kind, entry.bytes) + "\n";
   table += terminal.paint(Style::bold, row("total", total));
   if (report.available_bytes > 0) {
-    table += "  of " + bytes_text(static_cast<double>(report.available_bytes)) + " available on this machine";
-    if (report.ranks_on_machine > 1) table += " for " + std::to_string(report.ranks_on_machine) + " ranks";
+    table += "  of " + bytes_text(static_cast<double>(report.available_bytes)) + " available on " +
+             (report.on_gpus ? "its GPU" : "this machine");
+    if (report.ranks_on_machine > 1 && !report.on_gpus)
+      table += " for " + std::to_string(report.ranks_on_machine) + " ranks";
   }
   table += "\n";
   if (report.offloaded_bytes)

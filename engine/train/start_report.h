@@ -29,7 +29,8 @@ struct StartReport {
   std::vector<Memory> memory;
   std::optional<int64_t> offloaded_bytes;  ///< of `memory`, what lives on the host; nothing: no offload
   int64_t pinned_bytes = 0;                ///< of which page-locked, in whole pages
-  int64_t available_bytes = 0;  ///< of this machine, before the run takes any; 0: not said
+  int64_t available_bytes = 0;  ///< of this machine, or of a rank's GPU, before the run takes any; 0: not said
+  bool on_gpus = false;
   int ranks_on_machine = 1;
 
   /// Kinds of modules that got LoRA, with their number: {"q_proj", 28}; empty without an adapter.

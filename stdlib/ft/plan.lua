@@ -34,6 +34,14 @@ local function output_asked_for(plan)
   return file:sub(1, 2) == "--" or file:match("%.ya?ml$") ~= nil
 end
 
+--- Ranks of the run: a launcher's, --nproc, one a GPU unless the plan wants a single one, or as many as the plan says.
+local function ranks_of(parallel, asked_for, launched)
+  if launched > 0 then return launched end
+  if asked_for > 0 then return asked_for end
+  local gpus = parallel.nproc ~= 1 and native.gpus(parallel.device) or 0
+  return gpus > 0 and gpus or parallel.nproc or 1
+end
+
 --- Reads the model's config.json and what stdlib/ft/models makes of it. Headers of weights are not read.
 local function describe_model(model)
   local config = model.config
@@ -65,8 +73,7 @@ local function ft_plan(given)
   if output_asked_for(plan) then plan.save.out = native.absolute(plan.save.dir) end
   if host.resume ~= "" then plan.save.resume = host.resume end
   plan.nproc_given = host.nproc
-  if host.nproc > 0 then plan.parallel.nproc = host.nproc end
-  if ranks.world_size > 0 then plan.parallel.nproc = ranks.world_size end
+  plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
   require("ft.mesh").resolve(plan)
   plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.mesh.replicate * plan.parallel.mesh.shard
   fill_seq_len(plan.data)
@@ -97,6 +104,7 @@ function Plan:start()
   local command = self.host.command
   if command == "check" or command == "plan" then return require("ft.report")[command](self) end
   if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
+  native.open_device(self.plan.parallel.device)
   local data, tokenizer = require("ft.data").load(self.plan)
   judge.apply(self, data)
   return require("ft.run").start(self:resolved(), data, tokenizer)

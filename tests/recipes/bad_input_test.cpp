@@ -81,6 +81,16 @@ TEST_F(BadInput, GoodInputPasses) {  // else the tests below would show nothing
 
 // --- files of the model
 
+TEST_F(BadInput, AGpuThatIsNotThere) {
+  const std::string hidden = "CUDA_VISIBLE_DEVICES= FTENGINE_CUDA_PLUGIN=/nowhere/plugin.so FTENGINE_DEVICE=";
+  const std::string words =
+      " ftengine run " + recipe_.string() + " --model=model --data=chats.jsonl --nproc=2 --out=left";
+  refused(shell(hidden + "cuda" + words, folder_.path()),
+          {"help: a GPU wants NVIDIA's driver", "/nowhere/plugin.so",
+           "environment: FTENGINE_DEVICE: no GPU to compute on: none is shown in /dev, and the CUDA plugin cannot"});
+  refused(shell(hidden + "gpu" + words, folder_.path()), {"FTENGINE_DEVICE: got 'gpu', want auto, cpu or cuda"});
+}
+
 TEST_F(BadInput, NoModelDirectory) {
   refused(train({"--model=nowhere"}), {"--model", "nowhere'"});
   refused(run({"eval", "nowhere", "chats.jsonl"}, folder_.path()), {"no such directory"});

@@ -58,6 +58,11 @@ struct FakeAccess : GpuAccess, CudaDevices {
   }
 };
 
+std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank, GpuAccess& gpus) {
+  std::string passed_over;
+  return ft::device_for(wish, local_rank, gpus, passed_over);
+}
+
 std::string refusal(const DeviceWish& wish, int local_rank, GpuAccess& gpus) {
   try {
     device_for(wish, local_rank, gpus);
@@ -91,20 +96,30 @@ TEST_F(DeviceChoice, TakesTheGpuOfTheLocalRank) {
 
 TEST_F(DeviceChoice, AutoTakesTheCpuWhereAGpuCannotBeUsed) {
   FakeAccess gpus;
+  std::string passed_over;
+  const auto takes_the_cpu = [&] { return ft::device_for({"auto"}, 0, gpus, passed_over)->is_cpu(); };
+  EXPECT_TRUE(takes_the_cpu());
+  EXPECT_EQ(passed_over, "");
   gpus.shown = 1;
   gpus.plugin_problem = "no plugin";
-  EXPECT_TRUE(device_for({"auto"}, 0, gpus)->is_cpu());
+  EXPECT_TRUE(takes_the_cpu());
+  EXPECT_EQ(passed_over, "no plugin");
   gpus.plugin_problem.clear();
-  EXPECT_TRUE(device_for({"auto"}, 0, gpus)->is_cpu());
+  gpus.count_problem = "no driver";
+  EXPECT_TRUE(takes_the_cpu());
+  EXPECT_EQ(passed_over, "no driver");
   gpus.usable = 1;
   gpus.open_problem = "too old";
-  EXPECT_TRUE(device_for({"auto"}, 0, gpus)->is_cpu());
+  EXPECT_TRUE(takes_the_cpu());
+  EXPECT_EQ(passed_over, "too old");
 }
 
 TEST_F(DeviceChoice, SaysWhatIsMissingWhereAGpuIsAskedFor) {
   FakeAccess gpus;
   gpus.plugin_problem = "the plugin is not there";
-  EXPECT_THAT(refusal({"cuda"}, 0, gpus), HasSubstr("parallel.device: no GPU to compute on: the plugin is not there"));
+  EXPECT_THAT(refusal({"cuda"}, 0, gpus),
+              HasSubstr("parallel.device: no GPU to compute on: none is shown in /dev, and the plugin is not there"));
+  gpus.shown = 1;
   gpus.plugin_problem.clear();
   gpus.count_problem = "the driver is not there";
   EXPECT_THAT(refusal({"cuda", true}, 0, gpus),

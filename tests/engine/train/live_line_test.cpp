@@ -116,6 +116,11 @@ TEST(StartReport, SaysWhereItRunsAndWhatItTakes) {
             "  optimizer     500 kB\n"
             "  total        1.50 MB  of 8.00 GB available on this machine for 2 ranks\n"
             "trainable params: 1,000 || all params: 10,000 || trainable%: 10.0000\n");
+  report.devices = {"cuda:0 NVIDIA H200", "cuda:1 NVIDIA H200"};
+  report.on_gpus = true;
+  const std::string on_gpus = start_report_text(report, *screen.terminal(false));
+  EXPECT_NE(on_gpus.find("ranks        2 on cuda:0 NVIDIA H200, cuda:1 NVIDIA H200, 1 thread each\n"), on_gpus.npos);
+  EXPECT_NE(on_gpus.find("1.50 MB  of 8.00 GB available on its GPU\n"), on_gpus.npos);
 }
 
 }  // namespace

@@ -21,11 +21,15 @@ TEST(OutOfMemory, ReadsWhatTheDeviceSays) {
       here(),
       "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.80 GiB of which 512.00 MiB is "
       "free. Process 1 has 139.3 GiB memory in use.");
-  const auto error = out_of_memory(thrown, kUse);
+  MemoryUse use = kUse;
+  use.on_device = int64_t{9} << 40;
+  const auto error = out_of_memory(thrown, use);
   ASSERT_TRUE(error);
   EXPECT_EQ(error->kind(), ErrorKind::memory);
   EXPECT_EQ(error->path(), "model.layers.3");
-  EXPECT_THAT(error->message(), HasSubstr("device memory is out: wanted 2.68 GB, 537 MB free; held: optimizer 2"));
+  EXPECT_THAT(error->message(),
+              HasSubstr("device memory is out: wanted 2.68 GB, 537 MB free; held: activations and the rest 6."));
+  EXPECT_THAT(error->message(), HasSubstr(", optimizer 2.20 TB, masters 1.10 TB"));
   EXPECT_THAT(error->help(), HasSubstr("lower batch.micro"));
 }
 
