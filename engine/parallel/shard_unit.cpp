@@ -95,15 +95,23 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
                     .gather_dtype = kind.storage == Storage::trainable ? options.param_dtype : kind.dtype,
                     .atom_elements = kind.record,
                     .layout = ShardLayout(members, alignment(kind.storage), group.size())};
-    const int64_t elements = range.layout.per_rank() * kind.record;
-    range.owned = options.home ? options.home->zeros(elements, kind.dtype)
-                               : at::zeros({elements}, at::TensorOptions(kind.dtype).device(options.device));
+    const int64_t mine = range.layout.per_rank() * kind.record;
+    if (options.home) {
+      range.owned = options.home->zeros(mine, kind.dtype);
+    } else {
+      const bool part_of_whole = keeps_whole() && range.owned_dtype == range.gather_dtype;
+      const at::Tensor made = at::zeros({part_of_whole ? mine * group.size() : mine},
+                                        at::TensorOptions(kind.dtype).device(options.device->where()));
+      range.owned = part_of_whole ? made.narrow(0, mine * group.rank(), mine) : made;
+      if (part_of_whole) range.whole = made;
+    }
     if (kind.storage == Storage::trainable) {
       // On the device not touched: it goes back at once.
       const int64_t count = range.layout.per_rank();
       grad_ = options.home ? options.home->zeros(count, at::kFloat)
-                           : at::empty({count}, at::TensorOptions(at::kFloat).device(options.device));
+                           : at::empty({count}, at::TensorOptions(at::kFloat).device(options.device->where()));
       grad_filled_.assign(members.size(), 0);
+      late_filled_.assign(members.size(), 0);
       grad_held_ = true;
     }
     attach(range);
@@ -115,7 +123,7 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
 void ShardUnit::attach(FlatRange& range) {
   // Pages of this allocation are never touched: the storage is emptied at once and keeps only its size.
   range.flat = at::empty({range.layout.total() * range.atom_elements},
-                         at::TensorOptions(range.gather_dtype).device(options_.device));
+                         at::TensorOptions(range.gather_dtype).device(options_.device->where()));
   for (size_t i = 0; i < range.layout.parameters().size(); ++i) {
     Parameter& parameter = *range.layout.parameters()[i];
     const int64_t atoms = ShardLayout::atoms(parameter);
@@ -133,7 +141,7 @@ void ShardUnit::attach(FlatRange& range) {
 void ShardUnit::point(FlatRange& range, void* data) {
   // No deleter: the memory belongs to the pool or to `owned`.
   range.flat.storage().set_data_ptr_noswap(at::DataPtr(
-      data, nullptr, [](void*) {}, options_.device));
+      data, nullptr, [](void*) {}, options_.device->where()));
 }
 
 FlatRange* ShardUnit::trainable() {
@@ -161,6 +169,7 @@ void ShardUnit::hold_grad() {
 at::Tensor ShardUnit::grad() {
   if (!grad_.defined()) return grad_;
   FT_CHECK(lent_.empty(), name_ + ": a tied parameter's owner was not reached by the backward");
+  FT_CHECK(!late_.defined(), name_ + ": its gradients are not reduced yet");
   hold_grad();
   const ShardLayout& layout = trainable()->layout;
   const bool none = std::find(grad_filled_.begin(), grad_filled_.end(), 1) == grad_filled_.end();
@@ -175,6 +184,8 @@ at::Tensor ShardUnit::grad() {
 void ShardUnit::zero_grad() {
   if (!grad_.defined()) return;
   std::fill(grad_filled_.begin(), grad_filled_.end(), 0);
+  std::fill(late_filled_.begin(), late_filled_.end(), 0);
+  late_.reset();
   lent_.clear();
   const bool keep = options_.home && options_.home->pins();  // locking pages anew costs as much as filling them
   if (keep || !grad_held_) return;
@@ -183,17 +194,23 @@ void ShardUnit::zero_grad() {
 }
 
 void ShardUnit::accumulate(size_t parameter, const at::Tensor& grad) {
-  hold_grad();
-  const at::Tensor into = grad_.narrow(0, trainable()->layout.begin(parameter), grad.numel());
-  grad_filled_[parameter] ? add_to(into, grad, options_.home) : set_to(into, grad, options_.home);
-  grad_filled_[parameter] = 1;
+  const bool late = group_->size() > 1;
+  const ShardLayout& layout = trainable()->layout;
+  if (!late) hold_grad();
+  if (late && !late_.defined())
+    late_ = at::empty({layout.total()}, at::TensorOptions(at::kFloat).device(options_.device->where()));
+  const at::Tensor into = (late ? late_ : grad_).narrow(0, layout.begin(parameter), grad.numel());
+  OffloadHome* home = late ? nullptr : options_.home;
+  char& filled = (late ? late_filled_ : grad_filled_)[parameter];
+  filled ? add_to(into, grad, home) : set_to(into, grad, home);
+  filled = 1;
 }
 
 void ShardUnit::lend_grad(const Parameter& parameter, const at::Tensor& grad) {
   const auto& own = trainable()->layout.parameters();
   const auto found = static_cast<size_t>(std::find(own.begin(), own.end(), &parameter) - own.begin());
   FT_CHECK(found < own.size(), name_ + ": lent the gradient of a parameter that is not its own");
-  if (group_->size() == 1) return accumulate(found, grad);
+  if (adds_locally()) return accumulate(found, grad);
   lent_.emplace_back(found, grad);
 }
 
@@ -202,48 +219,122 @@ void ShardUnit::fetch(const at::Tensor& into, const FlatRange& range) {
   options_.home ? options_.home->to_device(into, range.owned) : static_cast<void>(into.copy_(range.owned));
 }
 
+// Runs what a gather copies and sends on the queue of copies, behind all that stands in the compute queue now: the last
+// use of a buffer that is taken again, and the update of what is copied.
+template <class Action>
+void ShardUnit::beside_compute(const Action& action) {
+  ComputeDevice& device = *options_.device;
+  const Mark now = device.mark();
+  const auto queue = device.enter(ComputeDevice::Queue::copies);
+  device.wait(now);
+  action();
+  fetched_ = device.mark();
+}
+
+void ShardUnit::await_gathers() {
+  for (Pending& pending : gathers_) pending.wait();
+  gathers_.clear();
+  options_.device->wait(std::exchange(fetched_, nullptr));
+}
+
 void ShardUnit::start_gather() {
   if (users_++ > 0) return;
   for (FlatRange& range : ranges_) {
     if (group_->size() == 1) {
       // Not from the pool, which would keep what a backward has done with from the gradients that come next.
       if (options_.home) {
-        range.alone = at::empty(range.owned.sizes(), at::TensorOptions(range.gather_dtype).device(options_.device));
-        fetch(range.alone, range);
+        range.alone =
+            at::empty(range.owned.sizes(), at::TensorOptions(range.gather_dtype).device(options_.device->where()));
+        beside_compute([&] { fetch(range.alone, range); });
       } else {
         range.alone = range.owned.to(range.gather_dtype);
       }
       point(range, range.alone.data_ptr());
-      continue;
+    } else if (options_.keep_whole) {
+      gather_whole(range);
+    } else if (range.kept) {
+      gather_from_neighbours(range);
+    } else {
+      gather(range);
     }
-    const int64_t elements = range.layout.total() * range.atom_elements;
-    const int64_t mine = range.layout.per_rank() * range.atom_elements;
-    range.buffer = pool_->take(elements * static_cast<int64_t>(c10::elementSize(range.gather_dtype)));
-    const at::Tensor whole = range.buffer.view(elements, range.gather_dtype);
-    const at::Tensor own = whole.narrow(0, group_->rank() * mine, mine);
-    fetch(own, range);
-    point(range, range.buffer.data());
-    gathers_.push_back(group_->all_gather_into(whole, own));
   }
+}
+
+void ShardUnit::gather(FlatRange& range) {
+  const int64_t elements = range.flat.numel(), mine = range.owned.numel();
+  range.buffer = pool_->take(elements * static_cast<int64_t>(c10::elementSize(range.gather_dtype)));
+  const at::Tensor whole = range.buffer.view(elements, range.gather_dtype);
+  const at::Tensor own = whole.narrow(0, group_->rank() * mine, mine);
+  point(range, range.buffer.data());
+  beside_compute([&] {
+    fetch(own, range);
+    gathers_.push_back(group_->all_gather_into(whole, own));
+  });
+}
+
+// Not from the pool: nothing else could use what is never given back.
+void ShardUnit::gather_whole(FlatRange& range) {
+  const int64_t mine = range.owned.numel();
+  if (!range.whole.defined()) range.whole = at::empty({range.flat.numel()}, range.flat.options());
+  point(range, range.whole.data_ptr());
+  if (range.whole_is_new) return;
+  const at::Tensor own = range.whole.narrow(0, group_->rank() * mine, mine);
+  beside_compute([&] {
+    if (own.const_data_ptr() != range.owned.const_data_ptr()) fetch(own, range);
+    gathers_.push_back(group_->all_gather_into(range.whole, own));
+  });
+  range.whole_is_new = true;
+}
+
+void ShardUnit::gather_from_neighbours(FlatRange& range) {
+  ProcessGroup& neighbours = *options_.neighbours;
+  const int64_t elements = range.flat.numel(), part = elements / neighbours.size();
+  range.buffer = pool_->take(elements * static_cast<int64_t>(c10::elementSize(range.gather_dtype)));
+  const at::Tensor whole = range.buffer.view(elements, range.gather_dtype);
+  const at::Tensor own = whole.narrow(0, neighbours.rank() * part, part);
+  point(range, range.buffer.data());
+  beside_compute([&] {
+    own.copy_(range.kept.view(part, range.gather_dtype));
+    gathers_.push_back(neighbours.all_gather_into(whole, own));
+  });
+  range.kept = {};
 }
 
 void ShardUnit::finish_gather(double& waited) {
   FT_CHECK(users_ > 0, name_ + ": finish_gather without start_gather");
   const Stopwatch watch(waited);
-  for (Pending& pending : gathers_) pending.wait();
-  gathers_.clear();
+  await_gathers();
 }
 
 void ShardUnit::release() {
   FT_CHECK(users_ > 0, name_ + ": released more often than gathered");
   if (--users_ > 0) return;
-  for (Pending& pending : gathers_) pending.wait();  // a prefetch that nobody used: its buffer must not be reused yet
-  gathers_.clear();
+  await_gathers();  // a prefetch that nobody used: its buffer must not be reused yet
   for (FlatRange& range : ranges_) {
     point(range, nullptr);
     range.buffer = {};
+    range.kept = {};
     range.alone.reset();
   }
+}
+
+void ShardUnit::release_to_neighbours() {
+  if (users_ > 1 || !options_.neighbours || group_->size() == 1 || options_.keep_whole) return release();
+  double waited = 0;
+  finish_gather(waited);  // a prefetch that nobody used
+  std::vector<BufferPool::Buffer> parts;
+  for (FlatRange& range : ranges_) {
+    const int64_t part = range.flat.numel() / options_.neighbours->size();
+    const at::Tensor whole = range.buffer.view(range.flat.numel(), range.gather_dtype);
+    parts.push_back(pool_->take(part * static_cast<int64_t>(c10::elementSize(range.gather_dtype))));
+    parts.back().view(part, range.gather_dtype).copy_(whole.narrow(0, options_.neighbours->rank() * part, part));
+  }
+  release();
+  for (size_t i = 0; i < ranges_.size(); ++i) ranges_[i].kept = std::move(parts[i]);
+}
+
+void ShardUnit::masters_changed() {
+  if (FlatRange* range = trainable()) range->whole_is_new = false;
 }
 
 void ShardUnit::start_reduce(const std::vector<at::Tensor>& grads) {
@@ -251,7 +342,7 @@ void ShardUnit::start_reduce(const std::vector<at::Tensor>& grads) {
   FT_CHECK(range && !reduction_, name_ + ": reduce without a trainable range, or one on its way");
   const auto& parameters = range->layout.parameters();
   FT_CHECK(grads.size() == parameters.size(), name_ + ": a gradient for each trainable parameter");
-  if (group_->size() == 1) {
+  if (adds_locally()) {
     for (size_t i = 0; i < grads.size(); ++i)
       if (grads[i].defined()) accumulate(i, grads[i]);
     return;
@@ -288,6 +379,25 @@ void ShardUnit::gather_grads(const at::Tensor& whole, const std::vector<at::Tens
   lent_.clear();
 }
 
+void ShardUnit::start_late_reduce() {
+  FlatRange* range = trainable();
+  if (!range || group_->size() == 1 || !options_.reduce_late) return;
+  FT_CHECK(!reduction_, name_ + ": reduce with one on its way");
+  const ShardLayout& layout = range->layout;
+  // On every rank, whether gradients came or not: the others wait for it.
+  if (!late_.defined())
+    late_ = at::empty({layout.total()}, at::TensorOptions(at::kFloat).device(options_.device->where()));
+  int64_t filled = 0;
+  for (size_t i = 0; i < late_filled_.size(); ++i) {
+    if (!late_filled_[i]) continue;
+    late_.narrow(0, filled, layout.begin(i) - filled).zero_();
+    filled = layout.begin(i) + layout.parameters()[i]->numel();
+  }
+  late_.narrow(0, filled, layout.total() - filled).zero_();
+  reduce_own_ = pool_->take(layout.per_rank() * static_cast<int64_t>(sizeof(float)));
+  reduction_ = group_->reduce_scatter_sum(reduce_own_.view(layout.per_rank(), at::kFloat), late_);
+}
+
 void ShardUnit::finish_reduce(double& waited) {
   if (!reduction_) return;
   {
@@ -299,6 +409,8 @@ void ShardUnit::finish_reduce(double& waited) {
   hold_grad();
   grad_filled_[0] ? add_to(grad_, own, options_.home) : set_to(grad_, own, options_.home);
   std::fill(grad_filled_.begin(), grad_filled_.end(), 1);
+  std::fill(late_filled_.begin(), late_filled_.end(), 0);
+  late_.reset();
   reduce_whole_ = {};
   reduce_own_ = {};
 }

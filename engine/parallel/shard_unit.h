@@ -6,6 +6,8 @@
 /// away. Autograd's saved tensors share the storage, so a graph made before a release works after the next gather
 /// (StorageImpl::set_data_ptr_noswap; see also PyTorch's FSDP, which resizes storages for the same end).
 ///
+/// What is kept between uses, and when gradients are reduced, are columns of a policy (policy.h): the options say them.
+///
 /// Rank rule: gather, reduce and their waits are collective and come in the same order on every rank.
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "engine/parallel/buffer_pool.h"
+#include "engine/parallel/compute_device.h"
 #include "engine/parallel/offload_home.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/shard_layout.h"
@@ -26,11 +29,18 @@ namespace ft {
 /// What the ranks of a unit share.
 struct ShardUnitOptions {
   at::ScalarType param_dtype = at::kFloat;  ///< dtype in which trainable parameters are gathered and used
-  at::Device device = at::kCPU;
+  std::shared_ptr<ComputeDevice> device = ComputeDevice::cpu();
   /// Where ranges and gradients live instead of on `device`; null: nowhere else. Outlives the unit. Gradients in
   /// page-locked memory keep it from step to step; else it is freed by zero_grad and taken again as gradients come,
   /// when activations have made room.
   OffloadHome* home = nullptr;
+  /// Parameters stay whole on every rank once they are gathered; after masters_changed the trainable ones are gathered
+  /// anew. What has the masters' dtype is held once, but where ranges live elsewhere: a rank owns a part of the whole.
+  bool keep_whole = false;
+  /// Gradients are kept whole, and reduced to their owners when start_late_reduce says so.
+  bool reduce_late = false;
+  /// Over whom release_to_neighbours keeps parameters split: ranks of the group, of a number that divides it.
+  ProcessGroup* neighbours = nullptr;
 };
 
 /// One flat range: what a rank owns of it, and the storage that its parameters view.
@@ -43,7 +53,10 @@ struct FlatRange {
   at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype; at home where there is one
   at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
   BufferPool::Buffer buffer{};
-  at::Tensor alone{};  // one rank: `owned`, or what it becomes on the device in gather_dtype
+  at::Tensor alone{};         // one rank: `owned`, or what it becomes on the device in gather_dtype
+  at::Tensor whole{};         // keep_whole on several ranks: what `flat` views, held from step to step
+  bool whole_is_new = false;  // `whole` holds what the masters are now
+  BufferPool::Buffer kept{};  // this rank's part of what its neighbours keep
 
   at::Tensor piece(const ShardPiece& p) const;  ///< 1-D view of `owned`
 };
@@ -73,6 +86,11 @@ class ShardUnit {
   void finish_gather(double& waited);
   /// Takes the buffers away when the last gather is released.
   void release();
+  /// The same, and keeps a part, from which the next gather takes the parameters: every neighbour has one. A release
+  /// drops it.
+  void release_to_neighbours();
+  /// After an update: parameters that are kept whole are to be gathered anew.
+  void masters_changed();
   bool gathered() const { return users_ > 0; }
 
   /// Starts to add the sum over ranks of full gradients to the owners' gradient ranges; returns at once.
@@ -83,12 +101,24 @@ class ShardUnit {
   /// start_reduce, which adds it.
   void lend_grad(const Parameter& parameter, const at::Tensor& grad);
   void finish_reduce(double& waited);
+  /// Starts to reduce gradients that are kept whole, after the last of a step; finish_reduce ends it. Nothing else
+  /// does where they are not.
+  void start_late_reduce();
 
  private:
+  /// One rank, or gradients that are kept whole: they are added up where they come.
+  bool adds_locally() const { return group_->size() == 1 || options_.reduce_late; }
+  bool keeps_whole() const { return group_->size() > 1 && options_.keep_whole; }
   void attach(FlatRange& range);
+  void gather(FlatRange& range);
+  void gather_whole(FlatRange& range);
+  void gather_from_neighbours(FlatRange& range);
   void point(FlatRange& range, void* data);
   void hold_grad();
   void fetch(const at::Tensor& into, const FlatRange& range);
+  template <class Action>
+  void beside_compute(const Action& action);
+  void await_gathers();
   void accumulate(size_t parameter, const at::Tensor& grad);
   void gather_grads(const at::Tensor& whole, const std::vector<at::Tensor>& grads);
 
@@ -100,9 +130,12 @@ class ShardUnit {
   at::Tensor grad_;
   bool grad_held_ = false;         // grad_ has memory
   std::vector<char> grad_filled_;  // by trainable parameter: its part of grad_ holds a gradient, not yet nothing
+  at::Tensor late_;                // gradients that are kept whole, [total] fp32, while there are any
+  std::vector<char> late_filled_;
   std::vector<std::pair<size_t, at::Tensor>> lent_;
   int users_ = 0;
   std::vector<Pending> gathers_;
+  Mark fetched_;  // what a gather copies is there
   std::optional<Pending> reduction_;
   BufferPool::Buffer reduce_whole_, reduce_own_;
 };

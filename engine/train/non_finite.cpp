@@ -24,7 +24,7 @@ struct Found {
 Found first_output(ShardedModel& model, const std::vector<Batch>& window, const Context& context) {
   Found found;
   for (size_t i = 0; i < window.size(); ++i) {
-    MicroBatch made = micro_batch(window[i], model.context_axis());
+    MicroBatch made = micro_batch(window[i], model.context_axis(), model.device()->where());
     made.context.training = context.training;
     made.context.loss_scale = context.loss_scale;
     made.context.seed = context.seed;
@@ -61,12 +61,12 @@ std::pair<int, Found> first_of_all(ProcessGroup& group, const Found& mine) {
 
 std::string find_non_finite(ShardedModel& model, const std::vector<Batch>& window, const Context& context) {
   ProcessGroup& group = model.group();
-  const auto name = [&](int64_t unit) { return model.shards()[static_cast<size_t>(std::abs(unit))]->name(); };
   if (const auto [rank, found] = first_of_all(group, first_output(model, window, context)); found.unit != kNone)
-    return name(found.unit) + " is the first unit whose output is not finite (rank " + std::to_string(rank) +
-           ", micro batch " + std::to_string(found.micro_batch + 1) + " of " + std::to_string(window.size()) + ")";
+    return model.model().units()[static_cast<size_t>(found.unit)].name +
+           " is the first unit whose output is not finite (rank " + std::to_string(rank) + ", micro batch " +
+           std::to_string(found.micro_batch + 1) + " of " + std::to_string(window.size()) + ")";
   if (const auto [rank, found] = first_of_all(group, first_gradient(model)); found.unit != kNone)
-    return "every output is finite, and " + name(found.unit) +
+    return "every output is finite, and " + model.shards()[static_cast<size_t>(-found.unit)]->name() +
            " is the first unit, from the last, whose gradient is not";
   return "every unit's output and gradient is finite: their sum is not";
 }

@@ -88,7 +88,7 @@ struct Run::State {
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
         model(inputs.plan, source, inputs.group),
         sampler(make_split("train").packing.size(), sampler_options(inputs.plan, model.mesh())),
-        saver(inputs.group),
+        saver(inputs.group, model.device()),
         loss_scale(inputs.plan, model.compute()) {}
 
   /// A split's rows and their packing, made at its first use.
@@ -126,7 +126,7 @@ struct Run::State {
   int64_t window_tokens = 0;
   double step_started = 0, step_seconds = 0, data_seconds = 0;
   double offload_began = 0, offload_seconds = 0;  // of copies: before the step, and in it
-  int64_t window_tokens_all = 0;  // over all ranks, as the recipe summed it
+  int64_t window_tokens_all = 0;                  // over all ranks, as the recipe summed it
   Waits waits;
   int64_t saved_step = -1;
   CheckpointSaver saver;
@@ -171,7 +171,7 @@ bool Run::State::due_to_save() const {
 /// Takes up the optimizer, the place in the data and the count of steps where the checkpoint left them.
 void Run::State::go_on() {
   const Checkpoint& from = *checkpoint();
-  load_optimizer(from, *optimizer);
+  load_optimizer(from, model.model(), *optimizer);
   if (const Value* scale = from.header().find("loss_scale")) loss_scale.restore(*scale);
   skipped_steps = from.header().get("skipped_steps", int64_t{0});
   const Value& position = from.header().at("data");
@@ -269,13 +269,15 @@ bool Run::State::finite_step() {
 
 MemoryUse Run::State::memory_use(bool in_unit) {
   const ShardBytes bytes = model.bytes();
-  return {.unit = in_unit ? model.shards()[model.schedule().unit_at_work()]->name() : "",
+  return {.unit = in_unit ? model.model().units()[model.schedule().unit_at_work()].name : "",
           .by_kind = {{"nf4 base", bytes.nf4},
                       {"frozen", bytes.frozen},
                       {"masters", bytes.master},
                       {"gradients", bytes.gradient},
                       {"optimizer", optimizer ? optimizer->state_bytes() : 0},
-                      {"gathered units", bytes.pool}}};
+                      {"whole parameters", bytes.whole},
+                      {"gathered units", bytes.pool}},
+          .on_device = model.device()->memory().held};
 }
 
 /// Runs what allocates; says what is known where memory runs out.
@@ -352,7 +354,7 @@ double Run::backward(const Batch& batch, double tokens) {
   State& s = *state_;
   s.window_tokens_all = static_cast<int64_t>(tokens);
   s.tokens = tokens;
-  MicroBatch made = micro_batch(batch, s.model.context_axis());
+  MicroBatch made = micro_batch(batch, s.model.context_axis(), s.model.device()->where());
   const Context training = s.training_context(tokens);
   made.context.training = training.training;
   made.context.loss_scale = training.loss_scale;
@@ -376,7 +378,7 @@ double Run::clip(double max_norm) {
   state_->model.reduce_gradients();
   double squares = 0;
   for (auto& shard : state_->model.shards()) {
-    if (const at::Tensor grad = shard->grad(); grad.defined()) squares += sum_of_squares(grad);
+    squares += squares_of_gradients(*shard, state_->model.split_group().rank());
   }
   // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
   if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
@@ -414,6 +416,7 @@ void Run::update() {
         if (shard->grad().defined()) shard->grad().mul_(s.grad_factor);
     s.save_seconds += s.saver.wait_for_reads();
     s.in_memory(false, [&] { s.optimizer->step(lr()); });
+    s.model.masters_changed();
   }
   s.model.zero_gradients();
   // The step ends here: what the recipe measures afterwards is not its time.
@@ -434,6 +437,9 @@ void Run::log(const Value& row) {
   measures.wait_save = s.save_seconds;
   measures.skipped_steps = s.skipped_steps;
   if (s.loss_scale.on()) measures.loss_scale = s.loss_scale.scale();
+  const DeviceMemory on_device = s.model.device()->memory();
+  measures.device_memory = on_device.held;
+  measures.peak_device_memory = on_device.peak;
   s.output->log(row, step(), measures);
 }
 

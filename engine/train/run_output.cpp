@@ -81,15 +81,11 @@ std::vector<std::pair<std::string, int64_t>> count_by_kind(const std::vector<std
   return kinds;
 }
 
-std::string layout_text(const Value& plan, const MeshShape& mesh) {
-  const auto ranks = mesh.world_size();
+std::string layout_text(const Value& plan, ShardedModel& model) {
   const Value* parallel = plan.find("parallel");
   const std::string profile = parallel ? parallel->get("profile", "fsdp2") : "fsdp2";
-  if (ranks == 1) return profile + " on one rank: nothing to split";
-  const bool reshard = !parallel || parallel->get("reshard_after_forward", true);
-  const std::string over = mesh.shard == ranks ? std::to_string(ranks) + " ranks" : mesh.text();
-  return profile + ": parameters, gradients and optimizer state split over " + over + ", " +
-         (reshard ? "resharded after forward" : "kept gathered until the backward");
+  return profile + (model.group().size() == 1 ? " on one rank: nothing to split"
+                                              : ": " + model.policy().text(model.mesh().shape()));
 }
 
 // "step 0  exact_match 0.035": what a recipe measured on its own, beside the steps; "" for a step's row.
@@ -204,8 +200,8 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   report.ranks = model.group().size();
   report.ranks_on_machine = report.ranks;
   report.threads = at::get_num_threads();
-  report.devices.assign(static_cast<size_t>(report.ranks), "cpu");
-  report.layout = layout_text(inputs.plan, model.mesh().shape());
+  report.devices = model.devices();
+  report.layout = layout_text(inputs.plan, model);
   report.compute = to_string(model.compute());
   report.memory = {{"nf4 base", bytes.nf4},
                    {"frozen", bytes.frozen},
@@ -220,7 +216,8 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   }
   if (report.ranks > 1) report.memory.push_back({"gathered units, at most", gathered_bytes(model)});
   std::erase_if(report.memory, [](const StartReport::Memory& row) { return row.bytes == 0; });
-  report.available_bytes = available;
+  report.available_bytes = model.device()->is_cpu() ? available : model.device()->memory().free;
+  report.on_gpus = !model.device()->is_cpu();
   report.lora_modules = count_by_kind(model.model().adapted());
   report.trainable_parameters = counts.trainable;
   report.all_parameters = counts.all;
@@ -274,7 +271,7 @@ void RunOutput::show(const Value& row, int64_t step, const StepMeasures& measure
   figure("val_loss", shown_.val_loss);
   shown_.tokens = measures.tokens;
   shown_.seconds = measures.seconds;
-  shown_.memory_bytes = read_host_memory().resident;
+  shown_.memory_bytes = measures.device_memory > 0 ? measures.device_memory : read_host_memory().resident;
   live_->show(shown_);
 }
 

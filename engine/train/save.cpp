@@ -1,14 +1,19 @@
 #include "engine/train/save.h"
 
-#include "engine/parallel/scalar_type.h"
+#include <algorithm>
+
 #include "engine/train/checkpoint_saver.h"
+#include "engine/train/saved_place.h"
 
 namespace ft {
 std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
   std::vector<OptimizerPiece> pieces;
-  const size_t units = model.shards().size();
-  for (size_t unit = 0; unit < units; ++unit) {
-    ShardUnit& shard = *model.shards()[unit];
+  const auto& units = model.model().units();
+  const auto in = [](const ModelUnit& unit, const Parameter* parameter) {
+    return std::find(unit.parameters.begin(), unit.parameters.end(), parameter) != unit.parameters.end();
+  };
+  for (auto& owner : model.shards()) {
+    ShardUnit& shard = *owner;
     FlatRange* range = shard.trainable();
     if (!range) continue;
     const std::vector<ShardPiece> owned = range->layout.pieces(model.split_group().rank());
@@ -18,7 +23,8 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
       piece.numel = parameter->numel();
       piece.shape = parameter->shape;
       piece.decay = parameter->shape.size() > 1;
-      piece.hidden = unit > 0 && unit + 1 < units;  // the first unit embeds, the last is the head
+      piece.hidden = !in(units.front(), parameter) && !in(units.back(), parameter);  // neither embedding nor head
+      piece.master = range->owned.narrow(0, 0, 0);  // of a rank that owns nothing of it: says where the others' lie
       for (const ShardPiece& p : owned) {
         if (p.parameter != parameter) continue;
         piece.begin = p.begin;
@@ -39,15 +45,14 @@ std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) 
     FlatRange* range = shard->trainable();
     if (!range) continue;
     for (const ShardPiece& p : range->layout.pieces(model.split_group().rank()))
-      all.push_back({{p.parameter->name, "master", DType::f32, p.parameter->shape, p.begin, p.count}, range->piece(p)});
+      if (p.parameter->slice.copy == 0)
+        all.push_back({place_of_master(*p.parameter, p.begin, p.count), range->piece(p)});
   }
-  std::map<std::string, int64_t> numel;
-  for (const Parameter* p : model.model().parameters()) numel[p->name] = p->numel();
+  std::map<std::string, const Parameter*> parameters;
+  for (const Parameter* p : model.model().parameters()) parameters[p->name] = p;
   for (const StateTensor& state : optimizer.state()) {
-    if (!state.saved) continue;
-    const int64_t entries = (numel.at(state.name) + state.elements_per_entry - 1) / state.elements_per_entry;
-    all.push_back({{state.name, state.key, dtype_of(state.value.scalar_type()), {entries}, state.begin, state.count},
-                   state.value});
+    const Parameter& parameter = *parameters.at(state.name);
+    if (state.saved && parameter.slice.copy == 0) all.push_back({place_of_state(parameter, state), state.value});
   }
   return all;
 }
@@ -55,7 +60,7 @@ std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) 
 void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer,
                      const Value& header) {
   // The model keeps its group; the saver goes before it.
-  CheckpointSaver saver(std::shared_ptr<ProcessGroup>(&model.group(), [](ProcessGroup*) {}));
+  CheckpointSaver saver(std::shared_ptr<ProcessGroup>(&model.group(), [](ProcessGroup*) {}), model.device());
   if (saver.start(directory, saved_pieces(model, optimizer), header)) saver.finish(0);
 }
 

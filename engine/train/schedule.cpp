@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "engine/error/error.h"
 
@@ -23,6 +24,10 @@ std::vector<Parameter*> trainable(const std::vector<Parameter*>& parameters) {
 Schedule::Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards, const ScheduleOptions& options)
     : model_(&model), shards_(&shards), options_(options) {
   const auto& units = model.units();
+  if (options_.shard_of.empty()) {
+    options_.shard_of.resize(units.size());
+    std::iota(options_.shard_of.begin(), options_.shard_of.end(), size_t{0});
+  }
   while (first_trained_ < units.size() && trainable(units[first_trained_].parameters).empty()) ++first_trained_;
 }
 
@@ -36,20 +41,30 @@ bool Schedule::gathers_again(size_t unit) const {
   return options_.reshard_after_forward && unit + 1 < model_->units().size() && reads;
 }
 
+// A shard that the next unit needs too is not given back in between.
+bool Schedule::gathers_early(size_t unit, size_t neighbour) const {
+  return options_.prefetch || options_.shard_of[unit] == options_.shard_of[neighbour];
+}
+
+bool Schedule::reduces(size_t unit) const {
+  const bool last = unit == first_trained_ || options_.shard_of[unit - 1] != options_.shard_of[unit];
+  return last && shard(unit).trainable();
+}
+
 void Schedule::start_gather(size_t unit) {
-  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->start_gather();
-  (*shards_)[unit]->start_gather();
+  for (const size_t lender : model_->units()[unit].borrows) shard(lender).start_gather();
+  shard(unit).start_gather();
 }
 
 void Schedule::finish_gather(size_t unit) {
   unit_at_work_ = unit;
-  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->finish_gather(waits.gather);
-  (*shards_)[unit]->finish_gather(waits.gather);
+  for (const size_t lender : model_->units()[unit].borrows) shard(lender).finish_gather(waits.gather);
+  shard(unit).finish_gather(waits.gather);
 }
 
-void Schedule::release(size_t unit) {
-  (*shards_)[unit]->release();
-  for (const size_t lender : model_->units()[unit].borrows) (*shards_)[lender]->release();
+void Schedule::release(size_t unit, bool until_backward) {
+  until_backward ? shard(unit).release_to_neighbours() : shard(unit).release();
+  for (const size_t lender : model_->units()[unit].borrows) shard(lender).release();
 }
 
 at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context, const Observer& observe) {
@@ -58,12 +73,13 @@ at::Tensor Schedule::forward(const at::Tensor& tokens, const Context& context, c
   at::Tensor x = tokens;
   start_gather(0);
   for (size_t i = 0; i < units.size(); ++i) {
-    if (i + 1 < units.size() && options_.prefetch) start_gather(i + 1);
+    const bool early = i + 1 < units.size() && gathers_early(i + 1, i);
+    if (early) start_gather(i + 1);
     finish_gather(i);
     x = units[i].module->forward(x, context);
     if (observe) observe(i, x);
     release(i);
-    if (i + 1 < units.size() && !options_.prefetch) start_gather(i + 1);
+    if (i + 1 < units.size() && !early) start_gather(i + 1);
   }
   return x;
 }
@@ -83,10 +99,11 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
   at::Tensor x = tokens;
   start_gather(0);
   for (size_t i = 0; i <= head; ++i) {
-    if (i < head && options_.prefetch) start_gather(i + 1);
+    const bool early = i < head && gathers_early(i + 1, i);
+    if (early) start_gather(i + 1);
     finish_gather(i);
     if (i == head && options_.keep_lent && options_.reshard_after_forward)
-      for (const size_t lender : units[head].borrows) (*shards_)[lender]->release();  // the head has it now
+      for (const size_t lender : units[head].borrows) shard(lender).release();  // the head has it now
     if (has_graph(i)) {
       ran[i] = run_with_graph(i, x, context);
     } else {
@@ -100,8 +117,8 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
     const bool keep = i == head || (!options_.reshard_after_forward && i >= first_trained_);
     const auto& lenders = units[head].borrows;
     const bool lent = options_.keep_lent && std::find(lenders.begin(), lenders.end(), i) != lenders.end();
-    if (!keep && !(lent && options_.reshard_after_forward)) release(i);
-    if (i < head && !options_.prefetch) start_gather(i + 1);
+    if (!keep && !(lent && options_.reshard_after_forward)) release(i, i >= first_trained_ && gathers_again(i));
+    if (i < head && !early) start_gather(i + 1);
   }
 }
 
@@ -127,10 +144,23 @@ at::Tensor Schedule::backward_unit(size_t unit, const Ran& ran, const at::Tensor
   for (const auto& [lender, parameter] : lent) {
     // Tied parameters: both gradients are summed in fp32 and reduced once.
     const at::Tensor grad = std::move(grads[next++]);
-    if (grad.defined()) (*shards_)[lender]->lend_grad(*parameter, grad);
+    if (grad.defined()) shard(lender).lend_grad(*parameter, grad);
   }
-  if (!own.empty()) (*shards_)[unit]->start_reduce(own_grads);
+  hand_over(unit, own, own_grads);
   return wants_input ? grads[0] : at::Tensor();
+}
+
+void Schedule::hand_over(size_t unit, const std::vector<Parameter*>& own, const std::vector<at::Tensor>& grads) {
+  if (!reduces(unit)) {
+    for (size_t i = 0; i < own.size(); ++i)
+      if (grads[i].defined()) shard(unit).lend_grad(*own[i], grads[i]);
+    return;
+  }
+  const auto& all = shard(unit).trainable()->layout.parameters();
+  std::vector<at::Tensor> ordered(all.size());
+  for (size_t i = 0; i < own.size(); ++i)
+    ordered[static_cast<size_t>(std::find(all.begin(), all.end(), own[i]) - all.begin())] = grads[i];
+  shard(unit).start_reduce(ordered);
 }
 
 double Schedule::train(const at::Tensor& tokens, const Context& context) {
@@ -139,24 +169,23 @@ double Schedule::train(const at::Tensor& tokens, const Context& context) {
   FT_CHECK(first_trained_ <= head, "nothing to train");
   std::vector<Ran> ran(units.size());
   walk_forward(tokens, context, ran);
-  const double loss = ran[head].output.item<double>();
-
+  const at::Tensor loss = ran[head].output.detach();  // read at the end: a GPU is not waited for in between
   at::Tensor grad = at::ones_like(ran[head].output);
   size_t reducing = units.size();  // the unit whose gradients are on their way
   for (size_t i = head + 1; i-- > first_trained_;) {
-    if (gathers_again(i) && !options_.prefetch) start_gather(i);
-    if (i > first_trained_ && gathers_again(i - 1) && options_.prefetch) start_gather(i - 1);
+    if (gathers_again(i) && !gathers_early(i, i + 1)) start_gather(i);  // never the head's
+    if (i > first_trained_ && gathers_again(i - 1) && gathers_early(i - 1, i)) start_gather(i - 1);
     if (gathers_again(i)) finish_gather(i);
     if (!has_graph(i)) ran[i] = run_with_graph(i, ran[i].input, context);
     at::Tensor grad_input = backward_unit(i, ran[i], grad);
     ran[i] = Ran{};
     if (i == head || !options_.reshard_after_forward || gathers_again(i)) release(i);
-    if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
-    reducing = trainable(units[i].parameters).empty() ? units.size() : i;
+    if (reducing < units.size()) shard(reducing).finish_reduce(waits.reduce);
+    reducing = reduces(i) ? i : units.size();
     grad = std::move(grad_input);
   }
-  if (reducing < units.size()) (*shards_)[reducing]->finish_reduce(waits.reduce);
-  return loss;
+  if (reducing < units.size()) shard(reducing).finish_reduce(waits.reduce);
+  return loss.item<double>();
 }
 
 }  // namespace ft

@@ -23,6 +23,9 @@ struct ScheduleOptions {
   /// Units that the head borrows stay gathered until its backward: on one rank, where nothing but a cast would be
   /// saved.
   bool keep_lent = false;
+  /// By unit: the shard that its parameters lie in. Units of one shard follow each other, and are gathered, released
+  /// and reduced together. Empty: each unit has its own.
+  std::vector<size_t> shard_of{};
 };
 
 /// Seconds that the schedule stood waiting, since the last reset.
@@ -32,7 +35,7 @@ struct Waits {
 
 class Schedule {
  public:
-  /// @param shards one for each unit of the model, in its order; both outlive the schedule.
+  /// @param shards in the order of the units whose parameters they hold; model and shards outlive the schedule.
   Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards, const ScheduleOptions& options);
 
   /// Forward and backward of one micro batch: adds Σ over ranks of the gradients of this loss to the owners' ranges.
@@ -53,9 +56,13 @@ class Schedule {
   };
   bool has_graph(size_t unit) const;
   bool gathers_again(size_t unit) const;  ///< for its backward
+  ShardUnit& shard(size_t unit) const { return *(*shards_)[options_.shard_of[unit]]; }
+  bool gathers_early(size_t unit, size_t neighbour) const;  ///< while its neighbour runs
+  bool reduces(size_t unit) const;                          ///< as the last of its shard that the backward comes to
+  void hand_over(size_t unit, const std::vector<Parameter*>& own, const std::vector<at::Tensor>& grads);
   void start_gather(size_t unit);
   void finish_gather(size_t unit);
-  void release(size_t unit);
+  void release(size_t unit, bool until_backward = false);
   void walk_forward(const at::Tensor& tokens, const Context& context, std::vector<Ran>& ran);
   Ran run_with_graph(size_t unit, const at::Tensor& input, const Context& context);
   at::Tensor backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output);

@@ -2,9 +2,13 @@
 
 #include <ATen/ops/scalar_tensor.h>
 
+#include <numeric>
+
 #include "engine/error/error.h"
 #include "engine/layers/compute.h"
+#include "engine/parallel/device_choice.h"
 #include "engine/parallel/scalar_type.h"
+#include "engine/train/wrapping.h"
 
 namespace ft {
 
@@ -21,12 +25,12 @@ std::optional<LoraOptions> lora_options(const Value& plan) {
   return lora;
 }
 
-DType compute_dtype(const Value& plan, ProcessGroup& group) {
+DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device) {
   const Value& model = plan.at("model");
   const std::string wanted = model.get("compute", "auto");
   DType compute = DType::f32;
   if (wanted == "auto") {
-    compute = fast_compute_dtype();
+    compute = device.is_cpu() ? fast_compute_dtype() : DType::bf16;
   } else if (const auto named = dtype_from_name(wanted);
              named == DType::f32 || named == DType::bf16 || named == DType::f16) {
     compute = *named;
@@ -46,6 +50,15 @@ const Value& parallel_of(const Value& plan) {
   return parallel && !parallel->is_null() ? *parallel : none;
 }
 
+// The ranks that keep parameters split between forward and backward: those of one node, where the number is that of
+// its GPUs. Null where the policy has none.
+std::shared_ptr<ProcessGroup> neighbours_of(ProcessGroup& split, const Policy& policy) {
+  if (policy.kept_over < 2) return nullptr;
+  std::vector<int> ranks(static_cast<size_t>(policy.kept_over));
+  std::iota(ranks.begin(), ranks.end(), split.rank() / policy.kept_over * policy.kept_over);
+  return split.subgroup(ranks, "neighbours");
+}
+
 ContextAxis context_axis_of(const Mesh& mesh, const Value& parallel) {
   const std::string method = parallel.get("context_method", "ring");
   if (method != "ring" && method != "ulysses")
@@ -57,10 +70,15 @@ ContextAxis context_axis_of(const Mesh& mesh, const Value& parallel) {
 }  // namespace
 
 ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world)
-    : mesh_(MeshShape::from_plan(parallel_of(plan), world->size()), world),
+    : device_(choose_device(parallel_of(plan).get("device", "auto"), *world, devices_)),
+      mesh_(MeshShape::from_plan(parallel_of(plan), world->size()), world),
+      policy_(Policy::from_plan(parallel_of(plan), mesh_.shape())),
+      split_(mesh_.group(policy_.split_axes())),
+      replicas_(mesh_.group(policy_.replica_axes())),
+      neighbours_(neighbours_of(*split_, policy_)),
       context_axis_(context_axis_of(mesh_, parallel_of(plan))),
-      compute_(compute_dtype(plan, *world)),
-      pool_(at::kCPU) {
+      compute_(compute_dtype(plan, *world, *device_)),
+      pool_(device_->where()) {
   const Value& described = plan.at("model");
   const auto lora = lora_options(plan);
   if (lora) lora_ = *lora;
@@ -69,6 +87,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   options.double_quant = described.get("double_quant", true);
   options.compute = compute_;
   options.lora = lora ? &lora_ : nullptr;
+  ProcessGroup& tensor = mesh_.group(Axis::tensor);
+  options.tensor = {tensor.rank(), tensor.size(), &tensor};
   model_ = std::make_unique<Model>(described.at("description"), options);
 
   const Value* parallel = &parallel_of(plan);
@@ -78,28 +98,47 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   if (!param)
     throw Error(ErrorKind::config, "got '" + param_dtype + "', want auto, fp32 or bf16").key("parallel.param_dtype");
   unit_options.param_dtype = scalar_type(*param);
+  unit_options.device = device_;
   if (parallel->get("offload_params", false))
-    home_ = std::make_unique<OffloadHome>(OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true)});
+    home_ = std::make_unique<OffloadHome>(
+        OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true), .locking = device_->page_locking()});
   unit_options.home = home_.get();
-  for (const ModelUnit& unit : model_->units()) {
+  unit_options.keep_whole = !policy_.split_parameters;
+  unit_options.reduce_late = !policy_.split_gradients;
+  unit_options.neighbours = neighbours_.get();
+  const std::vector<size_t> shard_of = wrap_units(*parallel, *model_);
+  for (size_t first = 0; first < shard_of.size();) {
+    std::vector<Parameter*> parameters;
+    size_t end = first;
+    for (; end < shard_of.size() && shard_of[end] == shard_of[first]; ++end) {
+      const auto& own = model_->units()[end].parameters;
+      parameters.insert(parameters.end(), own.begin(), own.end());
+    }
     std::vector<at::ScalarType> stored;
-    for (const Parameter* p : unit.parameters)
+    for (const Parameter* p : parameters)
       stored.push_back(p->storage == Storage::frozen ? scalar_type(source.stored_dtype(*p)) : at::kFloat);
-    shards_.push_back(
-        std::make_unique<ShardUnit>(unit.name, unit.parameters, stored, split_group(), pool_, unit_options));
+    std::string name = model_->units()[first].name;
+    if (end > first + 1) name += " to " + model_->units()[end - 1].name;
+    shards_.push_back(std::make_unique<ShardUnit>(name, parameters, stored, split_group(), pool_, unit_options));
+    first = end;
   }
   ScheduleOptions schedule;
   schedule.activation_checkpointing = plan.get("activation_checkpointing", false);
-  schedule.reshard_after_forward = parallel->get("reshard_after_forward", true);
+  schedule.reshard_after_forward = policy_.kept_over != 1;
   schedule.prefetch = parallel->get("prefetch", true);
   schedule.keep_lent = split_group().size() == 1;
+  schedule.shard_of = shard_of;
   schedule_ = std::make_unique<Schedule>(*model_, shards_, schedule);
+  std::vector<Axis> holding = policy_.split_axes();
+  holding.push_back(Axis::tensor);
+  holders_ = mesh_.group(holding);
+  tensor_sums_ = std::make_unique<TensorSums>(*model_, tensor);
 }
 
 void ShardedModel::load(const WeightSource& source, const std::function<void(int64_t)>& progress) {
   for (auto& shard : shards_) {
     try {
-      load_unit(*shard, source, split_group(), progress);
+      load_unit(*shard, source, split_group().rank(), holders(), progress);
     } catch (Error& e) {
       e.context("loading " + shard->name());
       throw;
@@ -107,12 +146,31 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
   }
 }
 
+// One unit's at a time, while the next one's is on its way: what is on its way takes memory.
 void ShardedModel::reduce_gradients() {
-  if (std::exchange(reduced_, true) || replicas().size() == 1) return;
-  std::vector<Pending> sums;
-  for (auto& shard : shards_)
-    if (const at::Tensor grad = shard->grad(); grad.defined()) sums.push_back(replicas().all_reduce_sum(grad));
-  for (Pending& sum : sums) sum.wait();
+  if (std::exchange(reduced_, true)) return;
+  ShardUnit* before = nullptr;
+  for (auto& shard : shards_) {
+    shard->start_late_reduce();
+    if (before) before->finish_reduce(schedule_->waits.reduce);
+    before = shard.get();
+  }
+  before->finish_reduce(schedule_->waits.reduce);
+  tensor_sums_->add_up(shards_, split_group().rank());
+  if (replicas().size() == 1) return;
+  Pending sum;
+  for (auto& shard : shards_) {
+    const at::Tensor grad = shard->grad();
+    if (!grad.defined()) continue;
+    Pending next = replicas().all_reduce_sum(grad);
+    sum.wait();
+    sum = std::move(next);
+  }
+  sum.wait();
+}
+
+void ShardedModel::masters_changed() {
+  for (auto& shard : shards_) shard->masters_changed();
 }
 
 void ShardedModel::zero_gradients() {
@@ -129,8 +187,8 @@ int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
 ParameterCounts ShardedModel::counts() {
   ParameterCounts counts;
   for (const Parameter* p : model_->parameters()) {
-    counts.all += p->numel();
-    if (p->storage == Storage::trainable) counts.trainable += p->numel();
+    counts.all += p->full_numel();
+    if (p->storage == Storage::trainable) counts.trainable += p->full_numel();
   }
   return counts;
 }
@@ -140,6 +198,8 @@ ShardBytes ShardedModel::bytes() {
   for (auto& shard : shards_) {
     for (const FlatRange& range : shard->ranges()) {
       const int64_t owned = static_cast<int64_t>(range.owned.nbytes());
+      const int64_t whole = range.whole.defined() ? static_cast<int64_t>(range.whole.nbytes()) : 0;
+      bytes.whole += std::max<int64_t>(0, whole - (range.owned_dtype == range.gather_dtype ? owned : 0));
       if (range.storage == Storage::trainable) bytes.master += owned, bytes.gradient += owned;
       if (range.storage == Storage::frozen) bytes.frozen += owned;
       if (range.storage == Storage::nf4) bytes.nf4 += owned;

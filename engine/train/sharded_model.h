@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "engine/layers/model.h"
+#include "engine/parallel/compute_device.h"
 #include "engine/parallel/mesh.h"
+#include "engine/parallel/policy.h"
 #include "engine/train/schedule.h"
+#include "engine/train/tensor_sums.h"
 #include "engine/train/weights.h"
 
 namespace ft {
@@ -24,6 +27,7 @@ struct ParameterCounts {
 /// Bytes a rank holds, by kind.
 struct ShardBytes {
   int64_t master = 0, gradient = 0, frozen = 0, nf4 = 0, pool = 0;
+  int64_t whole = 0;  ///< of parameters kept whole: what other ranks own, and copies in another dtype
 };
 
 class ShardedModel {
@@ -44,27 +48,40 @@ class ShardedModel {
   /// All ranks.
   ProcessGroup& group() { return mesh_.world(); }
   Mesh& mesh() { return mesh_; }
-  /// The ranks over which masters, gradients and optimizer state are split.
-  ProcessGroup& split_group() { return mesh_.shard_group(); }
+  const Policy& policy() const { return policy_; }
+  /// The ranks over which masters and optimizer state are split.
+  ProcessGroup& split_group() { return *split_; }
   /// The ranks that own the same part as this one. Rank 0 of them saves it.
-  ProcessGroup& replicas() { return mesh_.group(Axis::replicate); }
+  ProcessGroup& replicas() { return *replicas_; }
+  /// All ranks that together hold each unit's whole tensors once: split_group, and the tensor groups of its ranks.
+  ProcessGroup& holders() { return *holders_; }
   /// What forwards are told of the ranks that hold the other tokens of this rank's rows.
   const ContextAxis& context_axis() const { return context_axis_; }
   /// Makes the gradients those of all ranks, after the last micro batch of a step; done once, however often it is
   /// called before the next zero_gradients. Collective.
   void reduce_gradients();
+  /// After an update: parameters that are kept whole are gathered anew at their next use.
+  void masters_changed();
   /// Gradients begin anew: after an update, or a step that is skipped.
   void zero_gradients();
   DType compute() const { return compute_; }
   /// Where masters, gradients and frozen weights live while they are offloaded; null without parallel.offload_params.
   OffloadHome* home() { return home_.get(); }
+  /// What this rank computes on.
+  const std::shared_ptr<ComputeDevice>& device() const { return device_; }
+  /// What each rank computes on, by rank: "cpu", "cuda:0 NVIDIA H200".
+  const std::vector<std::string>& devices() const { return devices_; }
   ParameterCounts counts();
   ShardBytes bytes();
   /// Names of the parameters that are stored as NF4.
   std::vector<std::string> quantized();
 
  private:
+  std::vector<std::string> devices_;
+  std::shared_ptr<ComputeDevice> device_;
   Mesh mesh_;
+  Policy policy_;
+  std::shared_ptr<ProcessGroup> split_, replicas_, neighbours_;
   ContextAxis context_axis_;
   bool reduced_ = false;  // gradients are those of all ranks
   DType compute_ = DType::f32;
@@ -74,13 +91,15 @@ class ShardedModel {
   BufferPool pool_;
   std::vector<std::unique_ptr<ShardUnit>> shards_;
   std::unique_ptr<Schedule> schedule_;
+  std::shared_ptr<ProcessGroup> holders_;
+  std::unique_ptr<TensorSums> tensor_sums_;
 };
 
 /// Reads a plan's adapter table; nothing for full fine-tuning.
 std::optional<LoraOptions> lora_options(const Value& plan);
 
-/// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank.
-/// Collective.
-DType compute_dtype(const Value& plan, ProcessGroup& group);
+/// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank, and bf16
+/// on GPUs. Collective.
+DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device);
 
 }  // namespace ft

@@ -15,6 +15,16 @@ end
 
 local function yes(flag, text) return flag and (", " .. text) or "" end
 
+local stages = { "optimizer state split", "optimizer state and gradients split", "everything split" }
+
+--- What a layout splits, and what it keeps after forward.
+local function split_text(parallel)
+  local after = parallel.reshard_after_forward
+  local kept = parallel.zero_stage == 3
+    and (after == true and ", resharded after forward" or after and (", resharded over %d after forward"):format(after)) or ""
+  return (stages[parallel.zero_stage] or "nothing split") .. kept
+end
+
 local function adapter_line(plan, model)
   local adapter = plan.adapter
   if not adapter then
@@ -55,8 +65,8 @@ function report.check(plan_object)
   data_lines(plan)
   local shape = parallel.mesh
   local grid = shape.shard < parallel.nproc and (" = " .. require("ft.mesh").literal(shape)) or ""
-  line("layout", ("fsdp2 on %d rank%s%s"):format(parallel.nproc, parallel.nproc == 1 and "" or "s", grid),
-    yes(parallel.reshard_after_forward, "resharded after forward"), yes(parallel.offload_params, "offloaded"),
+  line("layout", ("%s on %d rank%s%s"):format(parallel.profile or "fsdp2", parallel.nproc, parallel.nproc == 1 and ""
+    or "s", grid), ", ", split_text(parallel), yes(parallel.offload_params, "offloaded"),
     yes(parallel.offload_params and not parallel.cpu_offload_pin_memory, "pageable"),
     yes(plan.activation_checkpointing, "activation checkpointing"))
   line("optimizer", optimizer.kind, yes(optimizer.bits == 8, "8-bit state"),

@@ -3,6 +3,7 @@
 /// widths.
 
 #include <string>
+#include <vector>
 
 #include "engine/schema/value.h"
 
@@ -20,11 +21,20 @@ inline Value residual(Value norm, Value block) {
   return Value::map({{"type", "residual"}, {"blocks", Value::list({std::move(norm), std::move(block)})}});
 }
 
+struct TinySizes {
+  int64_t vocab = 97, dim = 48, heads = 4, kv_heads = 2, head_dim = 16;
+  std::vector<int64_t> hidden = {88, 88};  ///< of each layer's MLP
+};
+
+/// Matrices of 16x15, 8x15, 7x15, 15x3 and the like: no rank's part ends with a row.
+inline TinySizes uneven_sizes() { return {.dim = 15, .heads = 2, .kv_heads = 1, .head_dim = 8, .hidden = {7, 3}}; }
+
 /// Qwen3's layout: what stdlib/ft/models/qwen3.lua states, for these sizes.
-inline Value tiny_decoder(bool tied, int64_t layers = 2, int64_t vocab = 97, int64_t dim = 48) {
-  const int64_t heads = 4, kv_heads = 2, head_dim = 16, hidden = 88;
+inline Value tiny_decoder(bool tied, const TinySizes& sizes = {}) {
+  const auto& [vocab, dim, heads, kv_heads, head_dim, hiddens] = sizes;
   Value blocks = Value::list();
-  for (int64_t i = 0; i < layers; ++i) {
+  for (size_t i = 0; i < hiddens.size(); ++i) {
+    const int64_t hidden = hiddens[i];
     Value attention = Value::map({{"type", "attention"},
                                   {"name", "self_attn"},
                                   {"heads", heads},

@@ -22,6 +22,16 @@ return function(rule)
       "parallel.mesh", ("%s makes %d ranks, but there are %d"):format(mesh.literal(shape), size, ranks)
   end)
 
+  rule("fsdp2.reshard_divides_the_split", function(p)
+    local ranks = p.parallel.reshard_after_forward
+    if type(ranks) ~= "number" then return true end
+    local split, fitting = p.parallel.mesh.shard * p.parallel.mesh.context, {}
+    for n = 1, split do if split % n == 0 then fitting[#fitting + 1] = tostring(n) end end
+    return ranks > 0 and split % ranks == 0, "numbers that do: " .. table.concat(fitting, ", "),
+      "parallel.reshard_after_forward",
+      ("got %d, want true, false or a number that divides the %d ranks that parameters are split over"):format(ranks, split)
+  end)
+
   rule("fsdp2.nproc_is_the_launchers", function(p)
     local launched = p.facts.launched
     return launched == 0 or p.nproc_given == 0 or launched == p.nproc_given,
