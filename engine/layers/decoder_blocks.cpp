@@ -27,7 +27,7 @@ Embedding::Embedding(Builder& builder, const Value& description, const std::stri
   const int64_t rows = tensor_.share(description.at("vocab").as_integer(), "rows of the vocabulary", name());
   weight_ = &add_parameter(name() + ".weight", {rows, description.at("dim").as_integer()}, builder.base_storage(),
                            {Init::Kind::normal, description.get("init_std", 0.02)},
-                           {.dim = 0, .index = tensor_.rank, .parts = tensor_.size});
+                           tensor_.slice(0, tensor_.rank, tensor_.size));
 }
 
 at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
@@ -38,7 +38,7 @@ at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
 RmsNorm::RmsNorm(Builder& builder, const Value& description, const std::string& parent)
     : Module(path_of(description, parent)), eps_(description.get("eps", 1e-6)) {
   weight_ = &add_parameter(name() + ".weight", {description.at("dim").as_integer()}, builder.base_storage(),
-                           {Init::Kind::ones}, {.copies = builder.tensor().size});
+                           {Init::Kind::ones}, builder.tensor().whole());
 }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x, const Context&) {

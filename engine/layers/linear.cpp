@@ -73,11 +73,8 @@ void Linear::add_lora(const LoraOptions& lora, int64_t whole_in) {
 /// Of a matrix or vector that has the weight's rows, its columns, or both.
 TensorSlice Linear::slice_of(bool rows, bool columns) const {
   const bool cut = split_.by == LinearSplit::By::out ? rows : split_.by == LinearSplit::By::in && columns;
-  if (!cut) return {.copies = tensor_.size};
-  return {.dim = split_.by == LinearSplit::By::out ? size_t{0} : size_t{1},
-          .index = split_.index,
-          .parts = split_.parts,
-          .copies = tensor_.size / split_.parts};
+  if (!cut) return tensor_.whole();
+  return tensor_.slice(split_.by == LinearSplit::By::out ? 0 : 1, split_.index, split_.parts);
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, const Context& context) {

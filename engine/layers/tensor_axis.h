@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/parallel/parameter.h"
 #include "engine/parallel/process_group.h"
 
 namespace ft {
@@ -22,6 +23,12 @@ struct TensorAxis {
   ProcessGroup* group = nullptr;  ///< null on one rank, and where a model is only described; outlives the model
 
   bool split() const { return size > 1; }
+  /// What every rank of the group has whole.
+  TensorSlice whole() const { return {.copies = size, .copy = rank}; }
+  /// Part `index` of `parts` along `dim`; size / parts neighbours have the same.
+  TensorSlice slice(size_t dim, int64_t index, int64_t parts) const {
+    return {dim, index, parts, size / parts, rank % (size / parts)};
+  }
   /// whole / size.   @throws Error(config) naming the module and the sizes that fit where it does not divide.
   int64_t share(int64_t whole, const char* what, const std::string& module) const;
   /// Refuses a block that cannot be shared.   @param fits whether a number of ranks would do

@@ -30,9 +30,9 @@ struct Init {
 struct TensorSlice {
   size_t dim = 0;
   int64_t index = 0, parts = 1;
-  /// Ranks of the tensor group that hold this same part: neighbours, of which the first has a rank that is a multiple
-  /// of this. Each of them makes a part of its gradient (activations are split over tokens and heads): they are summed.
-  int64_t copies = 1;
+  /// Ranks of the tensor group that hold this same part, neighbours, and which of them this one is. Each makes a part
+  /// of its gradient, as activations are split over tokens and heads: they are summed. The first one saves it.
+  int64_t copies = 1, copy = 0;
 
   bool whole() const { return parts == 1; }
 };

@@ -1,7 +1,10 @@
 #include "engine/train/resume.h"
 
+#include <ATen/ops/empty_like.h>
+
 #include "engine/error/error.h"
 #include "engine/parallel/scalar_type.h"
+#include "engine/train/saved_place.h"
 
 namespace ft {
 namespace {
@@ -67,8 +70,8 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
     const Checkpoint::Tensor* saved = checkpoint.find(name, "master");
     if (!saved) {
       missing.push_back(name);
-    } else if (saved->shape != p->shape) {
-      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->shape) + ")");
+    } else if (saved->shape != p->full_shape()) {
+      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->full_shape()) + ")");
     }
   }
   for (const Checkpoint::Tensor& saved : checkpoint.tensors())
@@ -87,15 +90,20 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
   check_same(checkpoint, "rows_per_step", plan.at("batch").at("total").as_integer(), "batch.total");
 }
 
-void load_optimizer(const Checkpoint& checkpoint, Optimizer& optimizer) {
+void load_optimizer(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {
+  std::map<std::string, const Parameter*> parameters;
+  for (const Parameter* p : model.parameters()) parameters[p->name] = p;
   for (const StateTensor& state : optimizer.state()) {
-    const Checkpoint::Tensor* saved = checkpoint.find(state.name, state.key);
+    const Piece place = place_of_state(*parameters.at(state.name), state);
+    const Checkpoint::Tensor* saved = checkpoint.find(place.name, place.kind);
     if (!saved || saved->dtype != dtype_of(state.value.scalar_type()))
       throw Error(ErrorKind::config, "holds no " + state.key + " of " + state.name + " as this optimizer keeps it")
           .at(checkpoint.path().string())
           .key("optimizer")
           .help("a run is resumed with the optimizer it began with, bits included");
-    checkpoint.read(state.name, state.key, state.begin, state.count, state.value.data_ptr());
+    const at::Tensor host = state.value.is_cpu() ? state.value : at::empty_like(state.value, at::kCPU);
+    read_at(checkpoint, place, host.data_ptr());
+    if (!state.value.is_cpu()) at::Tensor(state.value).copy_(host);
   }
   optimizer.steps = checkpoint.header().at("optimizer_steps").as_integer();
 }

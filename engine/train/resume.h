@@ -32,6 +32,6 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
 
 /// Fills the optimizer's state and its count of steps.
 /// @throws Error(config) when the checkpoint was written by another optimizer.
-void load_optimizer(const Checkpoint& checkpoint, Optimizer& optimizer);
+void load_optimizer(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer);
 
 }  // namespace ft

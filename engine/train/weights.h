@@ -30,7 +30,8 @@ class WeightSource {
 
   /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
   DType stored_dtype(const Parameter& parameter) const;
-  /// Reads elements [begin, begin + count) of the flattened parameter in its stored dtype.
+  /// Reads elements [begin, begin + count) of the flattened parameter, of its slice where it is one, in its stored
+  /// dtype.
   void read(const Parameter& parameter, int64_t begin, int64_t count, void* out) const;
   /// The same as fp32.
   void read_fp32(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
@@ -39,6 +40,7 @@ class WeightSource {
   bool in_checkpoint(const Parameter& parameter) const;
   const TensorEntry* on_disk(const Parameter& parameter) const;
   void draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
+  void read_whole(const Parameter& parameter, int64_t begin, int64_t count, std::byte* out) const;
 
   const ModelDirectory* directory_;
   const Checkpoint* checkpoint_;
@@ -54,8 +56,9 @@ void check_weights(const PeftAdapter& adapter, Model& model);
 /// Streams one unit's own ranges in. Collective where the unit has double-quantized NF4 parameters: each one's offset
 /// is the mean of the whole tensor's absmax, summed from every group's fp64 sum in order, so that it is the same to the
 /// bit on every layout.
-/// @param progress is told the bytes read.
-void load_unit(ShardUnit& unit, const WeightSource& source, ProcessGroup& group,
+/// @param rank among those that the unit is split over   @param holders all ranks that together hold the unit's whole
+/// tensors once: those, and where matrices are shared their tensor groups   @param progress is told the bytes read.
+void load_unit(ShardUnit& unit, const WeightSource& source, int rank, ProcessGroup& holders,
                const std::function<void(int64_t)>& progress);
 
 /// Bytes that load_unit will report for this rank: what a progress bar counts to.

@@ -1,0 +1,456 @@
+// Ranks that share matrices train as one process does: heads, key-value heads that ranks share, the vocabulary's rows,
+// biases, LoRA with dropout and NF4, with ranks of the shard and context axes beside them. Each gate fails on the bugs
+// it is there for. What they write is read by any other layout.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
+#include "engine/formats/json.h"
+#include "engine/optim/optimizer.h"
+#include "engine/parallel/tensor_slice.h"
+#include "engine/quant/nf4.h"
+#include "engine/train/generate.h"
+#include "engine/train/micro_batch.h"
+#include "engine/train/resume.h"
+#include "engine/train/save.h"
+#include "engine/train/sharded_model.h"
+#include "tests/ranks/ranks.h"
+#include "tests/ranks/tiny_model.h"
+#include "tests/ranks/tiny_rows.h"
+
+namespace ft::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kRows = 4, kSteps = 10;
+
+// Shared evenly by two and four ranks. NF4's blocks are cut nowhere; its groups are, but in q and gate.
+TinySizes sizes_of(const Value& job) {
+  if (job.get("quantize", "none") == "nf4")
+    return {.vocab = 100, .dim = 128, .heads = 4, .kv_heads = 2, .head_dim = 64, .hidden = {512, 256}};
+  return {.vocab = 100, .dim = 48, .heads = 4, .kv_heads = job.get("kv_heads", int64_t{2}), .head_dim = 16};
+}
+
+Value description(const Value& job) {
+  Value model = tiny_decoder(job.get("tied", true), sizes_of(job));
+  if (!job.get("biases", false)) return model;
+  for (Value& layer : model.find("layers")->as_list()) {
+    const auto block = [&](size_t i) -> Value& {
+      return layer.find("blocks")->as_list()[i].find("blocks")->as_list()[1];
+    };
+    for (const char* key : {"q", "k", "v", "o"}) block(0).find(key)->set("bias", true);
+    for (const char* key : {"gate", "up", "down"}) block(1).find(key)->set("bias", true);
+  }
+  return model;
+}
+
+// @param mesh null for one process
+Value plan_of(const Value& job, const Value* mesh) {
+  Value parallel =
+      Value::map({{"reshard_after_forward", job.get("reshard", true)}, {"zero_stage", job.get("stage", 3)}});
+  if (mesh) parallel.set("mesh", *mesh);
+  Value plan = Value::map({{"model", Value::map({{"description", description(job)},
+                                                 {"quantize", job.get("quantize", "none")},
+                                                 {"double_quant", job.get("double_quant", true)},
+                                                 {"compute", job.get("compute", "fp32")}})},
+                           {"activation_checkpointing", job.get("activation_checkpointing", false)},
+                           {"parallel", parallel}});
+  if (job.get("lora", false)) {
+    Value adapter = Value::map({{"r", 4}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}});
+    if (const Value* targets = job.find("targets")) adapter.set("target_modules", *targets);
+    plan.set("adapter", adapter);
+  }
+  return plan;
+}
+
+// A row of the batch, of 24 tokens or, where tokens are not to divide among the ranks, the first 23 of them.
+Batch row_of(const Value& job, int64_t batch, int64_t row) {
+  Batch made = one_row(batch, row);
+  if (job.get("length", kLength) == kLength) return made;
+  made.length = kLength - 1;
+  made.documents[0].back() -= 1;
+  made.num_targets -= made.targets[kLength - 2] != -100;
+  for (auto* values : {&made.tokens, &made.positions, &made.targets}) values->resize(kLength - 1);
+  made.targets.back() = -100;
+  return made;
+}
+
+struct Trained {
+  std::vector<double> losses, norms;
+};
+
+// A model and its optimizer on a mesh.
+struct Training {
+  Training(const Value& job, const Value* mesh, const std::shared_ptr<ProcessGroup>& group,
+           const Checkpoint* from = nullptr)
+      : job(job), source(nullptr, /*seed=*/3, from), model(plan_of(job, mesh), source, group) {
+    model.load(source, [](int64_t) {});
+    optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.split_group());
+    if (from) load_optimizer(*from, model.model(), *optimizer);
+  }
+
+  double step(int64_t number) {
+    double tokens = 0, loss = 0;
+    for (int64_t row = 0; row < kRows; ++row) tokens += static_cast<double>(row_of(job, number % 2, row).num_targets);
+    for (int64_t row = 0; row < kRows; ++row) {
+      if (row % model.mesh().num_data_ranks() != model.mesh().data_rank()) continue;
+      const Batch part = own_part(row_of(job, number % 2, row), model.context_axis(), 0);
+      MicroBatch made = micro_batch(part, model.context_axis());
+      made.context.training = true;
+      made.context.seed = 5;
+      made.context.step = number;
+      made.context.loss_scale = 1 / tokens;
+      loss += model.schedule().train(made.tokens, made.context);
+    }
+    // The plant leaves out what the ranks owe each other.
+    if (job.get("plant", "") != "no_sums" || model.mesh().shape().tensor == 1) model.reduce_gradients();
+    loss = model.mesh().loss_group().sum(loss);
+    EXPECT_EQ(model.mesh().group(Axis::tensor).max(loss), loss) << "the ranks of a tensor group agree to the bit";
+    return loss;
+  }
+
+  double norm() {
+    double squares = 0;
+    for (auto& shard : model.shards()) squares += squares_of_gradients(*shard, model.split_group().rank());
+    return std::sqrt(model.group().sum(squares) / model.replicas().size());
+  }
+
+  Trained train(int64_t begin, int64_t end) {
+    Trained trained;
+    for (int64_t number = begin; number < end; ++number) {
+      trained.losses.push_back(step(number));
+      trained.norms.push_back(norm());
+      optimizer->step(job.at("optimizer").at("lr").as_number());
+      model.masters_changed();
+      model.zero_gradients();
+    }
+    return trained;
+  }
+
+  void save(const fs::path& directory) {
+    save_checkpoint(directory, model, *optimizer,
+                    Value::map({{"step", optimizer->steps}, {"optimizer_steps", optimizer->steps}}));
+  }
+
+  Value job;
+  WeightSource source;
+  ShardedModel model;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+double worst(const std::vector<double>& found, const std::vector<double>& want) {
+  double most = found.size() == want.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < want.size(); ++i) most = std::max(most, std::abs(found[i] - want[i]) / std::abs(want[i]));
+  return most;
+}
+
+std::vector<float> saved(const Checkpoint& checkpoint, const Checkpoint::Tensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.numel()));
+  checkpoint.read(tensor.name, tensor.kind, 0, tensor.numel(), values.data());
+  return values;
+}
+
+// Largest relative distance, in norm, of any weight.
+double worst_weight(const fs::path& found, const fs::path& want) {
+  const Checkpoint a(found), b(want);
+  double most = 0;
+  for (const Checkpoint::Tensor& tensor : b.tensors()) {
+    if (tensor.kind != "master") continue;
+    const Checkpoint::Tensor* other = a.find(tensor.name, "master");
+    if (!other || other->shape != tensor.shape) return INFINITY;
+    const std::vector<float> got = saved(a, *other), expected = saved(b, tensor);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      difference += std::pow(static_cast<double>(got[i]) - expected[i], 2);
+      size += std::pow(static_cast<double>(expected[i]), 2);
+    }
+    most = std::max(most, std::sqrt(difference / std::max(size, 1e-30)));
+  }
+  return a.tensors().size() == b.tensors().size() ? most : INFINITY;
+}
+
+// A directory of all ranks'; rank 0 removes it.
+struct SharedDirectory {
+  explicit SharedDirectory(ProcessGroup& group) : rank(group.rank()) {
+    std::string name = (fs::temp_directory_path() / ("ft-tensor-" + std::to_string(::getpid()))).string();
+    path = group.size() > 1 ? group.broadcast_text(name) : name;
+    fs::create_directories(path);
+  }
+  ~SharedDirectory() {
+    std::error_code ignored;
+    if (rank == 0) fs::remove_all(path, ignored);
+  }
+  fs::path path;
+  int rank;
+};
+
+}  // namespace
+
+// Trains every job on the mesh and, on rank 0, on one process.
+// @param argument JSON: mesh, jobs.   @return of rank 0: for each job the largest relative differences
+RANK_BODY(train_on_tensor_mesh) {
+  const Value given = parse_json(argument, "argument");
+  const SharedDirectory directory(*group);
+  Value all = Value::list();
+  int number = 0;
+  for (const Value& job : given.at("jobs").as_list()) {
+    const fs::path place = directory.path / std::to_string(number++);
+    Training shared(job, &given.at("mesh"), group);
+    const Trained found = shared.train(0, kSteps);
+    shared.save(place / "shared" / "checkpoint-10");
+    if (group->rank() == 0) {
+      Training alone(job, nullptr, ProcessGroup::single());
+      const Trained want = alone.train(0, kSteps);
+      alone.save(place / "alone" / "checkpoint-10");
+      EXPECT_LT(want.losses.back(), want.losses.front());
+      EXPECT_EQ(shared.model.counts().all, alone.model.counts().all);
+      EXPECT_EQ(shared.model.counts().trainable, alone.model.counts().trainable);
+      all.as_list().push_back(Value::map(
+          {{"losses", worst(found.losses, want.losses)},
+           {"norms", worst(found.norms, want.norms)},
+           {"weights", worst_weight(place / "shared" / "checkpoint-10", place / "alone" / "checkpoint-10")}}));
+    }
+    group->barrier();
+  }
+  return write_json(all);
+}
+
+// Losses and the bytes of what is saved, whatever is run again, kept or split between forward and backward.
+RANK_BODY(checkpointed_units_change_no_bit) {
+  const Value given = parse_json(argument, "argument");
+  Value job = given.at("job");
+  const Value mesh = given.at("mesh");
+  Training plain(job, &mesh, group);
+  const Trained want = plain.train(0, kSteps);
+  for (const auto& [key, value] :
+       {std::pair{"activation_checkpointing", Value(true)}, {"reshard", Value(false)}, {"stage", Value(2)}}) {
+    Value other = job;
+    other.set(key, value);
+    Training again(other, &mesh, group);
+    const Trained found = again.train(0, kSteps);
+    EXPECT_EQ(found.losses, want.losses) << key;
+    EXPECT_EQ(found.norms, want.norms) << key;
+  }
+  return "";
+}
+
+// Five steps, a checkpoint, five more: on the layout it came from, and on the others.
+RANK_BODY(tensor_checkpoints_resume_anywhere) {
+  const Value given = parse_json(argument, "argument");
+  const Value job = given.at("job");
+  const SharedDirectory directory(*group);
+  const auto mesh_of = [&](int tensor) { return Value::map({{"tensor", tensor}, {"shard", group->size() / tensor}}); };
+  const Value first = mesh_of(static_cast<int>(given.at("tensor").as_integer()));
+  Training uninterrupted(job, &first, group);
+  uninterrupted.train(0, 5);
+  uninterrupted.save(directory.path / "checkpoint-5");
+  const Trained want = uninterrupted.train(5, kSteps);
+  const Checkpoint from(directory.path / "checkpoint-5");
+  for (const Value& size : given.at("onto").as_list()) {
+    const Value mesh = mesh_of(static_cast<int>(size.as_integer()));
+    Training resumed(job, &mesh, group, &from);
+    const Trained found = resumed.train(5, kSteps);
+    if (mesh == first) {
+      EXPECT_EQ(found.losses, want.losses) << "equal bits on the same layout";
+      EXPECT_EQ(found.norms, want.norms);
+    }
+    EXPECT_LE(worst(found.losses, want.losses), given.at("bound").as_number()) << describe(mesh);
+  }
+  if (group->rank() == 0) {
+    Training alone(job, nullptr, ProcessGroup::single(), &from);
+    EXPECT_LE(worst(alone.train(5, kSteps).losses, want.losses), given.at("bound").as_number());
+  }
+  group->barrier();
+  return "";
+}
+
+// Every weight of a slice is the bits of the whole matrix's, whether its groups are whole or cut.
+RANK_BODY(slices_have_the_whole_matrix_s_nf4) {
+  const Value given = parse_json(argument, "argument");
+  const WeightSource source(nullptr, /*seed=*/3);
+  const auto values = [](const Parameter& p) {
+    std::vector<float> all(static_cast<size_t>(p.numel()));
+    const at::Tensor records = p.value.contiguous();
+    nf4::dequantize({records.const_data_ptr<uint8_t>(), p.nested_offset, p.double_quant}, 0, p.numel(), DType::f32,
+                    all.data());
+    return all;
+  };
+  ShardedModel whole(plan_of(given.at("job"), nullptr), source, ProcessGroup::single());
+  whole.load(source, [](int64_t) {});
+  ShardedModel shared(plan_of(given.at("job"), &given.at("mesh")), source, group);
+  shared.load(source, [](int64_t) {});
+  double waited = 0;
+  int64_t cut = 0, kept = 0;
+  for (size_t unit = 0; unit < shared.shards().size(); ++unit) {
+    for (ShardedModel* model : {&whole, &shared}) {
+      model->shards()[unit]->start_gather();
+      model->shards()[unit]->finish_gather(waited);
+    }
+    for (size_t i = 0; i < shared.model().units()[unit].parameters.size(); ++i) {
+      const Parameter &slice = *shared.model().units()[unit].parameters[i],
+                      &all = *whole.model().units()[unit].parameters[i];
+      if (slice.storage != Storage::nf4) continue;
+      EXPECT_EQ(slice.nested_offset, all.nested_offset) << slice.name;
+      (slice.double_quant ? kept : cut) += 1;
+      const std::vector<float> got = values(slice), want = values(all);
+      int64_t wrong = 0;
+      for_each_run(slice, 0, slice.numel(), [&](const SliceRun& run) {
+        for (int64_t e = 0; e < run.count; ++e)
+          wrong += got[static_cast<size_t>(run.local + e)] != want[static_cast<size_t>(run.whole + e)];
+      });
+      EXPECT_EQ(wrong, 0) << slice.name;
+    }
+    for (ShardedModel* model : {&whole, &shared}) model->shards()[unit]->release();
+  }
+  return std::to_string(kept) + " " + std::to_string(cut);
+}
+
+RANK_BODY(tensor_ranks_decode_as_one_process) {
+  const Value job = parse_json(argument, "argument"), mesh = Value::map({{"tensor", group->size()}});
+  const std::vector<std::vector<int32_t>> prompts = {{5, 17, 3}, {80, 2, 9, 44, 61}, {1}};
+  Training shared(job, &mesh, group), alone(job, nullptr, ProcessGroup::single());
+  const GenerateOptions options{.max_new_tokens = 12};
+  EXPECT_EQ(generate(shared.model, prompts, options), generate(alone.model, prompts, options));
+  return "";
+}
+
+namespace {
+
+Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
+Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
+Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}}); }
+Value lora(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}}); }
+Value qlora(Value optimizer) {
+  return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}, {"quantize", "nf4"}});
+}
+Value with(Value job, const char* key, Value value) {
+  job.set(key, std::move(value));
+  return job;
+}
+
+struct Difference {
+  double losses, norms, weights;
+};
+
+std::vector<Difference> differences(int world, const Value& mesh, const std::vector<Value>& jobs) {
+  Value list = Value::list();
+  for (const Value& job : jobs) list.as_list().push_back(job);
+  const std::string said =
+      run_ranks(world, "train_on_tensor_mesh", write_json(Value::map({{"mesh", mesh}, {"jobs", list}})))[0];
+  std::vector<Difference> all;
+  if (said.empty()) return all;
+  const Value result = parse_json(said, "result");
+  for (const Value& one : result.as_list())
+    all.push_back({one.at("losses").as_number(), one.at("norms").as_number(), one.at("weights").as_number()});
+  EXPECT_EQ(all.size(), jobs.size());
+  return all;
+}
+
+constexpr double kLoss = 1e-5, kWeight = 5e-6;
+
+Value head_targets() { return Value::list({"q_proj", "k_proj", "o_proj", "down_proj", "lm_head"}); }
+
+// AdamW hides a wrong scale of the gradients; with SGD each weight is compared.
+std::vector<Value> gate_jobs() {
+  return {full(adamw()),
+          with(full(adamw()), "tied", false),
+          with(lora(adamw()), "dropout", 0.1),
+          with(qlora(adamw()), "dropout", 0.1),
+          full(sgd()),
+          with(with(full(sgd()), "biases", true), "tied", false),
+          with(with(full(sgd()), "kv_heads", 1), "length", 23),
+          with(lora(sgd()), "dropout", 0.1),
+          with(with(with(lora(sgd()), "targets", head_targets()), "tied", false), "dropout", 0.1),
+          qlora(sgd())};
+}
+
+void expect_gates(int world, const Value& mesh, const std::vector<Value>& jobs) {
+  const auto found = differences(world, mesh, jobs);
+  for (size_t i = 0; i < found.size(); ++i) {
+    SCOPED_TRACE(write_json(jobs[i]));
+    EXPECT_LE(found[i].losses, kLoss);
+    if (jobs[i].at("optimizer").at("kind").as_string() != "sgd") continue;
+    EXPECT_LE(found[i].norms, kLoss);
+    EXPECT_LE(found[i].weights, kWeight);
+  }
+}
+
+Value mesh(int shard, int context, int tensor) {
+  return Value::map({{"shard", shard}, {"context", context}, {"tensor", tensor}});
+}
+
+TEST(TensorParallel, two_ranks_train_as_one_process) { expect_gates(2, mesh(1, 1, 2), gate_jobs()); }
+
+TEST(TensorParallel, four_ranks_that_share_key_value_heads_train_as_one_process) {
+  expect_gates(4, mesh(1, 1, 4), gate_jobs());
+}
+
+TEST(TensorParallel, two_by_two_ranks_with_fsdp_train_as_one_process) { expect_gates(4, mesh(2, 1, 2), gate_jobs()); }
+
+TEST(TensorParallel, two_by_two_ranks_with_split_rows_train_as_one_process) {
+  expect_gates(4, mesh(1, 2, 2), {full(adamw()), with(qlora(adamw()), "dropout", 0.1), full(sgd()), lora(sgd())});
+}
+
+TEST(TensorParallel, eight_ranks_of_three_axes_train_as_one_process) {
+  expect_gates(8, mesh(2, 2, 2), {full(adamw()), with(lora(sgd()), "dropout", 0.1), qlora(sgd())});
+}
+
+TEST(TensorParallel, replicas_beside_it_train_as_one_process) {
+  expect_gates(4, Value::map({{"replicate", 2}, {"tensor", 2}}),
+               {full(sgd()), with(full(sgd()), "stage", 0), lora(sgd())});
+}
+
+TEST(TensorParallel, checkpointing_and_resharding_change_no_bit) {
+  for (const Value& job : {full(adamw()), with(qlora(adamw()), "dropout", 0.1)})
+    run_ranks(4, "checkpointed_units_change_no_bit", write_json(Value::map({{"mesh", mesh(2, 1, 2)}, {"job", job}})));
+}
+
+TEST(TensorParallel, the_gates_fail_without_the_sums_that_ranks_owe_each_other) {
+  std::vector<Value> jobs;
+  for (const Value& job : {full(adamw()), full(sgd()), lora(sgd()), qlora(sgd())})
+    jobs.push_back(with(job, "plant", "no_sums"));
+  const auto found = differences(2, mesh(1, 1, 2), jobs);
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_GT(found[i].losses, kLoss) << write_json(jobs[i]);
+    EXPECT_GT(found[i].norms, kLoss) << write_json(jobs[i]);
+    EXPECT_GT(found[i].weights, kWeight) << write_json(jobs[i]);
+  }
+}
+
+TEST(TensorParallel, slices_of_nf4_are_the_whole_matrix_s) {
+  const auto said = [](int world, const Value& shape, const Value& job) {
+    return run_ranks(world, "slices_have_the_whole_matrix_s_nf4",
+                     write_json(Value::map({{"mesh", shape}, {"job", job}})))[0];
+  };
+  // Of two layers' seven matrices: q and the first layer's gate and up are slices of whole groups.
+  EXPECT_EQ(said(2, mesh(1, 1, 2), qlora(sgd())), "6 8");
+  EXPECT_EQ(said(4, mesh(2, 1, 2), qlora(sgd())), "6 8");
+  EXPECT_EQ(said(4, mesh(1, 1, 4), qlora(sgd())), "2 12");
+  EXPECT_EQ(said(2, mesh(1, 1, 2), with(qlora(sgd()), "double_quant", false)), "0 14");
+}
+
+TEST(TensorParallel, checkpoints_resume_on_any_layout) {
+  const auto resume = [](int tensor, const Value& job, std::vector<int64_t> onto, double bound) {
+    run_ranks(4, "tensor_checkpoints_resume_anywhere",
+              write_json(Value::map({{"tensor", tensor},
+                                     {"job", job},
+                                     {"onto", Value(Value::List(onto.begin(), onto.end()))},
+                                     {"bound", bound}})));
+  };
+  resume(2, full(adamw()), {2, 4, 1}, 1e-5);
+  resume(1, full(adamw()), {2, 4}, 1e-5);
+  resume(4, with(qlora(adamw()), "dropout", 0.1), {4, 2, 1}, 1e-5);
+}
+
+TEST(TensorParallel, ranks_decode_as_one_process) {
+  run_ranks(2, "tensor_ranks_decode_as_one_process", write_json(with(full(sgd()), "tied", false)));
+  run_ranks(4, "tensor_ranks_decode_as_one_process", write_json(qlora(sgd())));
+}
+
+}  // namespace
+}  // namespace ft::test
