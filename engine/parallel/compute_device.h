@@ -12,7 +12,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+
+#include "engine/parallel/offload_home.h"
 
 namespace ft {
 
@@ -48,6 +51,9 @@ class ComputeDevice {
   /// Until the guard dies this thread queues on `queue`, which knows nothing of the order of others.
   [[nodiscard]] virtual std::shared_ptr<void> enter([[maybe_unused]] Queue queue) { return nullptr; }
   virtual DeviceMemory memory() { return {}; }
+  /// How memory of the host is page-locked, so that this device copies from and to it by itself; nothing: the system's
+  /// way will do.
+  virtual std::optional<PageLocking> page_locking() { return std::nullopt; }
 
  protected:
   ComputeDevice(c10::Device where, std::string name) : where_(where), name_(std::move(name)) {}

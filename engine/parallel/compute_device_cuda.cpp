@@ -52,6 +52,18 @@ class CudaDevice final : public ComputeDevice {
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return {held.current, held.peak, static_cast<int64_t>(free), static_cast<int64_t>(total)};
   }
+  std::optional<PageLocking> page_locking() override {
+    return PageLocking{.lock =
+                           [](void* data, size_t bytes) {
+                             const bool locked = cudaHostRegister(data, bytes, cudaHostRegisterPortable) == cudaSuccess;
+                             if (!locked) (void)cudaGetLastError();
+                             return locked;
+                           },
+                       .unlock =
+                           [](void* data, size_t) {
+                             if (cudaHostUnregister(data) != cudaSuccess) (void)cudaGetLastError();
+                           }};
+  }
 
  private:
   c10::cuda::CUDAStream current() const { return c10::cuda::getCurrentCUDAStream(where().index()); }

@@ -166,7 +166,7 @@ at::Tensor OffloadHome::zeros(int64_t count, at::ScalarType dtype) {
 
 void OffloadHome::to_device(const at::Tensor& there, const at::Tensor& here) {
   const Stopwatch watch(seconds_);
-  there.copy_(here);
+  there.copy_(here, /*non_blocking=*/true);  // `here` changes with the next update at the earliest
   to_device_ += static_cast<int64_t>(there.nbytes());
 }
 

@@ -234,7 +234,9 @@ void ShardUnit::beside_compute(const Action& action) {
 void ShardUnit::await_gathers() {
   for (Pending& pending : gathers_) pending.wait();
   gathers_.clear();
+  if (!fetched_) return;
   options_.device->wait(std::exchange(fetched_, nullptr));
+  for (FlatRange& range : ranges_) range.kept = {};
 }
 
 void ShardUnit::start_gather() {
@@ -297,7 +299,7 @@ void ShardUnit::gather_from_neighbours(FlatRange& range) {
     own.copy_(range.kept.view(part, range.gather_dtype));
     gathers_.push_back(neighbours.all_gather_into(whole, own));
   });
-  range.kept = {};
+  if (!fetched_) range.kept = {};  // else still being read
 }
 
 void ShardUnit::finish_gather(double& waited) {

@@ -101,7 +101,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   unit_options.device = device_;
   if (parallel->get("offload_params", false))
     home_ = std::make_unique<OffloadHome>(
-        OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true), .locking = device_->page_locking()});
+        OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true),
+                       .locking = device_->page_locking().value_or(PageLocking::of_the_system())});
   unit_options.home = home_.get();
   unit_options.keep_whole = !policy_.split_parameters;
   unit_options.reduce_late = !policy_.split_gradients;
