@@ -18,8 +18,7 @@ namespace fs = std::filesystem;
 using Kind = PickleNode::Kind;
 
 constexpr const char *kShardingInfo = "DCP_SHARDING_INFO", *kBin = "pytorch_model.bin",
-                     *kBinIndex = "pytorch_model.bin.index.json", *kSafe = "model.safetensors",
-                     *kSafeIndex = "model.safetensors.index.json";
+                     *kBinIndex = "pytorch_model.bin.index.json";
 
 const std::string* sharding_info(const SafetensorsFile& file) {
   for (const auto& [key, text] : file.metadata())
@@ -157,22 +156,6 @@ TensorSource open_sharded_safetensors(const fs::path& path) {
     builder.add(std::move(tensor));
   }
   return builder.finish("sharded safetensors");
-}
-
-bool is_huggingface(const fs::path& path) { return fs::exists(path / kSafe) || fs::exists(path / kSafeIndex); }
-
-TensorSource open_huggingface(const fs::path& path) {
-  TensorSourceBuilder builder(path);
-  std::vector<SourceTensor> tensors;
-  std::map<std::string, size_t> index;
-  std::set<std::string> files{kSafe};
-  if (fs::exists(path / kSafeIndex)) {
-    files.clear();
-    for (const auto& [tensor, file] : read_index(path / kSafeIndex)) files.insert(file);
-  }
-  for (const std::string& name : files) add_shard(builder, path, name, tensors, index);
-  for (SourceTensor& tensor : tensors) builder.add(std::move(tensor));
-  return builder.finish("a Hugging Face directory");
 }
 
 bool is_pytorch_bin(const fs::path& path) {

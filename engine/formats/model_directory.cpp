@@ -9,6 +9,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "engine/tensor/half.h"
 
 namespace ft {
 namespace {
@@ -54,12 +55,58 @@ ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   } else if (fs::exists(path_ / kSingleName)) {
     add_file(kSingleName);
   } else {
-    const bool pickled = fs::exists(path_ / "pytorch_model.bin") || fs::exists(path_ / "pytorch_model.bin.index.json");
-    throw Error(ErrorKind::io, std::string("holds neither ") + kSingleName + " nor " + kIndexName)
-        .at(path_.string())
-        .help(pickled ? "its weights are pickles (pytorch_model.bin); save them as safetensors first"
-                      : "give a directory with weights");
+    if (source_kind(path_) != SourceKind::pytorch_bin)
+      throw Error(ErrorKind::io, std::string("holds neither ") + kSingleName + " nor " + kIndexName)
+          .at(path_.string())
+          .help("give a directory with weights; `ftengine merge` makes one of another engine's checkpoint");
+    add_pickled();
   }
+  find_quantized();
+}
+
+// Bytes follow one another in an order of their own: what is read is found by the tensor's name.
+void ModelDirectory::add_pickled() {
+  pickled_.emplace(open_tensor_source(path_));
+  for (const SourceTensor& tensor : pickled_->tensors()) {
+    made_.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
+    made_.back().end = static_cast<uint64_t>(tensor.numel()) * byte_size(tensor.dtype);
+    made_index_[tensor.name] = &made_.back();
+    tensors_.push_back(&made_.back());
+  }
+}
+
+// Four-bit weights take the place of the tensors that they are stored as.
+void ModelDirectory::find_quantized() {
+  const auto find = [this](const std::string& name) { return this->find(name); };
+  const auto read = [this](const TensorEntry& entry, uint64_t at, std::span<std::byte> out) {
+    read_stored(entry, at, out);
+  };
+  std::set<std::string> parts;
+  for (const TensorEntry* entry : tensors_) {
+    const size_t at = entry->name.find(kBnbState);
+    if (at == std::string::npos) continue;
+    try {
+      const BnbWeight& weight =
+          quantized_.emplace(entry->name.substr(0, at), BnbWeight(entry->name.substr(0, at), entry->name, find, read))
+              .first->second;
+      parts.insert(weight.parts().begin(), weight.parts().end());
+    } catch (Error& error) {
+      throw error.at(path_.string());
+    }
+  }
+  if (quantized_.empty()) return;
+  std::vector<const TensorEntry*> tensors;
+  for (const TensorEntry* entry : tensors_) {
+    if (parts.contains(entry->name)) continue;
+    if (const auto found = quantized_.find(entry->name); found != quantized_.end()) {
+      made_.push_back({.name = entry->name, .dtype = found->second.dtype(), .shape = found->second.shape()});
+      made_.back().end = static_cast<uint64_t>(made_.back().numel()) * byte_size(made_.back().dtype);
+      made_index_[entry->name] = &made_.back();
+      entry = &made_.back();
+    }
+    tensors.push_back(entry);
+  }
+  tensors_ = std::move(tensors);
 }
 
 void ModelDirectory::add_file(const std::string& name) {
@@ -108,6 +155,7 @@ std::vector<std::string> ModelDirectory::names() const {
 }
 
 const TensorEntry* ModelDirectory::find(const std::string& name) const {
+  if (const auto made = made_index_.find(name); made != made_index_.end()) return made->second;
   if (const auto owner = owner_.find(name); owner != owner_.end()) return owner->second->find(name);
   for (const auto& file : files_)
     if (const TensorEntry* entry = file->find(name)) return entry;  // throws for a dtype of no use
@@ -119,10 +167,37 @@ void ModelDirectory::check_all_usable() const {
     if (!file->unusable().empty()) file->find(file->unusable().begin()->first);
 }
 
+void ModelDirectory::read_stored(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const {
+  if (!pickled_) return owner_.at(entry.name)->read(entry, byte_offset, out);
+  const size_t width = byte_size(entry.dtype);
+  FT_CHECK(byte_offset % width == 0 && out.size() % width == 0, "elements are read whole");
+  pickled_->read(*pickled_->find(entry.name), static_cast<int64_t>(byte_offset / width),
+                 static_cast<int64_t>(out.size() / width), out.data());
+}
+
 void ModelDirectory::read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const {
   const TensorEntry* entry = find(name);
   if (!entry) throw Error(ErrorKind::format, "is missing").at(path_.string()).key(name);
-  owner_.at(name)->read(*entry, byte_offset, out);
+  const BnbWeight* weight = quantized(name);
+  if (!weight) return read_stored(*entry, byte_offset, out);
+  const size_t width = byte_size(entry->dtype);
+  FT_CHECK(byte_offset % width == 0 && out.size() % width == 0, "elements are read whole");
+  std::vector<float> values(out.size() / width);
+  weight->read_fp32(
+      static_cast<int64_t>(byte_offset / width), static_cast<int64_t>(values.size()), values.data(),
+      [this](const TensorEntry& part, uint64_t at, std::span<std::byte> bytes) { read_stored(part, at, bytes); });
+  from_fp32(values.data(), static_cast<int64_t>(values.size()), entry->dtype, out.data());
+}
+
+const BnbWeight* ModelDirectory::quantized(const std::string& name) const {
+  const auto found = quantized_.find(name);
+  return found == quantized_.end() ? nullptr : &found->second;
+}
+
+void ModelDirectory::read_records(const BnbWeight& weight, int64_t begin, int64_t count, uint8_t* records) const {
+  weight.read_records(begin, count, records, [this](const TensorEntry& part, uint64_t at, std::span<std::byte> bytes) {
+    read_stored(part, at, bytes);
+  });
 }
 
 void compare_tensors(std::span<const ExpectedTensor> expected, const std::vector<const TensorEntry*>& tensors,
@@ -175,6 +250,16 @@ std::string ModelDirectory::fingerprint() const {
     std::string sample(std::min(kSample, bytes.size()), '\0');
     bytes.read((bytes.size() - sample.size()) / 2, std::as_writable_bytes(std::span(sample)));
     text += sample;
+  }
+  if (pickled_) {
+    for (const TensorEntry& entry : made_)
+      text += entry.name + '\0' + safetensors_name(entry.dtype) + shape_text(entry.shape);
+    for (const TensorEntry& entry : made_) {
+      const uint64_t width = byte_size(entry.dtype), count = std::min<uint64_t>(entry.bytes() / width, 64);
+      std::string sample(count * width, '\0');
+      read_stored(entry, (entry.bytes() / width - count) / 2 * width, std::as_writable_bytes(std::span(sample)));
+      text += sample;
+    }
   }
   char digits[17];
   std::snprintf(digits, sizeof digits, "%016llx",

@@ -1,20 +1,26 @@
 #pragma once
-/// A Hugging Face model directory: config.json, one safetensors file or several with an index, tokenizer files. Nothing
-/// but headers is read until a range is asked for. Used by loading, plans and merge; const members are safe from any
-/// thread.
+/// A Hugging Face model directory: config.json, one safetensors file or several with an index, or else PyTorch's .bin
+/// files, and tokenizer files. Nothing but headers is read until a range is asked for. Weights that bitsandbytes
+/// quantized to four bits show as what they are dequantized to. Used by loading, plans and merge; const members are
+/// safe from any thread.
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/formats/bnb_weight.h"
 #include "engine/formats/safetensors.h"
+#include "engine/formats/tensor_source.h"
 #include "engine/schema/value.h"
 
 namespace ft {
@@ -56,6 +62,12 @@ class ModelDirectory {
   /// tensor.
   void read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const;
 
+  /// A weight that bitsandbytes quantized, or nullptr: for whoever wants its codes and scales as they are.
+  const BnbWeight* quantized(const std::string& name) const;
+  bool has_quantized() const { return !quantized_.empty(); }
+  /// Fills NF4 group records [begin, begin + count) of a quantized weight whose has_records() is true.
+  void read_records(const BnbWeight& weight, int64_t begin, int64_t count, uint8_t* records) const;
+
   /// compare_tensors with this directory's.
   /// @throws Error(shape)
   void check_tensors(std::span<const ExpectedTensor> expected) const;
@@ -70,12 +82,20 @@ class ModelDirectory {
  private:
   void read_index(const std::filesystem::path& index);
   void add_file(const std::string& name);
+  void add_pickled();
+  void find_quantized();
+  void read_stored(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const;
 
   std::filesystem::path path_;
   Value config_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::vector<const TensorEntry*> tensors_;
   std::unordered_map<std::string, const SafetensorsFile*> owner_;  // tensor -> its file
+  std::optional<TensorSource> pickled_;                            // of .bin files
+  std::map<std::string, BnbWeight> quantized_;
+  std::deque<TensorEntry>
+      made_;  // entries of what is pickled or quantized: begin and end say how many bytes it comes to
+  std::unordered_map<std::string, const TensorEntry*> made_index_;
 };
 
 /// Whether a model's weights may be stored in this dtype: fp32, fp16 or bf16.

@@ -78,10 +78,6 @@ class TensorSourceBuilder {
 enum class SourceKind { none, dcp, sharded_safetensors, zero, pytorch_bin };
 SourceKind source_kind(const std::filesystem::path& path);
 
-/// A Hugging Face directory's safetensors files in the same dress; ModelDirectory is what training uses.
-bool is_huggingface(const std::filesystem::path& path);
-TensorSource open_huggingface(const std::filesystem::path& path);
-
 /// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
 TensorSource open_tensor_source(const std::filesystem::path& path);
 

@@ -27,6 +27,10 @@ std::string plain_name(std::string name) {
   return name;
 }
 
+bool holds_safetensors(const fs::path& path) {
+  return fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
+}
+
 }  // namespace
 
 std::optional<fs::path> find_foreign(const fs::path& input) {
@@ -38,19 +42,22 @@ std::optional<fs::path> find_foreign(const fs::path& input) {
         source_kind(folder.path()) != SourceKind::none)
       found.push_back(folder.path());
   if (found.size() == 1) return found[0];
-  if (fs::exists(input / "config.json") && is_huggingface(input)) return input;
+  if (holds_safetensors(input)) return input;
   return std::nullopt;
 }
 
-ForeignInput::ForeignInput(const fs::path& path, const MergeOptions& options)
-    : source_(source_kind(path) == SourceKind::none ? open_huggingface(path) : open_tensor_source(path)) {
+ForeignInput::ForeignInput(const fs::path& path, const MergeOptions& options) : path_(path) {
+  if (source_kind(path) == SourceKind::none)
+    directory_.emplace(path);
+  else
+    source_.emplace(open_tensor_source(path));
   find_config(path, options);
   list_tensors();
   if (!lora_.empty()) pair_lora();
   if (options.dtype)
     for (MergeTensor& tensor : tensors_)
       if (is_weight_dtype(tensor.stored)) tensor.target = *options.dtype;
-  if (!options.model.empty() && is_huggingface(options.model)) compare_with_base(options.model);
+  if (!options.model.empty() && holds_safetensors(options.model)) compare_with_base(options.model);
 }
 
 void ForeignInput::find_config(const fs::path& path, const MergeOptions& options) {
@@ -63,7 +70,7 @@ void ForeignInput::find_config(const fs::path& path, const MergeOptions& options
     if (model_.empty() && fs::is_regular_file(place / "config.json")) model_ = place;
   }
   if (model_.empty())
-    throw Error(ErrorKind::config, "there is no config.json of the model beside " + source_.kind())
+    throw Error(ErrorKind::config, "there is no config.json of the model beside " + kind())
         .at(options.input.string())
         .help("name the base model with --model DIR: its config.json and tokenizer are taken along");
   config_ = read_json(model_ / "config.json");
@@ -72,34 +79,45 @@ void ForeignInput::find_config(const fs::path& path, const MergeOptions& options
 }
 
 void ForeignInput::list_tensors() {
-  for (const SourceTensor& tensor : source_.tensors()) {
-    const std::string name = plain_name(tensor.name);
-    if (is_lora_name(name)) {
-      lora_.emplace_back(name, &tensor);
-      continue;
+  if (directory_) {
+    directory_->check_all_usable();
+    for (const TensorEntry* entry : directory_->tensors()) add_tensor(entry->name, entry->dtype, entry->shape);
+    // What was quantized is written as what it stands for.
+    if (directory_->has_quantized())
+      std::erase_if(config_.as_map(), [](const auto& entry) { return entry.first == "quantization_config"; });
+  } else {
+    for (const SourceTensor& tensor : source_->tensors()) {
+      const std::string name = plain_name(tensor.name);
+      if (!is_lora_name(name))
+        add_tensor(tensor.name, tensor.dtype, tensor.shape);
+      else if (!lora_.emplace(name, &tensor).second)
+        throw Error(ErrorKind::format, "stands there twice").at(path_.string()).key(name);
     }
-    if (is_tied_head(name)) continue;
-    tensors_.push_back({.name = name, .shape = tensor.shape, .stored = tensor.dtype, .target = tensor.dtype});
-    stored_.push_back(&tensor);
   }
   std::set<std::string> names;
   for (const MergeTensor& tensor : tensors_)
     if (!names.insert(tensor.name).second)
-      throw Error(ErrorKind::format, "stands there twice").at(source_.path().string()).key(tensor.name);
+      throw Error(ErrorKind::format, "stands there twice").at(path_.string()).key(tensor.name);
+}
+
+void ForeignInput::add_tensor(const std::string& stored_name, DType dtype, const std::vector<int64_t>& shape) {
+  const std::string name = plain_name(stored_name);
+  if (is_tied_head(name)) return;
+  tensors_.push_back({.name = name, .shape = shape, .stored = dtype, .target = dtype});
+  stored_.push_back(stored_name);
 }
 
 void ForeignInput::pair_lora() {
   if (adapter_.is_null())
     throw Error(ErrorKind::config, "holds a LoRA adapter, and there is no adapter_config.json that says its scale")
-        .at(source_.path().string())
+        .at(path_.string())
         .help("put the adapter's adapter_config.json beside it");
   check_peft_config(adapter_);
   scale_ = lora_scale(adapter_);
   size_t used = 0;
   const auto find = [this](const std::string& name) -> const SourceTensor* {
-    for (const auto& [plain, tensor] : lora_)
-      if (plain == name) return tensor;
-    return nullptr;
+    const auto found = lora_.find(name);
+    return found == lora_.end() ? nullptr : found->second;
   };
   for (MergeTensor& tensor : tensors_) {
     if (!tensor.name.ends_with(kWeight)) continue;
@@ -112,7 +130,7 @@ void ForeignInput::pair_lora() {
         b->shape != std::vector<int64_t>{tensor.shape[0], rank} || !is_weight_dtype(tensor.stored) ||
         !is_weight_dtype(a->dtype) || !is_weight_dtype(b->dtype) || rank != adapter_.at("r").as_integer())
       throw Error(ErrorKind::shape, "has LoRA matrices that do not fit it or r of adapter_config.json")
-          .at(source_.path().string())
+          .at(path_.string())
           .key(tensor.name);
     tensor.lora = LoraPair{name_a, name_b, rank};
     used += 2;
@@ -120,7 +138,7 @@ void ForeignInput::pair_lora() {
   if (used != lora_.size())
     throw Error(ErrorKind::shape, "has " + std::to_string(lora_.size()) + " LoRA matrices and weights for " +
                                       std::to_string(used) + " of them")
-        .at(source_.path().string())
+        .at(path_.string())
         .help("is the base model in the checkpoint? an adapter alone is loaded by PEFT as it is");
 }
 
@@ -141,25 +159,25 @@ void ForeignInput::compare_with_base(const fs::path& base) const {
     return found == entries.end() ? nullptr : &*found;
   };
   try {
-    compare_tensors(expected, tensors, find, source_.path());
+    compare_tensors(expected, tensors, find, path_);
   } catch (Error& error) {
     throw error.help("is " + base.string() + " the model that was trained?");
   }
 }
 
 void ForeignInput::read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const {
-  source_.read(*stored_[static_cast<size_t>(&tensor - tensors_.data())], begin, count, out);
+  const std::string& name = stored_[static_cast<size_t>(&tensor - tensors_.data())];
+  if (source_) return source_->read(*source_->find(name), begin, count, out);
+  const size_t width = byte_size(tensor.stored);
+  directory_->read(name, static_cast<uint64_t>(begin) * width,
+                   {static_cast<std::byte*>(out), static_cast<size_t>(count) * width});
 }
 
 void ForeignInput::read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const {
-  for (const auto& [plain, tensor] : lora_) {
-    if (plain != name) continue;
-    std::vector<std::byte> raw(static_cast<size_t>(count) * byte_size(tensor->dtype));
-    source_.read(*tensor, begin, count, raw.data());
-    to_fp32(tensor->dtype, raw.data(), count, out);
-    return;
-  }
-  FT_CHECK(false, "no LoRA matrix " + name);
+  const SourceTensor& tensor = *lora_.at(name);
+  std::vector<std::byte> raw(static_cast<size_t>(count) * byte_size(tensor.dtype));
+  source_->read(tensor, begin, count, raw.data());
+  to_fp32(tensor.dtype, raw.data(), count, out);
 }
 
 std::vector<fs::path> ForeignInput::companions() const { return companion_files(model_); }

@@ -3,10 +3,12 @@
 /// members are safe from any thread.
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/formats/model_directory.h"
 #include "engine/formats/tensor_source.h"
 #include "engine/merge/merge.h"
 #include "engine/merge/merge_input.h"
@@ -24,7 +26,8 @@ class ForeignInput : public MergeInput {
   /// @throws as merge()
   ForeignInput(const std::filesystem::path& path, const MergeOptions& options);
 
-  const TensorSource& source() const { return source_; }
+  /// "a torch.distributed.checkpoint", …
+  std::string kind() const { return source_ ? source_->kind() : "a Hugging Face directory"; }
   void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const override;
   void read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const override;
   std::vector<std::filesystem::path> companions() const override;
@@ -32,13 +35,16 @@ class ForeignInput : public MergeInput {
  private:
   void find_config(const std::filesystem::path& path, const MergeOptions& options);
   void list_tensors();
+  void add_tensor(const std::string& stored_name, DType dtype, const std::vector<int64_t>& shape);
   void pair_lora();
   void compare_with_base(const std::filesystem::path& base) const;
 
-  TensorSource source_;
-  std::filesystem::path model_;                                    // where config.json was found
-  std::vector<const SourceTensor*> stored_;                        // of each of tensors(), by the same number
-  std::vector<std::pair<std::string, const SourceTensor*>> lora_;  // by plain names
+  std::filesystem::path path_;
+  std::optional<TensorSource> source_;       // another engine's
+  std::optional<ModelDirectory> directory_;  // or a Hugging Face directory
+  std::filesystem::path model_;              // where config.json was found
+  std::vector<std::string> stored_;          // names of tensors() as they are stored, by the same numbers
+  std::map<std::string, const SourceTensor*> lora_;
   Value adapter_;
 };
 

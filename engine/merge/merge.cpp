@@ -185,7 +185,7 @@ void merge_foreign(const MergeOptions& options, const fs::path& path, const Merg
   if (options.adapter_only) refuse("--adapter-only", "is for runs of ftengine");
   if (options.base == MergeBase::dequantized) refuse("--base", "is for runs of ftengine");
   const ForeignInput input(path, reading(options));
-  report.source = "from " + input.source().kind();
+  report.source = "from " + input.kind();
   merge_model(options, input, foreign_output(options), progress, report);
 }
 

@@ -121,6 +121,9 @@ void MergeSource::list_tensors(const MergeOptions& options) {
   std::set<std::string> listed;
   if (base_) {
     base_->check_all_usable();
+    // What was quantized is written as what it stands for, with LoRA folded in.
+    if (base_->has_quantized())
+      std::erase_if(config_.as_map(), [](const auto& entry) { return entry.first == "quantization_config"; });
     for (const TensorEntry* entry : base_->tensors()) {
       if (is_tied_head(entry->name)) continue;  // the embedding's weights are the head's
       tensors_.push_back(base_tensor(*entry));

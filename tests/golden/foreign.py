@@ -199,6 +199,31 @@ def check_gguf(path, model):
         a, b = ours(ids).logits, want(ids).logits
     print("logits differ by at most", (a - b).abs().max().item(), "of", b.abs().max().item())
 
+def bnb():
+    """A Llama whose linears bitsandbytes has quantized, in every way that its checkpoints come in, and what it dequantizes them to."""
+    import bitsandbytes.functional as bf
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(8)
+    config = LlamaConfig(hidden_size=128, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=192,
+                         vocab_size=21, tie_word_embeddings=True, max_position_embeddings=32)
+    plain = os.path.join(HERE, "bnb_plain")
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(plain)
+    for kind, nested, storage in (("nf4", True, torch.uint8), ("nf4", False, torch.bfloat16), ("fp4", True, torch.uint8)):
+        name = f"bnb_{kind}{'' if nested else '_flat'}"
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_use_double_quant=nested,
+                                          bnb_4bit_quant_storage=storage, bnb_4bit_compute_dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(plain, quantization_config=quantization, device_map="cpu")
+        model.save_pretrained(os.path.join(HERE, name))
+        for extra in os.listdir(os.path.join(HERE, name)):
+            if extra == "generation_config.json":
+                os.remove(os.path.join(HERE, name, extra))
+        want = {n + ".weight": bf.dequantize_4bit(m.weight.data.view(torch.uint8), m.weight.quant_state).contiguous()
+                for n, m in model.named_modules() if hasattr(getattr(m, "weight", None), "quant_state")}
+        first = "model.layers.0.mlp.up_proj.weight"
+        save_file({first: want[first], "model.layers.0.self_attn.k_proj.weight": want["model.layers.0.self_attn.k_proj.weight"]},
+                  os.path.join(HERE, name + ".safetensors"))
+    shutil.rmtree(plain)
+
 
 def main():
     parser = argparse.ArgumentParser()
@@ -209,6 +234,9 @@ def main():
     if a.command == "make":
         make()
         q8()
+        bnb()
+    elif a.command == "bnb":
+        bnb()
     elif a.command == "q8":
         q8()
     elif a.command == "dcp":
