@@ -13,7 +13,7 @@ local opt = ft.options {                     -- what the command line, --config 
   seq_len  = { "integer", default = 128, above = 1, unless = "data", help = "tokens a row; with --data 512" },
   rows     = { "integer", default = 16, above = 0, help = "rows a step over all ranks" },
   micro    = { "integer", default = 4, above = 0, help = "rows a rank computes at once" },
-  parallel = { "profile", default = "fsdp2_offload", help = "a name of configs/profiles, or a YAML file" },
+  parallel = { "profile", default = "fsdp2_swap", help = "a name of configs/profiles, or a YAML file" },
 }
 
 -- A model of a million parameters learns from short rows at a rate that would wreck one of billions.

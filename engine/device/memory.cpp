@@ -79,7 +79,8 @@ const char* memory_advice() {
   return "in this order: lower batch.micro (evaluation computes as many rows at once); leave batch.total, so that more "
          "micro batches add up to a step; shorten data.train.seq_len and set activation_checkpointing = true; then "
          "take "
-         "the next profile: fsdp2_no_reshard, fsdp2, fsdp2_offload, or more ranks. Checkpoints stand: --resume goes on "
+         "the next profile: zero1, zero2, fsdp2, fsdp2_offload, fsdp2_swap, or more ranks. Checkpoints stand: --resume "
+         "goes on "
          "from the newest";
 }
 

@@ -228,9 +228,15 @@ test.case("every built-in option has a sentence of documentation", function(t)
   end
 end)
 
-test.case("every profile passes its schema and the rules", function(t)
-  for _, profile in ipairs { "fsdp2", "fsdp2_offload", "fsdp2_offload_pinned", "fsdp2_no_reshard", "single" } do
+test.case("every profile passes its schema and the rules, and says when to choose it, what it requires and costs", function(t)
+  local folder, seen = t.here .. "/../../configs/profiles", 0
+  for _, file in ipairs(native.list_folder(folder)) do
+    local profile = file:match("([%w_]+)%.yaml$")
     local output, code = check(t, nil, nil, "--parallel", profile)
     t.truthy(code == 0, output)
+    local header = t.read(folder .. "/" .. profile .. ".yaml"):match("^#.-\n[^#]")
+    for _, word in ipairs { "Choose it", "Requires:", "Costs:" } do t.contains(header, word) end
+    seen = seen + 1
   end
+  t.truthy(seen >= 16)
 end)
