@@ -84,11 +84,18 @@ void take_config(const Schema& declared, const std::string& path, Value& values,
   }
 }
 
+/// The option that a key names, by its present or an older name.
+const Option* option_of(const Schema& schema, const std::string& key) {
+  for (const Rename& rename : schema.renames)
+    if (rename.from == key) return schema.find(rename.to);
+  return schema.find(key);
+}
+
 /// Reads command-line text inside a block by the block's schema.
 void read_block_text(const Option& option, Value& block, const Schema* schema, std::vector<Fault>& faults) {
   if (!block.is_map() || !schema) return;
   for (auto& [key, item] : block.as_map())
-    if (const Option* inner = schema->find(key); inner && item.is_string() && item.origin.file.rfind("--", 0) == 0)
+    if (const Option* inner = option_of(*schema, key); inner && item.is_string() && item.origin.file.rfind("--", 0) == 0)
       check_option(*inner, item, option.key + "." + key, faults, true);
 }
 

@@ -185,6 +185,46 @@ TEST_F(Exact, PackedRowsTrainAsPaddedOnes) {
   EXPECT_GT(worst(one, rows_of("full", "fewer", flags, fewer)), 1e-5);
 }
 
+TEST_F(Exact, RowsSplitOverRanksTrainAsWholeOnes) {
+  const std::string train = "seq_len = opt.seq_len, pack = true, split = \"train\"";
+  const Replaced packed{{"epochs    = opt.epochs", "epochs = opt.epochs, max_steps = 10"},
+                        {"every = 200", "every = 5"}};
+  Replaced padded = packed;
+  padded.emplace_back(train, "seq_len = opt.seq_len, pack = false, split = \"train\"");
+  const auto flags = [](const char* nproc, std::vector<std::string> more = {}) {
+    more.insert(more.end(), {"--lr=1e-3", "--rows=8", "--micro=4", "--epochs=10", std::string("--nproc=") + nproc});
+    return more;
+  };
+  const auto split = [&](const char* method) {
+    return flags("2",
+                 {"--set=parallel.sequence_parallel_degree=2", std::string("--set=parallel.context_method=") + method});
+  };
+  for (const auto& [name, replaced] : {std::pair{"packed", packed}, {"padded", padded}}) {
+    const std::string out = std::string("split_") + name;
+    const auto one = rows_of("full", out + "_one", flags("1"), replaced);
+    ASSERT_EQ(one.size(), 10u);
+    for (const char* method : {"ring", "ulysses"}) {
+      const auto two = rows_of("full", out + "_" + method, split(method), replaced);
+      ASSERT_EQ(two.size(), 10u);
+      EXPECT_EQ(one[0].at("tokens"), two[0].at("tokens"));
+      EXPECT_LE(first_norms(one, two), 1e-5);
+      EXPECT_LE(worst(one, two), 1e-5);
+      const double whole = one[9].at("val_loss"), parts = two[9].at("val_loss");
+      EXPECT_LE(std::abs(whole - parts) / whole, 1e-5);
+    }
+    // Goes on to the bit from the middle.
+    const fs::path run_directory = *shared_ / (out + "_ring") / "run", last = run_directory / "checkpoint-10";
+    const auto before = metrics(run_directory);
+    const std::string shard = "shard-00001-of-00002.safetensors", bytes = slurp(last / shard);
+    fs::remove_all(last);
+    auto again = split("ring");
+    again.push_back("--resume=auto");
+    rows_of("full", out + "_ring", again, replaced);
+    EXPECT_TRUE(bytes == slurp(last / shard));
+    EXPECT_EQ(worst(before, metrics(run_directory)), 0);
+  }
+}
+
 TEST_F(Exact, GoesOnFromOlderCheckpointsAndRefusesNewerOnes) {
   const std::vector<std::string> flags{"--rank=2", "--lr=0.01", "--nproc=2", "--epochs=10"};
   const Replaced often{{"epochs    = opt.epochs", "epochs = opt.epochs, max_steps = 12"}, {"every = 200", "every = 5"}};
