@@ -108,6 +108,8 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
       out.flags.push_back(argument);
     }
   }
+  if (out.command == "doctor" && !out.flags.empty())
+    out.wrong = "doctor: got '" + out.flags.front() + "'\n   help: ftengine doctor [--nproc N]";
   return out;
 }
 

@@ -14,6 +14,7 @@
 #include "lua/embed/embedded.h"
 #include "lua/vm/vm.h"
 #include "tools/cli/command_line.h"
+#include "tools/cli/doctor_command.h"
 #include "tools/cli/merge_command.h"
 #include "tools/cli/version.h"
 
@@ -95,6 +96,7 @@ int run(const std::vector<std::string>& arguments) {
   if (line.command == "--help") return std::fputs(help_text().c_str(), stdout), 0;
   if (line.command == "--version") return std::fputs(version_text().c_str(), stdout), 0;
   if (line.command == "merge") return merge_command(line.flags);
+  if (line.command == "doctor") return doctor_command(arguments, static_cast<int>(line.nproc));
   return run_lua(line, arguments);
 }
 
