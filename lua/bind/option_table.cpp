@@ -19,7 +19,8 @@ std::string underscores(std::string name) {
 std::string first_part(const std::string& path) { return path.substr(0, path.find('.')); }
 
 std::string unknown_flag(const Schema& declared, const std::string& flag) {
-  std::vector<std::string> names{"--config", "--set", "--help", "--nproc", "--max-restarts", "--min-nproc", "--resume", "--trace"};
+  std::vector<std::string> names{"--config",       "--set",       "--help",   "--nproc",
+                                 "--max-restarts", "--min-nproc", "--resume", "--trace"};
   for (const std::string& key : declared.keys()) names.push_back("--" + key);
   const std::string near = nearest(flag, names);
   return "unknown flag '" + flag + "'\n   help: " + (near.empty() ? "" : "did you mean '" + near + "'?  ") +
@@ -95,7 +96,8 @@ const Option* option_of(const Schema& schema, const std::string& key) {
 void read_block_text(const Option& option, Value& block, const Schema* schema, std::vector<Fault>& faults) {
   if (!block.is_map() || !schema) return;
   for (auto& [key, item] : block.as_map())
-    if (const Option* inner = option_of(*schema, key); inner && item.is_string() && item.origin.file.rfind("--", 0) == 0)
+    if (const Option* inner = option_of(*schema, key);
+        inner && item.is_string() && item.origin.file.rfind("--", 0) == 0)
       check_option(*inner, item, option.key + "." + key, faults, true);
 }
 
