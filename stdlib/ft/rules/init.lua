@@ -8,7 +8,7 @@ function rules.add(name, check)
   rules.list[#rules.list + 1] = { name = name, check = check }
 end
 
-for _, subject in ipairs { "fsdp2", "wrapping", "context", "batch", "model", "adapter", "data", "optimizer" } do
+for _, subject in ipairs { "fsdp2", "wrapping", "context", "tensor", "batch", "model", "adapter", "data", "optimizer" } do
   require("ft.rules." .. subject)(rules.add)
 end
 
