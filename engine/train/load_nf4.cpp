@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/error/error.h"
+#include "engine/formats/bnb_weight.h"
 #include "engine/parallel/tensor_slice.h"
 #include "engine/train/weights.h"
 
@@ -125,6 +126,42 @@ void decode_scales(Parameter& parameter, std::vector<QuantizedPiece>& pieces, Pr
   for_blocks([](float* own, float* whole, int64_t blocks) { std::copy_n(whole, blocks, own); });
 }
 
+// The weight that bitsandbytes made of a parameter, where there is one; checks that records of it can be had.
+const BnbWeight* stored_weight(const Parameter& parameter, const WeightSource& source) {
+  const BnbWeight* weight = source.quantized(parameter);
+  if (!weight) return nullptr;
+  if (!weight->has_records())
+    throw Error(ErrorKind::config,
+                "is quantized as " + weight->quant_type() + " already, in a way that NF4 records cannot hold")
+        .key(parameter.name)
+        .help("quantize = \"none\" takes it as what it is dequantized to");
+  if (weight->double_quant() != parameter.double_quant && !parameter.decoded_scales)
+    throw Error(ErrorKind::config,
+                std::string("is quantized already, its scales ") + (weight->double_quant() ? "too" : "are not"))
+        .key(parameter.name)
+        .help(std::string("set double_quant = ") + (weight->double_quant() ? "true" : "false"));
+  if (parameter.decoded_scales)
+    throw Error(ErrorKind::config,
+                "is quantized already, and its slices for the tensor axis would cut groups of scales")
+        .key(parameter.name)
+        .help("use fewer ranks on the tensor axis, or quantize = \"none\"");
+  return weight;
+}
+
+// A slice's groups are groups of the whole weight, too.
+void take_records(const FlatRange& range, const ShardPiece& piece, const BnbWeight& weight, const WeightSource& source,
+                  const std::function<void(int64_t)>& progress) {
+  const at::Tensor own = range.piece(piece), host = host_memory_for(own, own.numel());
+  const Parameter& parameter = *piece.parameter;
+  const int64_t first = parameter.slice.index * ShardLayout::atoms(parameter) + piece.begin;
+  constexpr int64_t kAtOnce = kLoadChunk / nf4::kGroup;
+  for (int64_t done = 0; done < piece.count; done += kAtOnce)
+    source.read_records(weight, first + done, std::min(kAtOnce, piece.count - done),
+                        host.data_ptr<uint8_t>() + done * range.atom_elements);
+  if (!own.is_cpu()) own.copy_(host);
+  progress(nf4_elements(piece) * static_cast<int64_t>(byte_size(weight.dtype())));
+}
+
 }  // namespace
 
 int64_t nf4_elements(const ShardPiece& piece) {
@@ -138,13 +175,21 @@ at::Tensor host_memory_for(const at::Tensor& own, int64_t count) {
 void load_nf4(FlatRange& range, const WeightSource& source, int rank, ProcessGroup& holders,
               const std::function<void(int64_t)>& progress) {
   std::vector<QuantizedPiece> pieces;
-  for (const ShardPiece& piece : range.layout.pieces(rank)) pieces.push_back(quantized(range, piece, source, progress));
-  std::vector<Parameter*> plain;
-  for (Parameter* p : range.layout.parameters())
-    if (!p->decoded_scales) plain.push_back(p);
+  for (const ShardPiece& piece : range.layout.pieces(rank)) {
+    if (const BnbWeight* weight = stored_weight(*piece.parameter, source))
+      take_records(range, piece, *weight, source, progress);
+    else
+      pieces.push_back(quantized(range, piece, source, progress));
+  }
+  std::vector<Parameter*> plain, decoded;
+  for (Parameter* p : range.layout.parameters()) {
+    if (const BnbWeight* weight = stored_weight(*p, source))
+      p->nested_offset = weight->nested_offset();
+    else
+      (p->decoded_scales ? decoded : plain).push_back(p);
+  }
   if (!plain.empty()) find_offsets(plain, pieces, holders);
-  for (Parameter* p : range.layout.parameters())
-    if (p->decoded_scales) decode_scales(*p, pieces, holders);
+  for (Parameter* p : decoded) decode_scales(*p, pieces, holders);
   for (QuantizedPiece& work : pieces) {
     const Parameter& parameter = *work.piece.parameter;
     const int64_t elements = nf4_elements(work.piece);

@@ -20,7 +20,9 @@ inline constexpr int64_t kLoadChunk = 64 * nf4::kGroup;
 /// Codes are those of the whole tensor's blocks, whatever its layout. Its offset is the mean of all of its absmax, from
 /// every group's sum in order. A slice of whole groups keeps their scales as they are; one that cuts groups keeps what
 /// they decode to, for which the ranks tell each other their absmax: 1/16 of the tensor in fp32, while it is loaded.
-/// Collective over `holders`, as load_unit says.   @throws Error(format) on every rank where a tensor is not finite.
+/// What bitsandbytes has quantized already is not quantized again: its codes and scales are taken as they are.
+/// Collective over `holders`, as load_unit says.   @throws Error(config) for such a weight that records cannot hold;
+/// Error(format) on every rank where a tensor is not finite.
 void load_nf4(FlatRange& range, const WeightSource& source, int rank, ProcessGroup& holders,
               const std::function<void(int64_t)>& progress);
 

@@ -84,6 +84,15 @@ void WeightSource::read_whole(const Parameter& parameter, int64_t begin, int64_t
   }
 }
 
+const BnbWeight* WeightSource::quantized(const Parameter& parameter) const {
+  if (!directory_ || is_adapter(parameter) || in_checkpoint(parameter)) return nullptr;
+  return directory_->quantized(parameter.name);
+}
+
+void WeightSource::read_records(const BnbWeight& weight, int64_t begin, int64_t count, uint8_t* records) const {
+  directory_->read_records(weight, begin, count, records);
+}
+
 void WeightSource::read_fp32(const Parameter& parameter, int64_t begin, int64_t count, float* out) const {
   const DType stored = stored_dtype(parameter);
   if (stored == DType::f32) return read(parameter, begin, count, out);

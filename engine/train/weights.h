@@ -15,6 +15,7 @@
 
 namespace ft {
 
+class BnbWeight;
 class Checkpoint;
 class ModelDirectory;
 class PeftAdapter;
@@ -33,6 +34,11 @@ class WeightSource {
   /// Reads elements [begin, begin + count) of the flattened parameter, of its slice where it is one, in its stored
   /// dtype.
   void read(const Parameter& parameter, int64_t begin, int64_t count, void* out) const;
+  /// The four-bit weight that bitsandbytes made of a parameter, where the directory holds one and no checkpoint has
+  /// trained it, or nullptr. Its values as read() gives them are what it is dequantized to.
+  const BnbWeight* quantized(const Parameter& parameter) const;
+  /// Fills NF4 group records [begin, begin + count) of it, counted in the whole weight.
+  void read_records(const BnbWeight& weight, int64_t begin, int64_t count, uint8_t* records) const;
   /// The same as fp32.
   void read_fp32(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
 
