@@ -1,0 +1,44 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <vector>
+
+#include "tools/fuzz/targets.h"
+
+namespace ft {
+namespace {
+
+std::vector<uint8_t> bytes_of(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// The corpus of each target as it is, cut at 50 places, and with 200 bytes changed.
+TEST(Corpora, AreReadOrRefused) {
+  for (const fuzz::Target& target : fuzz::targets()) {
+    SCOPED_TRACE(target.name);
+    size_t files = 0;
+    for (const auto& file : std::filesystem::directory_iterator(std::filesystem::path(FT_CORPUS_DIR) / target.name)) {
+      SCOPED_TRACE(file.path().filename());
+      const std::vector<uint8_t> whole = bytes_of(file.path());
+      EXPECT_NO_THROW(target.run(whole));
+      for (size_t part = 0; part < 50; ++part)
+        EXPECT_NO_THROW(target.run(std::span(whole).first(whole.size() * part / 50))) << part;
+      std::mt19937 random(static_cast<unsigned>(whole.size()));
+      for (int change = 0; change < 200 && !whole.empty(); ++change) {
+        std::vector<uint8_t> changed = whole;
+        for (int i = 0; i < 1 + change % 3; ++i) changed[random() % changed.size()] = static_cast<uint8_t>(random());
+        EXPECT_NO_THROW(target.run(changed)) << change;
+      }
+      ++files;
+    }
+    EXPECT_GT(files, 0u);
+  }
+}
+
+}  // namespace
+}  // namespace ft
