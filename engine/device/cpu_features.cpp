@@ -8,9 +8,17 @@
 namespace ft {
 namespace {
 
+bool has_f16c() {
+#if defined(__clang__) && __clang_major__ < 15
+  return true;  // no name for it there; processors that have AVX2 and FMA have it
+#else
+  return __builtin_cpu_supports("f16c");
+#endif
+}
+
 Isa detect() {
   Isa isa = Isa::scalar;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
     isa = Isa::avx2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
