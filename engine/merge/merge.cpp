@@ -5,6 +5,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <thread>
 
 #include "engine/device/memory.h"
@@ -16,12 +17,15 @@
 #include "engine/merge/gguf_model.h"
 #include "engine/merge/merge_source.h"
 #include "engine/merge/model_writer.h"
+#include "engine/merge/nf4_writer.h"
 #include "engine/merge/output_directory.h"
 
 namespace ft {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kIndex = "model.safetensors.index.json";
 
 int thread_count(int wanted) {
   constexpr int kMost = 16;  // past it the disk is what is waited for
@@ -77,8 +81,8 @@ void put(const fs::path& directory, const std::string& name, const std::string& 
 }
 
 // config.json, tokenizer files: what stands beside the weights.
-void put_companions(const MergeInput& source, const fs::path& directory, MergeReport& report) {
-  put(directory, "config.json", write_json(merged_config(source.config(), source.tensors()), 2) + "\n", report);
+void put_companions(const MergeInput& source, const Value& config, const fs::path& directory, MergeReport& report) {
+  put(directory, "config.json", write_json(config, 2) + "\n", report);
   for (const fs::path& file : source.companions()) {
     copy_whole(file, directory / file.filename());
     report.files.push_back(file.filename());
@@ -105,7 +109,18 @@ void put_model(const MergeOptions& options, const MergeInput& source, const fs::
   const fs::path& directory = output.temporary();
   Counter counter(report.bytes, progress);
   const int threads = thread_count(options.threads);
-  if (options.format == MergeFormat::dcp) {
+  Value config = merged_config(source.config(), source.tensors());
+  if (options.format == MergeFormat::nf4) {
+    config = nf4_config(source);
+    std::map<std::string, std::string> files;
+    for (const MergeShard& shard : shards) {
+      for (const std::string& name : write_nf4_shard(source, shard, directory, threads, std::ref(counter)))
+        files[name] = shard.file;
+      report.files.push_back(shard.file);
+    }
+    if (shards.size() > 1)
+      put(directory, kIndex, index_text(files, report.parameters, static_cast<int64_t>(report.bytes)), report);
+  } else if (options.format == MergeFormat::dcp) {
     for (const std::string& file : write_dcp(source, shards, directory / kDcpFolder, threads, std::ref(counter)))
       report.files.push_back(std::string(kDcpFolder) + "/" + file);
   } else {
@@ -113,9 +128,9 @@ void put_model(const MergeOptions& options, const MergeInput& source, const fs::
       write_shard(source, shard, directory, threads, std::ref(counter));
       report.files.push_back(shard.file);
     }
-    if (shards.size() > 1) put(directory, "model.safetensors.index.json", index_text(shards), report);
+    if (shards.size() > 1) put(directory, kIndex, index_text(shards), report);
   }
-  put_companions(source, directory, report);
+  put_companions(source, config, directory, report);
   output.commit();
   report.output = output.path();
 }

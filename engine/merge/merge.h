@@ -27,6 +27,7 @@ enum class MergeFormat {
   dcp,          ///< torch.distributed.checkpoint in pytorch_model_fsdp_0/, beside config.json and tokenizer
   gguf,         ///< one model.gguf: matrices in f16, or in the dtype asked for; the rest in f32
   gguf_q8_0,    ///< the same, matrices in Q8_0
+  nf4,          ///< as huggingface, linears in NF4 as bitsandbytes stores them; not with LoRA to be folded in
 };
 
 struct MergeOptions {

@@ -60,8 +60,12 @@ std::string index_text(const std::vector<MergeShard>& shards) {
       bytes += static_cast<int64_t>(tensor->bytes());
       files[tensor->name] = shard.file;
     }
+  return index_text(files, parameters, bytes);
+}
+
+std::string index_text(const std::map<std::string, std::string>& files, int64_t parameters, int64_t bytes) {
   Value::Map weight_map;
-  for (auto& [tensor, file] : files) weight_map.emplace_back(tensor, file);
+  for (const auto& [tensor, file] : files) weight_map.emplace_back(tensor, file);
   const Value index = Value::map({{"metadata", Value::map({{"total_parameters", parameters}, {"total_size", bytes}})},
                                   {"weight_map", Value(std::move(weight_map))}});
   return write_json(index, 2) + "\n";

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ struct MergeShard {
 /// model.safetensors when one is enough, else model-00001-of-00002.safetensors.
 std::vector<MergeShard> deal_shards(const std::vector<MergeTensor>& tensors, uint64_t shard_size);
 
-/// model.safetensors.index.json.
+/// model.safetensors.index.json of tensors' names -> files.
+std::string index_text(const std::map<std::string, std::string>& files, int64_t parameters, int64_t bytes);
+/// The same of shards.
 std::string index_text(const std::vector<MergeShard>& shards);
 
 /// config.json of the merged model: plain architecture names, the dtype that was written, all else in the spelling it

@@ -33,10 +33,11 @@ MergeFormat read_format(const std::string& text) {
   constexpr std::pair<const char*, MergeFormat> kFormats[] = {{"huggingface", MergeFormat::huggingface},
                                                               {"dcp", MergeFormat::dcp},
                                                               {"gguf", MergeFormat::gguf},
-                                                              {"gguf-q8_0", MergeFormat::gguf_q8_0}};
+                                                              {"gguf-q8_0", MergeFormat::gguf_q8_0},
+                                                              {"nf4", MergeFormat::nf4}};
   for (const auto& [name, format] : kFormats)
     if (text == name) return format;
-  throw Error(ErrorKind::config, "got '" + text + "', want huggingface, dcp, gguf or gguf-q8_0").key("--format");
+  throw Error(ErrorKind::config, "got '" + text + "', want huggingface, dcp, gguf, gguf-q8_0 or nf4").key("--format");
 }
 
 uint64_t read_size(const std::string& text) {

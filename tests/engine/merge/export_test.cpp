@@ -5,6 +5,7 @@
 #include "engine/formats/gguf.h"
 #include "engine/formats/tensor_source.h"
 #include "engine/merge/merge.h"
+#include "engine/quant/nf4.h"
 #include "engine/tensor/half.h"
 #include "tests/engine/merge/merge_run.h"
 
@@ -225,6 +226,50 @@ TEST(Export, PutsTheTokenizerIntoGguf) {
   EXPECT_EQ(gguf.keys.at("tokenizer.ggml.merges"), "1:a b|");
   EXPECT_EQ(gguf.keys.at("tokenizer.ggml.bos_token_id"), "3");
   EXPECT_EQ(gguf.keys.at("tokenizer.chat_template"), "{{ x }}");
+}
+
+// What is dequantized of it is what our NF4 of the base's own values gives; and quantizing that which bitsandbytes
+// quantized gives its codes again.
+TEST(Export, WritesNf4AsBitsandbytesStoresIt) {
+  const TemporaryDirectory directory;
+  merge({.input = foreign("bnb_nf4"), .output = directory / "plain", .dtype = DType::f32});
+  EXPECT_EQ(read_json(directory / "plain/config.json").find("quantization_config"), nullptr);
+  merge({.input = directory / "plain",
+         .output = directory / "nf4",
+         .shard_size = 60'000,
+         .format = MergeFormat::nf4,
+         .threads = 2});
+  EXPECT_TRUE(fs::exists(directory / "nf4/model.safetensors.index.json"));
+  const ModelDirectory plain(directory / "plain"), quantized(directory / "nf4");
+  EXPECT_EQ(quantized.tensors().size(), plain.tensors().size());
+  size_t weights = 0;
+  for (const TensorEntry* entry : plain.tensors()) {
+    const size_t numel = static_cast<size_t>(entry->numel());
+    std::vector<float> values(numel), got(numel);
+    plain.read(entry->name, 0, std::as_writable_bytes(std::span(values)));
+    quantized.read(entry->name, 0, std::as_writable_bytes(std::span(got)));
+    const BnbWeight* weight = quantized.quantized(entry->name);
+    if (!weight) {
+      EXPECT_EQ(got, values) << entry->name;
+      continue;
+    }
+    ++weights;
+    EXPECT_TRUE(weight->has_records() && weight->double_quant());
+    const nf4::Quantized ours =
+        nf4::quantize(DType::f32, reinterpret_cast<const std::byte*>(values.data()), entry->numel(), true);
+    std::vector<uint8_t> records(ours.records.size());
+    quantized.read_records(*weight, 0, nf4::num_groups(entry->numel()), records.data());
+    EXPECT_EQ(records, ours.records) << entry->name;
+    EXPECT_EQ(weight->nested_offset(), ours.offset);
+  }
+  EXPECT_EQ(weights, 7u);
+  EXPECT_EQ(read_json(directory / "nf4/config.json").at("quantization_config").at("bnb_4bit_quant_type").as_string(),
+            "nf4");
+  test::write_run(directory / "run", test::golden("base_bf16"));
+  test::write_checkpoint(directory / "run", 3, test::golden_adapter(), 1);
+  EXPECT_ERROR(merge({.input = directory / "run", .output = directory / "x", .format = MergeFormat::nf4}), config,
+               "four bits would lose");
+  EXPECT_FALSE(fs::exists(directory / "x"));
 }
 
 }  // namespace
