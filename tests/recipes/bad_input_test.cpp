@@ -83,8 +83,8 @@ TEST_F(BadInput, GoodInputPasses) {  // else the tests below would show nothing
 
 TEST_F(BadInput, AGpuThatIsNotThere) {
   const std::string hidden = "CUDA_VISIBLE_DEVICES= FTENGINE_CUDA_PLUGIN=/nowhere/plugin.so FTENGINE_DEVICE=";
-  const std::string words =
-      " ftengine run " + recipe_.string() + " --model=model --data=chats.jsonl --nproc=2 --out=left";
+  const std::string words = " ftengine run " + recipe_.string() +
+                            " --model=model --data=chats.jsonl --nproc=2 --rank=1 --seq_len=64 --out=left";
   refused(shell(hidden + "cuda" + words, folder_.path()),
           {"help: a GPU wants NVIDIA's driver", "/nowhere/plugin.so",
            "environment: FTENGINE_DEVICE: no GPU to compute on: none is shown in /dev, and the CUDA plugin cannot"});
