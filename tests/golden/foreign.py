@@ -3,6 +3,7 @@
     foreign.py make                 writes all of it; DeepSpeed's where deepspeed can be imported
     foreign.py dcp DIR MODEL        loads a DCP export on one, two and three ranks and compares it with MODEL's safetensors
     foreign.py gguf FILE MODEL      reads a GGUF export with `gguf`, and compares logits through transformers
+    foreign.py nf4 DIR PLAIN        loads an NF4 export in transformers, and compares it with what bitsandbytes makes of PLAIN
 
 Every kind holds the same model, `model/`: a Llama of two layers, untied, with bf16 and fp32 weights mixed.
 """
@@ -199,6 +200,23 @@ def check_gguf(path, model):
         a, b = ours(ids).logits, want(ids).logits
     print("logits differ by at most", (a - b).abs().max().item(), "of", b.abs().max().item())
 
+def check_nf4(ours, plain):
+    """Loads an NF4 export of `plain` in transformers, and lets bitsandbytes quantize `plain` itself: codes, scales and logits."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    dtype = AutoModelForCausalLM.from_pretrained(plain).dtype
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    a = AutoModelForCausalLM.from_pretrained(ours, device_map="cpu")
+    b = AutoModelForCausalLM.from_pretrained(plain, device_map="cpu", quantization_config=config)
+    for (name, x), y in zip(a.named_parameters(), b.parameters()):
+        if hasattr(x, "quant_state"):
+            codes = (x.data != y.data).float().mean().item()
+            print(f"{name}: {codes:.2g} of code bytes differ, {(x.quant_state.absmax != y.quant_state.absmax).float().mean().item():.2g} of scales")
+    ids = torch.arange(16).view(1, 16) % a.config.vocab_size
+    with torch.no_grad():
+        x, y = a(ids).logits.float(), b(ids).logits.float()
+    print("logits differ by at most", (x - y).abs().max().item(), "of", y.abs().max().item())
+
+
 def bnb():
     """A Llama whose linears bitsandbytes has quantized, in every way that its checkpoints come in, and what it dequantizes them to."""
     import bitsandbytes.functional as bf
@@ -243,6 +261,8 @@ def main():
         check_dcp(*a.paths)
     elif a.command == "rank_dcp":
         rank_dcp(*a.paths)
+    elif a.command == "nf4":
+        check_nf4(*a.paths)
     elif a.command == "gguf":
         check_gguf(*a.paths)
     elif a.command == "rank_fsdp":
