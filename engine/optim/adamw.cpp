@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "engine/optim/adamw8bit.h"
@@ -20,7 +21,8 @@ at::TensorOptions on_device_of(const OptimizerPiece& piece, at::ScalarType dtype
 std::vector<OptimizerPiece> pieces_of(const std::vector<OptimizerPiece>& all, bool quantized) {
   std::vector<OptimizerPiece> chosen;
   for (const OptimizerPiece& piece : all)
-    if (piece.count > 0 && (piece.numel >= kSmallestQuantized) == quantized) chosen.push_back(piece);
+    if (piece.count > 0 && (std::max(piece.numel, piece.whole_numel) >= kSmallestQuantized) == quantized)
+      chosen.push_back(piece);
   return chosen;
 }
 

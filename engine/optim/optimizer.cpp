@@ -1,5 +1,7 @@
 #include "engine/optim/optimizer.h"
 
+#include <algorithm>
+
 #include "engine/device/cpu_features.h"
 #include "engine/error/error.h"
 #include "engine/optim/adafactor.h"
@@ -76,7 +78,7 @@ int64_t optimizer_state_bytes(const Value& description, const OptimizerPiece& pi
     case OptimizerKind::adamw:
       break;
   }
-  if (!options.adamw.quantized || piece.numel < kSmallestQuantized) return 2 * fp32;
+  if (!options.adamw.quantized || std::max(piece.numel, piece.whole_numel) < kSmallestQuantized) return 2 * fp32;
   return 2 * (piece.count + 4 * ((piece.count + kBlock8 - 1) / kBlock8));
 }
 

@@ -30,7 +30,8 @@ struct OptimizerPiece {
   at::Tensor grad;    ///< fp32 [count], a contiguous view; read, never changed
   bool decay = true;  ///< weight decay acts on it
   std::vector<int64_t> shape{};  ///< of the whole parameter; empty: a vector of `numel`
-  bool hidden = false;  ///< stands between embedding and head, where Muon orthogonalises the updates of matrices
+  bool hidden = false;      ///< stands between embedding and head, where Muon orthogonalises the updates of matrices
+  int64_t whole_numel = 0;  ///< where the parameter is the slice that a tensor rank has: of the whole; else 0
 
   /// What the optimizer's groups make of it; build_optimizer sets both.
   double lr_scale = 1;      ///< times the step's learning rate

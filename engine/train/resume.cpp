@@ -4,6 +4,7 @@
 
 #include "engine/error/error.h"
 #include "engine/parallel/scalar_type.h"
+#include "engine/train/saved_blocks.h"
 #include "engine/train/saved_place.h"
 
 namespace ft {
@@ -71,7 +72,8 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
     if (!saved) {
       missing.push_back(name);
     } else if (saved->shape != p->full_shape()) {
-      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->full_shape()) + ")");
+      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->full_shape()) +
+                            ")");
     }
   }
   for (const Checkpoint::Tensor& saved : checkpoint.tensors())
@@ -93,7 +95,9 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
 void load_optimizer(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {
   std::map<std::string, const Parameter*> parameters;
   for (const Parameter* p : model.parameters()) parameters[p->name] = p;
-  for (const StateTensor& state : optimizer.state()) {
+  const std::vector<StateTensor> states = optimizer.state();
+  for (const StateTensor& state : states) {
+    if (read_cut_anew(checkpoint, *parameters.at(state.name), state, states)) continue;
     const Piece place = place_of_state(*parameters.at(state.name), state);
     const Checkpoint::Tensor* saved = checkpoint.find(place.name, place.kind);
     if (!saved || saved->dtype != dtype_of(state.value.scalar_type()))

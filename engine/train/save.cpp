@@ -21,6 +21,7 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
       OptimizerPiece piece;
       piece.name = parameter->name;
       piece.numel = parameter->numel();
+      piece.whole_numel = parameter->full_numel();
       piece.shape = parameter->shape;
       piece.decay = parameter->shape.size() > 1;
       piece.hidden = !in(units.front(), parameter) && !in(units.back(), parameter);  // neither embedding nor head

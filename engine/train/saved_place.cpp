@@ -22,6 +22,10 @@ void place(const Parameter& parameter, int64_t per, Piece& piece) {
 
 }  // namespace
 
+std::string kind_of_cut(const std::string& key, size_t dim, int64_t index, int64_t parts) {
+  return key + (dim == 0 ? "#rows " : "#columns ") + std::to_string(index) + "/" + std::to_string(parts);
+}
+
 Piece place_of_master(const Parameter& parameter, int64_t begin, int64_t count) {
   Piece piece{parameter.name, "master", DType::f32, parameter.full_shape(), begin, count};
   if (!parameter.slice.whole()) place(parameter, 1, piece);
@@ -37,7 +41,7 @@ Piece place_of_state(const Parameter& parameter, const StateTensor& state) {
   if (slice.whole()) return piece;
   const int64_t together = slice.dim == 0 ? parameter.numel() : parameter.shape[1];
   if (together % per != 0) {
-    piece.kind += "#" + std::to_string(slice.index) + "/" + std::to_string(slice.parts);
+    piece.kind = kind_of_cut(state.key, slice.dim, slice.index, slice.parts);
     piece.shape = {entries(parameter.numel())};
     return piece;
   }

@@ -16,8 +16,11 @@ namespace ft {
 Piece place_of_master(const Parameter& parameter, int64_t begin, int64_t count);
 
 /// The same of an optimizer's state. Entries for several elements (scales of 8-bit blocks) that a slice cuts anew, so
-/// that they are none of the whole tensor's, get a kind of their own: "exp_avg_scale#0/2".
+/// that they are none of the whole tensor's, get a kind of their own: kind_of_cut.
 Piece place_of_state(const Parameter& parameter, const StateTensor& state);
+
+/// "exp_avg_scale#rows 0/2": of part `index` of `parts` of a tensor that is cut along `dim`.
+std::string kind_of_cut(const std::string& key, size_t dim, int64_t index, int64_t parts);
 
 /// Reads what stands at a place, whichever pieces the checkpoint holds it in.   @throws as Checkpoint::read
 void read_at(const Checkpoint& checkpoint, const Piece& place, void* out);

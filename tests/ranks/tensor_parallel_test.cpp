@@ -322,6 +322,7 @@ RANK_BODY(tensor_ranks_decode_as_one_process) {
 namespace {
 
 Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
+Value adamw8() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}, {"bits", 8}}); }
 Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
 Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}}); }
 Value lora(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}}); }
@@ -445,6 +446,10 @@ TEST(TensorParallel, checkpoints_resume_on_any_layout) {
   resume(2, full(adamw()), {2, 4, 1}, 1e-5);
   resume(1, full(adamw()), {2, 4}, 1e-5);
   resume(4, with(qlora(adamw()), "dropout", 0.1), {4, 2, 1}, 1e-5);
+  // Columns of 48 and 88 features are cut within blocks of 256.
+  resume(2, full(adamw8()), {2, 4, 1}, 1e-3);
+  resume(1, full(adamw8()), {1, 4}, 1e-3);
+  resume(4, qlora(adamw8()), {4, 2}, 1e-3);
 }
 
 TEST(TensorParallel, ranks_decode_as_one_process) {
