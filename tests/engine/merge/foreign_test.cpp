@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "engine/formats/dcp_writer.h"
 #include "engine/formats/tensor_source.h"
 #include "engine/merge/merge.h"
 #include "tests/engine/merge/merge_run.h"
@@ -85,6 +86,42 @@ TEST(Foreign, LeavesNothingWhereAFileIsBroken) {
   EXPECT_ERROR(merge({.input = directory / "in", .output = directory / "out", .model = foreign("model")}), format,
                "posix.system");
   EXPECT_FALSE(fs::exists(directory / "out"));
+}
+
+// What FSDP saves of a model that PEFT wraps: base and adapter in one checkpoint, by the wrappers' names.
+TEST(Foreign, FoldsTheLoraOfAWrappedModel) {
+  const TemporaryDirectory directory;
+  fs::create_directories(directory / "in/pytorch_model_fsdp_0");
+  DcpWriter writer(directory / "in/pytorch_model_fsdp_0", "model");
+  const auto add = [&](const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+                       std::span<const std::byte> bytes) {
+    writer.begin_tensor("base_model.model." + name, dtype, shape);
+    writer.append(bytes);
+    writer.end_tensor();
+  };
+  const ModelDirectory base(test::golden("base_fp32"));
+  for (const TensorEntry* entry : base.tensors()) {
+    std::string name = entry->name;
+    const size_t at = name.find("_proj.weight");
+    if (at != std::string::npos) name.replace(at, 12, "_proj.base_layer.weight");
+    const std::string bytes = bytes_of(base, *entry);
+    add(name, entry->dtype, entry->shape, std::as_bytes(std::span(bytes)));
+  }
+  for (const test::Trained& trained : test::golden_adapter()) {
+    std::string name = trained.name;
+    name.replace(name.rfind(".weight"), 7, ".default.weight");
+    add(name, DType::f32, trained.shape, std::as_bytes(std::span(trained.values)));
+  }
+  writer.finish();
+  fs::copy(test::golden("base_fp32") / "config.json", directory / "in/config.json");
+  EXPECT_ERROR(merge({.input = directory / "in"}), config, "adapter_config.json");
+  fs::copy(test::golden("adapter") / "adapter_config.json", directory / "in/adapter_config.json");
+  const MergeReport report = merge({.input = directory / "in", .output = directory / "out"});
+  EXPECT_EQ(report.folded, 7);
+  test::write_run(directory / "run", test::golden("base_fp32"));
+  test::write_checkpoint(directory / "run", 3, test::golden_adapter(), 2);
+  merge({.input = directory / "run", .output = directory / "want"});
+  EXPECT_EQ(test::slurp(directory / "out/model.safetensors"), test::slurp(directory / "want/model.safetensors"));
 }
 
 }  // namespace
