@@ -17,6 +17,10 @@ Option compute_option() {
           .allowed = {"auto", "fp32", "bf16", "fp16"}};
 }
 
+Option quantize_option(std::string doc) {
+  return {.key = "quantize", .kinds = kString, .doc = std::move(doc), .fallback = "none", .allowed = {"none", "nf4"}};
+}
+
 /// fp16 parameters go with compute in fp16, which scales the loss.
 Replacement no_fp16(std::string key) {
   return {std::move(key), "fp16", "write \"auto\", and compute = \"fp16\" in the model"};
@@ -100,11 +104,7 @@ Schema hf_schema() {
                        .kinds = kPath,
                        .doc = "directory with config.json, *.safetensors and tokenizer.json",
                        .required = true},
-                      {.key = "quantize",
-                       .kinds = kString,
-                       .doc = "how the decoder's linears are kept; nf4: 4.1 bits a weight, frozen",
-                       .fallback = "none",
-                       .allowed = {"none", "nf4"}},
+                      quantize_option("how the decoder's linears are kept; nf4: 4.1 bits a weight, frozen"),
                       {.key = "double_quant",
                        .kinds = kBoolean,
                        .doc = "quantize NF4's block scales as well: 0.37 bits a weight less",
@@ -126,6 +126,7 @@ Schema scratch_schema() {
                        .kinds = kMap | kPath,
                        .doc = "ft.config { model_type = …, hidden_size = …, … }, or a config.json",
                        .required = true},
+                      quantize_option("as in ft.hf: what QLoRA on a model of this shape takes, without its weights"),
                       compute_option(),
                       {.key = "tokenizer",
                        .kinds = kPath,

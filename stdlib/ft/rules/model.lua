@@ -7,7 +7,7 @@ return function(rule)
   end)
 
   rule("model.scratch_takes_no_adapter", function(p)
-    return p.model.kind ~= "scratch" or p.adapter == nil,
+    return p.model.kind ~= "scratch" or p.adapter == nil or p.model.quantize == "nf4",
       "remove the adapter", "adapter", "a model of random weights is trained whole"
   end)
 
