@@ -140,7 +140,8 @@ const BnbWeight* stored_weight(const Parameter& parameter, const WeightSource& s
                 std::string("is quantized already, its scales ") + (weight->double_quant() ? "too" : "are not"))
         .key(parameter.name)
         .help(std::string("set double_quant = ") + (weight->double_quant() ? "true" : "false"));
-  if (parameter.decoded_scales)
+  const TensorSlice& slice = parameter.slice;
+  if (!slice.whole() && (slice.dim != 0 || parameter.numel() % nf4::kGroup != 0))
     throw Error(ErrorKind::config,
                 "is quantized already, and its slices for the tensor axis would cut groups of scales")
         .key(parameter.name)
