@@ -16,7 +16,7 @@ namespace {
 std::string obstacle() {
   const char* named = std::getenv("FTENGINE_CUDA_PLUGIN");
   const std::string path = named ? named : FT_CUDA_PLUGIN;
-  unsetenv("FTENGINE_DEVICE");  // plans say it here
+  unsetenv("FTENGINE_DEVICE");                      // plans say it here
   setenv("FTENGINE_CUDA_PLUGIN", path.c_str(), 0);  // for what chooses a device itself, and for ranks
   if (!dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return std::string("the plugin does not open: ") + dlerror();
   if (!at::globalContext().hasCUDA()) return "CUDA finds no device";
