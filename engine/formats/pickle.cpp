@@ -397,6 +397,7 @@ bool PickleMachine::name(uint8_t code) {
       PickleNode& id = pop();
       PickleNode& node = make(Kind::persistent);
       add(node, {&id});
+      pickle_.persistent_.push_back(&node);
       return push(node), true;
     }
     default:

@@ -74,12 +74,15 @@ class Pickle {
   const std::string& name() const { return name_; }
   /// Bytes up to and with STOP.
   size_t size() const { return size_; }
+  /// All nodes of Kind::persistent, in the order of the bytes.
+  const std::vector<const PickleNode*>& persistent() const { return persistent_; }
 
  private:
   friend class PickleMachine;
   std::vector<char> bytes_;  // nodes' texts point into it: it must not move when the Pickle does
   std::string name_;
   std::deque<PickleNode> nodes_;
+  std::vector<const PickleNode*> persistent_;
   const PickleNode* root_ = nullptr;
   size_t size_ = 0;
 };

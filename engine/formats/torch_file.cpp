@@ -1,5 +1,8 @@
 #include "engine/formats/torch_file.h"
 
+#include <algorithm>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "engine/error/error.h"
@@ -49,6 +52,25 @@ std::vector<char> read_member(const InputFile& file, const ZipMember& member, co
   return bytes;
 }
 
+// The next of the pickles that follow one another, however long it is; `at` moves past it.
+Pickle next_pickle(const InputFile& file, uint64_t& at, uint64_t end, const std::string& name) {
+  PickleLimits limits;
+  limits.allow_persistent = true;
+  constexpr uint64_t kFirst = 1 << 16;
+  for (uint64_t bytes = kFirst;; bytes *= 16) {
+    const uint64_t taken = std::min({bytes, end - at, uint64_t{limits.bytes}});
+    std::vector<char> window(taken);
+    file.read(at, std::as_writable_bytes(std::span(window)));
+    try {
+      Pickle pickle(std::move(window), name, limits);
+      at += pickle.size();
+      return pickle;
+    } catch (const Error&) {
+      if (taken < bytes) throw;  // there is no more: it was not the window that ended too soon
+    }
+  }
+}
+
 }  // namespace
 
 int64_t TorchTensor::numel() const {
@@ -88,10 +110,55 @@ std::optional<DType> pickled_dtype(const PickleNode& node) {
 }
 
 TorchFile::TorchFile(const InputFile& file, uint64_t begin, uint64_t size) : name_(file.path().string()) {
-  if (!looks_like_zip(file, begin))
-    throw Error(ErrorKind::format, "is no archive of torch.save at byte " + std::to_string(begin))
-        .at(name_)
-        .help("files that torch wrote before 1.6 are no archives: load and save them again");
+  if (looks_like_zip(file, begin))
+    open_archive(file, begin, size);
+  else
+    open_old(file, begin, size);
+}
+
+// A magic number, a version, a dict on the system, the data, the storages' keys; then, key by key, eight bytes of count
+// and the elements.
+void TorchFile::open_old(const InputFile& file, uint64_t begin, uint64_t size) {
+  constexpr std::string_view kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
+  const uint64_t end = begin + size;
+  uint64_t at = begin;
+  char head[14] = {};
+  if (size >= sizeof head && begin <= file.size() && size <= file.size() - begin)
+    file.read(begin, std::as_writable_bytes(std::span(head)));
+  if (std::string_view(head + 4, kMagic.size()) != kMagic)
+    throw Error(ErrorKind::format, "is nothing that torch.save wrote, at byte " + std::to_string(begin)).at(name_);
+  next_pickle(file, at, end, name_);
+  const Pickle version = next_pickle(file, at, end, name_);
+  if (!version.root().is(Kind::integer) || version.root().integer != 1001)
+    fail("is of protocol " + describe(version.root()) + ", want 1001");
+  const Pickle system = next_pickle(file, at, end, name_);
+  const PickleNode* little = system.root().find("little_endian");
+  if (!little || !little->truth) fail("is big-endian");
+  pickle_.emplace(next_pickle(file, at, end, name_));
+  std::unordered_map<std::string_view, size_t> widths;
+  for (const PickleNode* node : pickle_->persistent()) {
+    const PickleNode& id = *node->items[0];
+    if (!id.is(Kind::tuple) || id.items.size() < 3 || !id.items[1]->is(Kind::global) || !id.items[2]->is(Kind::text))
+      fail("names a storage by " + describe(id));
+    if (id.items.size() > 5 && !id.items[5]->is(Kind::none)) fail("has a view of a storage, which is not read");
+    if (const auto dtype = storage_dtype(id.items[1]->text)) widths[id.items[2]->text] = byte_size(*dtype);
+  }
+  const Pickle keys = next_pickle(file, at, end, name_);
+  for (const PickleNode* key : keys.root().items) {
+    const auto width = key->is(Kind::text) ? widths.find(key->text) : widths.end();
+    if (width == widths.end()) fail("lists storage " + describe(*key) + ", which no tensor has");
+    uint64_t count = 0, bytes = 0;
+    if (end - at < sizeof count) fail("ends before its storages: it is truncated");
+    file.read(at, std::as_writable_bytes(std::span(&count, 1)));
+    at += sizeof count;
+    if (__builtin_mul_overflow(count, uint64_t{width->second}, &bytes) || bytes > end - at)
+      fail("has a storage of " + std::to_string(count) + " elements past its end: it is truncated");
+    members_["data/" + std::string(key->text)] = {"", at, bytes};
+    at += bytes;
+  }
+}
+
+void TorchFile::open_archive(const InputFile& file, uint64_t begin, uint64_t size) {
   for (ZipMember& member : read_zip(file, begin, size)) {
     const size_t slash = member.name.find('/');
     std::string inner = slash == std::string::npos ? member.name : member.name.substr(slash + 1);

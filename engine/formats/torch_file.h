@@ -29,8 +29,8 @@ struct TorchTensor {
 
 class TorchFile {
  public:
-  /// Opens the archive in [begin, begin + size) of a file.
-  /// @throws Error(format) for what is no such archive, big-endian, or written before torch 1.6; see Pickle.
+  /// Opens what lies in [begin, begin + size) of a file.
+  /// @throws Error(format) for what torch.save did not write, or big-endian; see Pickle.
   TorchFile(const InputFile& file, uint64_t begin, uint64_t size);
   /// The whole file.
   explicit TorchFile(const InputFile& file) : TorchFile(file, 0, file.size()) {}
@@ -45,12 +45,14 @@ class TorchFile {
     DType dtype;
     uint64_t offset, numel;
   };
+  void open_archive(const InputFile& file, uint64_t begin, uint64_t size);
+  void open_old(const InputFile& file, uint64_t begin, uint64_t size);
   TorchTensor rebuild(std::string_view function, const std::vector<const PickleNode*>& arguments) const;
   Storage storage(const PickleNode& node, std::optional<DType> dtype) const;
   [[noreturn]] void fail(const std::string& message) const;
 
   std::string name_;
-  std::unordered_map<std::string, ZipMember> members_;  // by what follows the archive's own folder
+  std::unordered_map<std::string, ZipMember> members_;  // by what follows the archive's own folder; storages: data/KEY
   std::optional<Pickle> pickle_;
 };
 

@@ -209,7 +209,9 @@ void MergeSource::choose_dequantized() {
         .help("leave --base dequantized away");
   std::set<std::string> missing;
   for (const Value& name : names->as_list()) missing.insert(name.as_string());
-  for (MergeTensor& tensor : tensors_) tensor.dequantized = missing.erase(tensor.name) > 0;
+  // What the base holds in four bits is read as what it is dequantized to: training saw no other weights.
+  for (MergeTensor& tensor : tensors_)
+    tensor.dequantized = missing.erase(tensor.name) > 0 && !base_->quantized(tensor.name);
   if (!missing.empty())
     throw Error(ErrorKind::shape, "the base lacks this weight, which the run quantized")
         .at(base_->path().string())

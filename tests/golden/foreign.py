@@ -142,6 +142,7 @@ def bins(model):
     for dtype in (torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool):
         odd[str(dtype)] = torch.arange(5).to(dtype)
     torch.save({"step": 3, "state_dict": odd, "note": "text"}, os.path.join(HERE, "bin_odd", "odd.pt"))
+    torch.save({"step": 3, "state_dict": odd, "note": "text"}, os.path.join(HERE, "bin_odd", "old.pt"), _use_new_zipfile_serialization=False)
     save_file({k: v.contiguous().clone() for k, v in odd.items()}, os.path.join(HERE, "bin_odd", "odd.safetensors"))
 
 
@@ -255,6 +256,12 @@ def main():
         bnb()
     elif a.command == "bnb":
         bnb()
+    elif a.command == "bins":
+        for folder in ("bin", "bin_sharded", "bin_odd"):
+            shutil.rmtree(os.path.join(HERE, folder), ignore_errors=True)
+        model = tiny()
+        model.lm_head.to(torch.bfloat16)
+        bins(model)
     elif a.command == "q8":
         q8()
     elif a.command == "dcp":

@@ -323,11 +323,13 @@ TEST_F(BadInput, AnOutputThatCannotBeMade) {
 // --- merging
 
 TEST_F(BadInput, MergingWhatIsNoRun) {
-  refused(run({"merge", "model", "-o", "left"}, folder_.path()), {"model"});
+  fs::create_directory(folder_.path() / "empty");
+  refused(run({"merge", "empty", "-o", "left"}, folder_.path()), {"empty", "neither a run directory"});
   refused(run({"merge", "model", "--dtype=fp8", "-o", "left"}, folder_.path()), {"--dtype", "'fp8'"});
   refused(run({"merge", "model", "--shard-size=1xb", "-o", "left"}, folder_.path()), {"--shard-size", "'1xb'"});
   refused(run({"merge", "model", "--threads=two", "-o", "left"}, folder_.path()), {"--threads", "'two'"});
   refused(run({"merge", "model", "--base=other", "-o", "left"}, folder_.path()), {"--base", "'other'"});
+  refused(run({"merge", "model", "--format=onnx", "-o", "left"}, folder_.path()), {"--format", "'onnx'"});
 }
 
 class BadCheckpoint : public BadInput {

@@ -91,6 +91,17 @@ TEST(TensorSource, ReadsPytorchFiles) {
 
 TEST(TensorSource, ReadsViewsAndEveryDtype) {
   expect_equal(open_tensor_source(golden("bin_odd/odd.pt")), golden("bin_odd/odd.safetensors"));
+  expect_equal(open_tensor_source(golden("bin_odd/old.pt")), golden("bin_odd/odd.safetensors"));  // of torch before 1.6
+}
+
+TEST(TensorSource, RefusesOldFilesThatAreNotWhole) {
+  const TemporaryDirectory directory;
+  const std::string whole = slurp(golden("bin_odd/old.pt"));
+  for (size_t cut = 0; cut < whole.size(); cut += 1 + cut % 13) {
+    spill(directory / "old.pt", whole.substr(0, cut));
+    const Error error = test::thrown([&] { open_tensor_source(directory / "old.pt"); });
+    EXPECT_EQ(error.kind(), ErrorKind::format) << cut << ": " << error.what();
+  }
 }
 
 // DeepSpeed keeps fp32 masters of bf16 weights; what is frozen stays bf16.
@@ -187,6 +198,7 @@ TEST(TensorSource, SurvivesEveryByteChanged) {
   const TemporaryDirectory directory;
   std::mt19937 random(5);
   for (const auto& [kind, file] : {std::pair<std::string, std::string>("bin_odd", "odd.pt"),
+                                   {"bin_odd", "old.pt"},
                                    {"dcp_grid", ".metadata"},
                                    {"dcp_grid", "__1_0.distcp"}}) {
     const std::string whole = slurp(golden(kind + "/" + file));
