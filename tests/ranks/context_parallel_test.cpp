@@ -76,10 +76,10 @@ Batch make_rows(int64_t batch, int64_t first, int64_t count, const std::string& 
 
 Value description(const Value& job) {
   Value model = tiny_decoder(job.get("tied", true));
-  if (const int64_t window = job.get("window", 0); window > 0) {
-    Value& attention = model.find("layers")->as_list()[0].find("blocks")->as_list()[0].find("blocks")->as_list()[1];
-    attention.set("window", window);
-  }
+  Value& attention = model.find("layers")->as_list()[0].find("blocks")->as_list()[0].find("blocks")->as_list()[1];
+  if (const int64_t window = job.get("window", 0); window > 0) attention.set("window", window);
+  if (job.get("dynamic", false))  // angles of a document's own for those of more than 8 tokens
+    attention.set("rope", Value::map({{"type", "dynamic"}, {"theta", 10000.0}, {"factor", 2.0}, {"original", 8}}));
   return model;
 }
 
@@ -87,6 +87,7 @@ Value description(const Value& job) {
 Value plan_of(const Value& job, const Value* mesh) {
   Value parallel = Value::map({{"context_method", job.get("method", "ring")}});
   if (mesh) parallel.set("mesh", *mesh);
+  if (mesh && job.find("zero_stage")) parallel.set("zero_stage", job.at("zero_stage"));
   Value plan = Value::map({{"model", Value::map({{"description", description(job)},
                                                  {"quantize", job.get("quantize", "none")},
                                                  {"compute", job.get("compute", "fp32")}})},
@@ -174,6 +175,7 @@ Trained train(const Value& job, const Value* mesh, const std::shared_ptr<Process
     trained.losses.push_back(train_step(model, step, job));
     trained.norms.push_back(grad_norm(model));
     optimizer->step(job.at("optimizer").at("lr").as_number());
+    model.masters_changed();
     model.zero_gradients();
   }
   for (const MicroBatch& made : micro_batches(model, 1, job))
@@ -273,9 +275,9 @@ constexpr double kLoss = 1e-5, kWeight = 5e-6;
 // AdamW hides a wrong scale of the gradients; with SGD each weight is compared.
 std::vector<Value> gate_jobs(const std::string& layout, const std::string& method) {
   std::vector<Value> jobs;
-  for (const Value& job :
-       {full(adamw()), with(full(adamw()), "tied", false), lora(adamw()), with(qlora(adamw()), "dropout", 0.1),
-        full(sgd()), with(lora(sgd()), "dropout", 0.1), qlora(sgd()), with(full(sgd()), "window", 9)})
+  for (const Value& job : {full(adamw()), with(full(adamw()), "tied", false), lora(adamw()),
+                           with(qlora(adamw()), "dropout", 0.1), full(sgd()), with(lora(sgd()), "dropout", 0.1),
+                           qlora(sgd()), with(with(full(sgd()), "window", 9), "dynamic", true)})
     jobs.push_back(with(with(job, "layout", layout.c_str()), "method", method.c_str()));
   return jobs;
 }
@@ -309,6 +311,16 @@ TEST(ContextParallel, two_by_two_ranks_with_fsdp_train_as_one_process) {
 TEST(ContextParallel, ulysses_trains_as_one_process) {
   expect_gates(2, mesh(1, 2), gate_jobs("padded", "ulysses"));
   expect_gates(4, mesh(1, 4), gate_jobs("packed", "ulysses"));
+}
+
+TEST(ContextParallel, goes_with_every_policy_of_the_data_parallel_axes) {
+  std::vector<Value> jobs;
+  for (const int stage : {0, 1, 2})
+    for (const Value& job : {full(sgd()), with(lora(adamw()), "dropout", 0.1)})
+      jobs.push_back(with(job, "zero_stage", stage));
+  expect_gates(2, mesh(1, 2), jobs);
+  const Value replicated = Value::map({{"replicate", 2}, {"context", 2}});
+  expect_gates(4, replicated, {full(sgd()), qlora(sgd())});
 }
 
 TEST(ContextParallel, checkpointing_changes_no_bit) {
