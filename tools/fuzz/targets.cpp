@@ -16,6 +16,7 @@
 #include "engine/formats/torch_file.h"
 #include "engine/formats/yaml.h"
 #include "engine/merge/gguf_model.h"
+#include "engine/template/chat_template.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft::fuzz {
@@ -108,6 +109,17 @@ void gguf_tokenizer(std::span<const uint8_t> bytes) {
   add_gguf_tokenizer(keys, {memory.path()}, 1000);
 }
 
+// A template of anyone's, rendered with little to spend.
+void chat_template(std::span<const uint8_t> bytes) {
+  static const Value row = parse_json(
+      R"({"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi\n"},
+          {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": [1, 2.5, null]}}}]}],
+          "tools": [{"type": "function", "function": {"name": "f"}}], "add_generation_prompt": true, "now": "2024-07-26 12:34:56"})",
+      "row");
+  const ChatTemplate made(text_of(bytes), "fuzz.jinja", {{"bos_token", "<s>"}});
+  made.render(row, {.steps = 20'000, .bytes = 1 << 20});
+}
+
 template <void (*run)(std::span<const uint8_t>)>
 void refusing(std::span<const uint8_t> bytes) {
   try {
@@ -123,6 +135,7 @@ constexpr Target kTargets[] = {{"json", refusing<json>},
                                {"pickle", refusing<pickle>},
                                {"torch_file", refusing<torch_file>},
                                {"tokenizer", refusing<tokenizer>},
+                               {"chat_template", refusing<chat_template>},
                                {"gguf_tokenizer", refusing<gguf_tokenizer>}};
 
 }  // namespace
