@@ -13,6 +13,9 @@ namespace ft {
 /// @return its handle; null with the reason where it cannot be opened
 void* open_cuda_plugin(std::string& reason);
 
+/// True where the plugin's file is found, but on the loader's path; whether it opens is another matter.
+bool cuda_plugin_exists();
+
 /// A function that the plugin exports, or null where it was built without.
 void* cuda_plugin_symbol(void* plugin, const char* name);
 

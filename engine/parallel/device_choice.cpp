@@ -119,6 +119,10 @@ std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, Process
   return device;
 }
 
-int default_gpu_ranks(const std::string& planned) { return DeviceWish::of(planned).kind == "cpu" ? 0 : visible_gpus(); }
+int default_gpu_ranks(const std::string& planned) {
+  const DeviceWish wish = DeviceWish::of(planned);
+  if (wish.kind == "cpu" || (wish.kind == "auto" && !cuda_plugin_exists())) return 0;
+  return visible_gpus();
+}
 
 }  // namespace ft

@@ -48,8 +48,8 @@ void open_device(const std::string& planned);
 std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, ProcessGroup& world,
                                              std::vector<std::string>& names);
 
-/// How many ranks `ftengine --nproc` starts by default: one for each GPU, or 0 where ranks compute on the CPU. Opens
-/// nothing.
+/// How many ranks are started where nobody says: one for each GPU, or 0 where ranks will compute on the CPU, as far as
+/// that can be told without opening anything.
 int default_gpu_ranks(const std::string& planned);
 
 }  // namespace ft

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "engine/error/error.h"
+#include "engine/parallel/cuda_plugin.h"
 #include "engine/parallel/process_group.h"
 
 namespace ft {
@@ -168,6 +169,10 @@ TEST_F(DeviceChoice, OfAPluginThatIsNotThere) {
   const std::string said = refusal({"cuda"}, 0, gpus);
   EXPECT_THAT(said, HasSubstr("the CUDA plugin cannot be opened"));
   EXPECT_THAT(said, HasSubstr("/nowhere/"));
+  EXPECT_FALSE(cuda_plugin_exists());
+  EXPECT_EQ(default_gpu_ranks("auto"), 0);  // whatever the driver shows
+  const Variable there("FTENGINE_CUDA_PLUGIN", "/proc/self/exe");
+  EXPECT_TRUE(cuda_plugin_exists());
 }
 
 }  // namespace
