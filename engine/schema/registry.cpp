@@ -297,8 +297,8 @@ Schema fsdp2_schema() {
             .at_least = 1},
            {.key = "offload_params",
             .kinds = kBoolean,
-            .doc = "keep each rank's range of parameters, gradients and optimizer state on the host; on a CPU "
-                   "they are there anyway",
+            .doc = "keep each rank's range of parameters, gradients and optimizer state in host memory of its own, "
+                   "copied from and to as units are gathered and reduced; on a CPU too",
             .fallback = false},
            {.key = "cpu_offload_pin_memory",
             .kinds = kBoolean,
