@@ -262,7 +262,7 @@ TEST_F(Exact, GoesOnFromOlderCheckpointsAndRefusesNewerOnes) {
   for (const char* resume : {"auto", "older/run/checkpoint-12"}) {
     const Finished refused = with(resume);
     EXPECT_EQ(refused.exit_code, 1);
-    EXPECT_THAT(refused.err, testing::HasSubstr("has checkpoint format 99, this ftengine reads up to 1"));
+    EXPECT_THAT(refused.err, testing::HasSubstr("has checkpoint format 99, this ftengine reads up to 2"));
     EXPECT_THAT(refused.err, testing::HasSubstr("checkpoint-12/manifest.json"));
   }
 }
