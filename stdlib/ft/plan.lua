@@ -13,10 +13,11 @@ local default_seq_len = 2048
 
 --- A profile's name becomes the block it stands for, which says which lines it came from.
 local function with_profile(given)
-  if type(given) ~= "table" or (given.parallel and type(given.parallel) ~= "string") then return given end
+  local verifying = require("ft.verify").layout()
+  if type(given) ~= "table" or (given.parallel and type(given.parallel) ~= "string" and not verifying) then return given end
   local copy = {}
   for key, value in pairs(given) do copy[key] = value end
-  copy.parallel = native.profile(given.parallel or default_profile)
+  copy.parallel = native.profile(verifying or given.parallel or default_profile)
   return copy
 end
 
@@ -26,6 +27,32 @@ local function fill_seq_len(splits)
   for _, name in ipairs { "val", "test" } do
     if splits[name] then splits[name].seq_len = splits[name].seq_len or splits.train.seq_len end
   end
+end
+
+--- What the environment variables of other tools say of the layout, where neither recipe nor profile says it.
+local function from_environment(parallel)
+  if native.origin(parallel, "fsdp_version"):match("%.ya?ml$") and not parallel.profile then return {} end
+  local known = { offload_params = true, cpu_offload_pin_memory = true, reshard_after_forward = true, auto_wrap_policy = true,
+    transformer_layer_cls_to_wrap = true, min_num_params = true }
+  local function given(key) return not known[key] or native.entry_origin(parallel, key) ~= "" end
+  local said = require("ft.dialect.environment").says(given, "2")
+  for _, one in ipairs(said) do
+    if one.key then
+      parallel[one.key] = one.value
+      native.place(parallel, one.key, one.name .. " (environment)", 0)
+    end
+  end
+  return said
+end
+
+--- Two of rows a step, rows a micro batch and accumulation fix the third; the rules judge what is left over.
+local function fill_batch(plan)
+  local batch, ranks = plan.batch, plan.parallel.mesh.replicate * plan.parallel.mesh.shard
+  if batch.total and batch.accumulation and not batch.micro then
+    batch.micro = math.max(1, math.floor(batch.total / (ranks * batch.accumulation)))
+  end
+  batch.micro = batch.micro or 1
+  batch.total = batch.total or batch.micro * ranks * (batch.accumulation or 1)
 end
 
 --- A path that the user set by a flag or a config file is taken as it is; the recipe's own is a stem for numbered ones.
@@ -65,20 +92,43 @@ local function describe_model(model)
   model.description = require("ft.architecture")(config)
 end
 
-local function ft_plan(given)
-  if not options.filled then native.refuse_flags() end
+local function make(given, config)
   local plan = native.construct("plan", with_profile(given))
-  native.raise_faults(plan)
+  require("ft.faults").settle(native.faults(plan))
   local host, ranks = native.host(), native.ranks()
   if output_asked_for(plan) then plan.save.out = native.absolute(plan.save.dir) end
-  if host.resume ~= "" then plan.save.resume = host.resume end
+  local resume = host.resume ~= "" and host.resume or config.resume
+  if resume then plan.save.resume = resume end
   plan.nproc_given = host.nproc
   plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
+  local said = from_environment(plan.parallel)
   require("ft.mesh").resolve(plan)
-  plan.batch.total = plan.batch.total or plan.batch.micro * plan.parallel.mesh.replicate * plan.parallel.mesh.shard
+  fill_batch(plan)
   fill_seq_len(plan.data)
   describe_model(plan.model)
-  return setmetatable({ plan = plan, host = host, ranks = ranks, own_rules = {} }, Plan)
+  if require("ft.verify").layout() then require("ft.verify").shrink(plan) end
+  return setmetatable({
+    plan = plan, host = host, ranks = ranks, own_rules = {}, off = {}, environment = said, key_of = config.key_of,
+  }, Plan)
+end
+
+local function ft_plan(given)
+  if not options.filled then native.refuse_flags() end
+  return make(given, {})
+end
+
+--- Switches a warning off by its rule's id; an error stays one.
+function Plan:without(id)
+  local file, line = native.caller()
+  local rule = require("ft.rules").find(id)
+  if rule.severity ~= "warning" then
+    native.raise {
+      kind = "config", path = "plan:without", where = ("%s:%d"):format(file, line),
+      message = ("'%s' is an error, and stays one"):format(id), help = "ftengine rules " .. id .. " says why it is one",
+    }
+  end
+  self.off[id] = true
+  return self
 end
 
 --- Adds a rule of the recipe's own. `check(p)` returns ok, help; p holds the plan's keys and facts (docs/recipes.md).
@@ -97,17 +147,29 @@ function Plan:resolved()
   return out
 end
 
+--- Checkpoints an epoch become steps between checkpoints, now that the data is known.
+local function fill_every(plan, data)
+  local save = plan.save
+  if not save.per_epoch or save.every > 0 then return end
+  local rows = data.train:facts(plan.data.train.seq_len, plan.data.train.pack).rows
+  save.every = math.max(1, math.floor(math.ceil(rows / plan.batch.total) / save.per_epoch + 0.5))
+end
+
 --- Builds, shards and loads on every rank, after the rules have passed. Collective in a run of several ranks.
 function Plan:start()
-  local judge = require "ft.judge"
-  judge.apply(self, {})
+  local judge, verify = require "ft.judge", require "ft.verify"
   local command = self.host.command
+  if command == "verify" and not verify.layout() then return verify.run(self) end
+  if verify.layout() then self.own_rules = {} end -- they are of the size that is trained
+  judge.apply(self, {})
   if command == "check" or command == "plan" then return require("ft.report")[command](self) end
   if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
   native.open_device(self.plan.parallel.device)
   local data, tokenizer = require("ft.data").load(self.plan)
   judge.apply(self, data)
+  fill_every(self.plan, data)
   return require("ft.run").start(self:resolved(), data, tokenizer)
 end
 
-return ft_plan
+--- ft.plan{…} by a recipe; plan.from(given, { key_of, resume }) by a configuration, whose keys messages name.
+return setmetatable({ from = make }, { __call = function(_, given) return ft_plan(given) end })

@@ -15,19 +15,46 @@ struct Command {
   bool takes_recipe;
 };
 constexpr Command kCommands[] = {
-    {"run", "RECIPE [--key value …]", "the job that the recipe states", true},
-    {"check", "RECIPE [--key value …]", "its rules only: no weights, no data are read", true},
-    {"plan", "RECIPE [--key value …]",
+    {"run", "RECIPE|CONFIG.yml [--key value …]", "the job that the recipe, or Axolotl's configuration, states", true},
+    {"check", "RECIPE|CONFIG.yml [--json] [--key value …]",
+     "its rules only: everything that is wrong at once; no weights, no data are read", true},
+    {"plan", "RECIPE|CONFIG.yml [--key value …]",
      "what the run comes to, its rules on the data included: the data is read, no weights", true},
+    {"verify", "RECIPE [--key value …]",
+     "the recipe at a tiny size over every layout that fits: how far losses come from one process's", true},
     {"merge", "CHECKPOINT [-o DIR] [--format F] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
      "one model, for Hugging Face, torch or llama.cpp, or a PEFT adapter; of FSDP's and DeepSpeed's checkpoints, too",
      false},
     {"generate", "DIR --prompt TEXT [--max-new-tokens N] [--temperature T]", "an answer of a model or a checkpoint",
      false},
     {"eval", "DIR DATA [--json]", "the mean loss over a data file", false},
-    {"tokenize", "DIR [--no-special] [--decode] [--threads N] < ROWS.jsonl", "the ids of each row's text", false},
+    {"tokenize", "DIR [--no-special] [--decode] [--threads N] [--debug] < ROWS.jsonl",
+     "the ids of each row's text; --debug: a data set's tokens beside their labels", false},
+    {"render", "DIR [--keep-going] [--threads N] < ROWS.jsonl",
+     "each conversation as the model's chat template writes it", false},
+    {"rules", "[ID]", "the conditions that a plan must meet, or one of them explained", false},
+    {"profiles", "[NAME]", "the layouts over ranks that are built in, or one of them", false},
+    {"fetch", "deepspeed_configs|profiles [--dest DIR]", "writes files that are built in", false},
+    {"convert", "CONFIG.yml -o recipe.lua|new.yml", "a configuration as a recipe, or in FSDP2's spelling", false},
     {"doctor", "[--nproc N]", "what this machine gives a run, and whether ranks can meet", false},
     {"test", "FILE-OR-FOLDER …", "tests written in Lua", false},
+};
+
+/// Commands of other engines, and what does their work here.
+struct ForeignCommand {
+  const char* name;
+  const char* here;
+};
+constexpr ForeignCommand kForeignCommands[] = {
+    {"train", "ftengine run CONFIG.yml"},
+    {"preprocess", "ftengine plan CONFIG.yml reads and packs the data; run does it by itself"},
+    {"evaluate", "ftengine eval DIR DATA"},
+    {"inference", "ftengine generate DIR --prompt TEXT"},
+    {"merge-lora", "ftengine merge RUN -o DIR folds the adapter into the model"},
+    {"merge-sharded-fsdp-weights", "ftengine merge RUN -o DIR puts the shards together"},
+    {"quantize", "load_in_4bit: true (quantize = \"nf4\") quantizes while the weights are read"},
+    {"config-schema", "ftengine check CONFIG.yml names every key it does not know"},
+    {"vllm-serve", "ftengine merge RUN -o DIR writes a directory that vLLM serves"},
 };
 
 struct NumberFlag {
@@ -64,6 +91,11 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
   const auto* command =
       std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Command& c) { return c.name == out.command; });
   if (command == std::end(kCommands)) {
+    for (const ForeignCommand& foreign : kForeignCommands)
+      if (out.command == foreign.name) {
+        out.wrong = "unknown command '" + out.command + "'\n   help: here it is " + foreign.here;
+        return out;
+      }
     std::vector<std::string> names;
     for (const Command& known : kCommands) names.emplace_back(known.name);
     const std::string near = nearest(out.command, names);
@@ -91,6 +123,8 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
     const std::string& argument = arguments[next];
     if (argument == "--trace") {
       out.trace = true;
+    } else if (out.command == "check" && argument == "--json") {
+      out.json = true;
     } else if (const NumberFlag* flag =
                    command->takes_recipe || out.command == "doctor" ? number_flag(argument) : nullptr) {
       const size_t name = std::string(flag->name).size();
