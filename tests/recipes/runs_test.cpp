@@ -112,15 +112,16 @@ TEST_F(Runs, WritesARowOfMetricsAStep) {
       EXPECT_TRUE(rows[i].contains(key)) << key << " in " << rows[i];
     EXPECT_GT(rows[i].at("tokens"), 0);
     EXPECT_GT(rows[i].at("seconds"), 0);
+    EXPECT_GT(rows[i].at("wait_offload"), 0);
     EXPECT_GT(rows[i].at("peak_memory"), 1'000'000);
   }
   EXPECT_LT(rows.back().at("loss").get<double>(), rows.front().at("loss").get<double>());
 }
 
 TEST_F(Runs, SaysAtTheStartWhatItWillDo) {
-  for (const char* part :
-       {"ranks        2", "layout", "memory per rank", "LoRA on      14 modules",
-        "trainable params: ", " || trainable%: ", "Loading & Quantizing Model Shards", "an epoch", "tokens each"})
+  for (const char* part : {"ranks        2", "layout", "memory per rank", "LoRA on      14 modules",
+                           "trainable params: ", " || trainable%: ", "Loading & Quantizing Model Shards", "an epoch",
+                           "tokens each", "of it offloaded to the host  ", "of it page-locked                  0 B"})
     EXPECT_THAT(first_.out, HasSubstr(part));
   EXPECT_EQ(first_.err, "");
 }
