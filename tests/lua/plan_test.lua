@@ -130,6 +130,29 @@ test.case("axes that do not make the ranks are refused with a mesh that would", 
   t.contains(output, "4 rows: 2 ranks x 1 micro x 2 accumulated")
 end)
 
+test.case("what matrices cannot be shared for is refused, with the sizes that fit", function(t)
+  local profile = t.write("tp.yaml", "tensor_parallel_size: 3\n")
+  local output, code = check(t, nil, nil, "--parallel", profile, "--nproc", "3")
+  t.equal(code, 1)
+  t.contains(output, "DIR/tp.yaml:1: parallel.tensor_parallel_size: got 3, but model.layers.0.self_attn has 2 heads with")
+  t.contains(output, "model.embed_tokens has 64 rows of the vocabulary, which it does not divide")
+  t.contains(output, "help: these fit this model: 2; parallel.mesh.shard splits any shape")
+  profile = t.write("tp.yaml", "mesh: { tensor: 2 }\n")
+  output, code = check(t, nil, nil, "--parallel", profile, "--nproc", "2")
+  t.truthy(code == 0, output)
+  local root = t.here .. "/../.."
+  output, code = t.program("check", root .. "/recipes/qlora_fsdp2.lua", "--model", root .. "/recipes/demo/model",
+    "--parallel", profile, "--nproc", "2")
+  t.equal(code, 1)
+  t.contains(output:gsub("%s+", " "), "got 2, but the NF4 weight model.layers.0.mlp.down_proj [128, 576] would be cut within")
+  for _, optimizer in ipairs { "muon", "adafactor" } do
+    local file = t.write(optimizer .. ".lua", (recipe:format("", ""):gsub("ft.adamw", "ft." .. optimizer)))
+    output, code = t.program("check", file, "--parallel", profile, "--nproc", "2")
+    t.equal(code, 1)
+    t.contains(output, optimizer .. " looks at whole matrices, which tensor parallelism shares out")
+  end
+end)
+
 test.case("an axis has the names that other tools give it, and what is left goes to the shard axis", function(t)
   local profile = t.write("p.yaml", "dp_replicate_size: 2\n")
   local output, code = check(t, nil, nil, "--parallel", profile, "--nproc", "4")

@@ -144,7 +144,8 @@ TEST(VocabParallel, IsTheLossOfOneRank) {
   const TensorAxis axis{0, 1, alone.get()};
   at::Tensor x = at::randn({2, 9, 16}), w = at::randn({40, 16}), low = at::randn({2, 9, 3}), up = at::randn({40, 3});
   at::Tensor targets = at::randint(0, 40, {2, 9}, at::kLong);
-  targets.index_put_({at::randint(0, 2, {5}, at::kLong), at::randint(0, 9, {5}, at::kLong)}, at::scalar_tensor(-100, at::kLong));
+  targets.index_put_({at::randint(0, 2, {5}, at::kLong), at::randint(0, 9, {5}, at::kLong)},
+                     at::scalar_tensor(-100, at::kLong));
   for (at::Tensor* leaf : {&x, &w, &low, &up}) leaf->requires_grad_(true);
   const auto gradients = [&](const at::Tensor& loss) {
     return torch::autograd::grad({loss}, {x, w, low, up}, {at::scalar_tensor(0.5)});
