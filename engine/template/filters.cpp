@@ -26,7 +26,8 @@ Bound::Bound(const Call& call, const char* function, std::initializer_list<const
     given_[i] = true;
   }
   for (const auto& [name, value] : call.named) {
-    const auto found = std::find_if(names.begin(), names.end(), [&](const char* known) { return name == known; });
+    const auto found =
+        std::find_if(names.begin(), names.end(), [&name = name](const char* known) { return name == known; });
     if (found == names.end()) type_error(shown + " got an unexpected keyword argument " + repr(name));
     const auto i = static_cast<size_t>(found - names.begin());
     if (given_[i]) type_error(shown + " got multiple values for argument " + repr(name));

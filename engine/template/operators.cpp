@@ -195,8 +195,9 @@ Datum slice(const Datum& value, const Datum& start, const Datum& stop, const Dat
                 last = bound(stop, size, by > 0 ? size : -1, by < 0);
   if (range) {
     const RangeObject& r = value.range();
-    if (__builtin_mul_overflow_p(r.step, by, int64_t{0})) too_large();
-    return Datum::range(r.start + first * r.step, r.start + last * r.step, r.step * by);
+    int64_t stride = 0;
+    if (__builtin_mul_overflow(r.step, by, &stride)) too_large();
+    return Datum::range(r.start + first * r.step, r.start + last * r.step, stride);
   }
   std::vector<int64_t> places;
   for (int64_t i = first; by > 0 ? i < last : i > last;) {
