@@ -210,13 +210,29 @@ Schema data_schema(std::string name, std::string doc, std::vector<Option> more) 
 }
 
 std::vector<Option> chat_options() {
-  return {{.key = "format",
-           .kinds = kString,
-           .doc = "chatml, llama3, or auto: the one whose special tokens the tokenizer has",
-           .fallback = "auto",
-           .allowed = {"auto", "chatml", "llama3"}},
-          {.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the assistant's turns alone", .fallback = true},
-          {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"}};
+  return {
+      {.key = "format",
+       .kinds = kString,
+       .doc = "template: the model's own chat template; chatml; llama3; auto: its template, else the one whose "
+              "special tokens the tokenizer has",
+       .fallback = "auto",
+       .allowed = {"auto", "template", "chatml", "llama3"}},
+      {.key = "chat_template", .kinds = kPath, .doc = "a Jinja file in place of the model's template"},
+      {.key = "template_name", .kinds = kString, .doc = "which of a model's several templates, such as tool_use"},
+      {.key = "template_variables",
+       .kinds = kMap,
+       .doc = "what the template may read beside the row: { enable_thinking = false }"},
+      {.key = "mask_prompts",
+       .kinds = kBoolean,
+       .doc = "learn the turns of roles_to_train alone; false: every token",
+       .fallback = true},
+      {.key = "roles_to_train", .kinds = kList, .doc = "whose turns are learned; a message's own train or weight wins"},
+      {.key = "train_turns",
+       .kinds = kString,
+       .doc = "all: every turn of these roles; last: the conversation's last one alone",
+       .fallback = "all",
+       .allowed = {"all", "last"}},
+      {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"}};
 }
 
 Schema splits_schema() {

@@ -85,6 +85,7 @@ struct ChatTemplate::State {
   std::vector<jinja::NodePtr> body;
   std::optional<TemplateError> fault;
   bool has_generation_blocks = false;
+  std::shared_ptr<const ChatTemplate> with_tools;  // "tool_use", for rows that bring tools
 };
 
 ChatTemplate::ChatTemplate(std::string_view source, std::string file, Value::Map special_tokens)
@@ -112,6 +113,8 @@ bool ChatTemplate::reads(std::string_view name) const { return state_->source.fi
 const Value::Map& ChatTemplate::special_tokens() const { return state_->special_tokens; }
 
 Rendered ChatTemplate::render(const Value& row, const RenderLimits& limits) const {
+  if (const Value* tools = row.find("tools"); state_->with_tools && tools && !tools->is_null())
+    return state_->with_tools->render(row, limits);
   Rendered out;
   if (state_->fault) {
     out.error = state_->fault;
@@ -163,7 +166,8 @@ Value::Map special_tokens_of(const Value& config) {
   return out;
 }
 
-/// Picks one of several named templates: `name`, or "default".
+/// Picks one of several named templates: `name`, or "default"; nullptr for one that is missing without a `file` to
+/// blame.
 const Value* choose(const Value& templates, const std::string& name, const std::string& file) {
   const Value* fallback = nullptr;
   std::string names;
@@ -172,7 +176,7 @@ const Value* choose(const Value& templates, const std::string& name, const std::
     names += (names.empty() ? "" : ", ") + known;
     if (known == (name.empty() ? "default" : name)) fallback = &entry.at("template");
   }
-  if (!fallback)
+  if (!fallback && !file.empty())
     throw Error(ErrorKind::config, "no chat template named '" + (name.empty() ? "default" : name) + "'")
         .at(file)
         .help("the model has: " + names);
@@ -181,27 +185,51 @@ const Value* choose(const Value& templates, const std::string& name, const std::
 
 }  // namespace
 
-std::shared_ptr<const ChatTemplate> ChatTemplate::load(const std::filesystem::path& dir, const std::string& name) {
-  const std::filesystem::path config_file = dir / "tokenizer_config.json", own = dir / "chat_template.jinja";
+std::shared_ptr<const ChatTemplate> ChatTemplate::load(const std::filesystem::path& path, const std::string& name) {
+  const bool is_file = std::filesystem::is_regular_file(path);
+  if (!is_file && !std::filesystem::is_directory(path))
+    throw Error(ErrorKind::io, "no such directory")
+        .at(path.string())
+        .help("want a model's directory, or a .jinja file");
+  const std::filesystem::path dir = is_file ? path.parent_path() : path;
+  const std::filesystem::path config_file = dir / "tokenizer_config.json";
   JsonOptions options;
   options.origins = false;
   const Value config = std::filesystem::exists(config_file) ? read_json(config_file, options) : Value(Value::Map{});
   Value::Map tokens = special_tokens_of(config);
   if (const auto map_file = dir / "special_tokens_map.json"; std::filesystem::exists(map_file)) {
     for (auto& [key, token] : special_tokens_of(read_json(map_file, options))) {
-      const bool known = std::any_of(tokens.begin(), tokens.end(), [&](const auto& old) { return old.first == key; });
+      const bool known =
+          std::any_of(tokens.begin(), tokens.end(), [&key = key](const auto& old) { return old.first == key; });
       if (!known && !config.find(key)) tokens.emplace_back(key, token);
     }
   }
+  if (is_file) return std::make_shared<const ChatTemplate>(read_text(path), path.string(), std::move(tokens));
+  auto made = of_name(dir, config, tokens, name);
+  if (made && name.empty())
+    if (auto with_tools = of_name(dir, config, tokens, "tool_use", true))
+      made->state_->with_tools = std::move(with_tools);
+  return made;
+}
+
+std::shared_ptr<ChatTemplate> ChatTemplate::of_name(const std::filesystem::path& dir, const Value& config,
+                                                    const Value::Map& tokens, const std::string& name, bool optional) {
+  const std::filesystem::path own = dir / "chat_template.jinja", config_file = dir / "tokenizer_config.json";
   const std::filesystem::path more = dir / "additional_chat_templates" / (name + ".jinja");
-  if (!name.empty() && name != "default" && std::filesystem::exists(more))
-    return std::make_shared<const ChatTemplate>(read_text(more), more.string(), std::move(tokens));
-  if (std::filesystem::exists(own) && (name.empty() || name == "default"))
-    return std::make_shared<const ChatTemplate>(read_text(own), own.string(), std::move(tokens));
+  const bool plain = name.empty() || name == "default";
+  if (!plain && std::filesystem::exists(more))
+    return std::make_shared<ChatTemplate>(read_text(more), more.string(), tokens);
+  if (plain && std::filesystem::exists(own))
+    return std::make_shared<ChatTemplate>(read_text(own), own.string(), tokens);
   const Value* found = config.find("chat_template");
-  if (!found || found->is_null()) return nullptr;
-  const Value* source = found->is_list() ? choose(*found, name, config_file.string()) : found;
-  return std::make_shared<const ChatTemplate>(source->as_string(), config_file.string(), std::move(tokens));
+  if (found && found->is_list() && !std::filesystem::exists(own))
+    found = choose(*found, name, optional ? "" : config_file.string());
+  else if (found && !plain)
+    found = nullptr;
+  if (found && !found->is_null())
+    return std::make_shared<ChatTemplate>(found->as_string(), config_file.string(), tokens);
+  if (plain || optional) return nullptr;
+  throw Error(ErrorKind::config, "has no chat template named '" + name + "'").at(dir.string());
 }
 
 std::string render_line(const Rendered& rendered) {

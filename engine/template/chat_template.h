@@ -57,9 +57,10 @@ class ChatTemplate {
 
   /// The template that transformers would take of a model's directory: chat_template.jinja, else `chat_template` of
   /// tokenizer_config.json. Nullptr where there is none.
+  /// @param path the directory, or a Jinja file (the special tokens are then those beside it)
   /// @param name one of several named templates; "" for "tool_use" where tools are given, else "default"
   /// @throws Error(io), Error(format)
-  static std::shared_ptr<const ChatTemplate> load(const std::filesystem::path& dir, const std::string& name = "");
+  static std::shared_ptr<const ChatTemplate> load(const std::filesystem::path& path, const std::string& name = "");
 
   /// @param row messages, and tools, documents, add_generation_prompt and whatever else the template may read; `now`
   /// ("2024-07-26 12:34:56") sets the clock of strftime_now and is not passed on
@@ -73,6 +74,9 @@ class ChatTemplate {
   const Value::Map& special_tokens() const;  ///< bos_token and the rest, as variables
 
  private:
+  static std::shared_ptr<ChatTemplate> of_name(const std::filesystem::path& dir, const Value& config,
+                                               const Value::Map& tokens, const std::string& name,
+                                               bool optional = false);
   struct State;
   std::unique_ptr<State> state_;
 };

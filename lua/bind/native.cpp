@@ -18,6 +18,7 @@ int open(lua_State* L) {
   bind_aten(L);
   bind_tensor(L);
   bind_tokenizer(L);
+  bind_chat_template(L);
   bind_rows(L);
   bind_model(L);
   bind_modules(L);

@@ -47,6 +47,7 @@ void bind_files(lua_State* state);
 void bind_aten(lua_State* state);
 void bind_tensor(lua_State* state);
 void bind_tokenizer(lua_State* state);
+void bind_chat_template(lua_State* state);
 void bind_rows(lua_State* state);
 void bind_model(lua_State* state);
 void bind_modules(lua_State* state);

@@ -7,6 +7,7 @@
 #include "engine/data/token_rows.h"
 #include "engine/error/error.h"
 #include "engine/text/tokenizer.h"
+#include "lua/bind/chat_choice.h"
 #include "lua/bind/native.h"
 #include "lua/boundary/guarded.h"
 #include "lua/boundary/handle.h"
@@ -120,6 +121,19 @@ int add_segments(lua_State* L) {
   });
 }
 
+/// rows:add_chat(tokenizer, chat, reader, choice) -> whether it was kept
+int add_chat(lua_State* L) {
+  return guarded(L, [&] {
+    const auto rows = check_handle<TokenRows>(L, 1);
+    const auto tokenizer = check_handle<const Tokenizer>(L, 2);
+    const auto chat = check_handle<const ChatTemplate>(L, 3);
+    const auto cursor = check_handle<RowCursor>(L, 4);
+    const ChatTokens made = chat_tokens(*chat, *tokenizer, cursor->row, chat_choice(to_value(L, 5, "choice")));
+    lua_pushboolean(L, rows->add(made.ids, made.labels, cursor->row.origin));
+    return 1;
+  });
+}
+
 std::vector<Segment> text_segments(const Value& row, const Value& how, const Tokenizer& tokenizer) {
   std::vector<Segment> segments;
   if (how.get("kind", "") == "alpaca") {
@@ -212,6 +226,7 @@ const HandleClass& handle_class<TokenRows>() {
   static const HandleClass type{
       "TokenRows",
       {{"add_segments", add_segments},
+       {"add_chat", add_chat},
        {"add_row", add_row},
        {"check_trainable", check_trainable},
        {"report", report},

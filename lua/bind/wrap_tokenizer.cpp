@@ -73,6 +73,14 @@ int vocab_size(lua_State* L) {
   });
 }
 
+/// tokenizer:folder() -> where its tokenizer.json lies
+int folder(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushstring(L, check_handle<const Tokenizer>(L, 1)->file().parent_path().c_str());
+    return 1;
+  });
+}
+
 int push_id(lua_State* L, std::optional<int32_t> id) {
   if (!id) return 0;
   lua_pushinteger(L, *id);
@@ -110,7 +118,8 @@ const HandleClass& handle_class<const Tokenizer>() {
                                  {"token_id", token_id},
                                  {"bos_id", bos_id},
                                  {"eos_id", eos_id},
-                                 {"stop_ids", stop_ids}},
+                                 {"stop_ids", stop_ids},
+                                 {"folder", folder}},
                                 [](const void* object) {
                                   const auto* tokenizer = static_cast<const Tokenizer*>(object);
                                   return "Tokenizer " + tokenizer->file().string() + ", " +

@@ -4,8 +4,35 @@ local native = require "ft.native"
 
 local data = {}
 
-local function find_format(name, tokenizer)
-  if name ~= "auto" then return require("ft.chat." .. name) end
+--- The model's own chat template, or one that the plan names; nil where there is none.
+local function find_template(split, tokenizer)
+  local path = split.chat_template or tokenizer:folder()
+  local chat = native.chat_template(path, split.template_name)
+  if chat and chat:fault() then
+    native.raise {
+      kind = "format", where = chat:file(), message = "the chat template cannot be read: " .. chat:fault(),
+      help = "write format = \"chatml\" or \"llama3\", or name another with chat_template",
+    }
+  end
+  return chat
+end
+
+--- @param split format, chat_template, template_name of a chat data set
+--- @return { template = ChatTemplate }, or a module of ft.chat with segments(messages, options) and prompt(messages)
+local function find_format(split, tokenizer)
+  local name = split.format or "auto"
+  if name == "auto" or name == "template" then
+    local chat = find_template(split, tokenizer)
+    if chat then return { template = chat } end
+    if name == "template" or split.chat_template then
+      native.raise {
+        kind = "config", where = tokenizer:folder(), path = "data.format", message = "the model has no chat template",
+        help = "it would lie in chat_template.jinja or tokenizer_config.json; chat_template names a file of one's own",
+      }
+    end
+  else
+    return require("ft.chat." .. name)
+  end
   for _, candidate in ipairs { "chatml", "llama3" } do
     local format = require("ft.chat." .. candidate)
     if tokenizer:token_id(format.end_of_turn) then return format end
@@ -16,7 +43,6 @@ local function find_format(name, tokenizer)
   }
 end
 
---- ft.data.format("auto", tokenizer) -> module with segments(messages, options) and prompt(messages)
 data.format = find_format
 
 --- Which rows of a file belong to a split: nil for all, else a function of the row's number.
@@ -45,14 +71,16 @@ function data.read(split, config, tokenizer, belongs)
   local rows = native.token_rows {
     seq_len = split.seq_len, vocab_size = config.vocab_size or 0, too_long = split.too_long,
   }
-  local format = split.kind == "chat" and find_format(split.format, tokenizer)
+  local format = split.kind == "chat" and find_format(split, tokenizer)
   local how = { kind = split.kind, field = split.field, mask_prompts = split.mask_prompts }
   local reader, number, taken = native.row_reader(split.path), 0, 0
   while taken ~= split.limit and reader:next() do
     number = number + 1
     if not belongs or belongs(number) then
       taken = taken + 1
-      if format then
+      if format and format.template then
+        rows:add_chat(tokenizer, format.template, reader, split)
+      elseif format then
         rows:add_segments(tokenizer, format.segments(reader:messages(), split), false, reader)
       else
         rows:add_row(reader, how, tokenizer)

@@ -1,5 +1,7 @@
 --- ChatML: <|im_start|>role\ncontent<|im_end|>\n, as Qwen writes it. The loss sees the assistant's content and the end of
 --- its turn; the newline after it belongs to the next turn.
+local turns = require "ft.chat.turns"
+
 local chatml = { end_of_turn = "<|im_end|>" }
 
 local function opening(role) return "<|im_start|>" .. role .. "\n" end
@@ -12,12 +14,15 @@ local function with_system(messages, system)
 end
 
 --- The conversation as pieces { text =, train = }.
---- @param options mask_prompts (false: every turn is learned), system (for conversations without one)
+--- @param options mask_prompts (false: every turn is learned), system (for conversations without one), and what
+--- ft.chat.turns reads
 function chatml.segments(messages, options)
   local segments = {}
   local learn_all = options.mask_prompts == false
-  for _, message in ipairs(with_system(messages, options.system)) do
-    local train = learn_all or message.role == "assistant"
+  messages = with_system(messages, options.system)
+  local chosen = turns.chosen(messages, options)
+  for i, message in ipairs(messages) do
+    local train = chosen[i]
     segments[#segments + 1] = { text = opening(message.role), train = learn_all }
     segments[#segments + 1] = { text = message.content .. chatml.end_of_turn, train = train }
     segments[#segments + 1] = { text = "\n", train = learn_all }

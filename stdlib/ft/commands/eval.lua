@@ -24,7 +24,9 @@ local function described(path, given, plan)
   return {
     kind = kind, path = path, seq_len = given.seq_len or math.min(longest, most), pack = true,
     too_long = "truncate", format = given.format or same.format or "auto", mask_prompts = same.mask_prompts ~= false,
-    system = same.system, field = same.field, limit = given.limit,
+    system = same.system, chat_template = same.chat_template, template_name = same.template_name,
+    template_variables = same.template_variables, roles_to_train = same.roles_to_train, train_turns = same.train_turns,
+    field = same.field, limit = given.limit,
   }
 end
 

@@ -14,9 +14,15 @@ local declared = {
 local function prompt_ids(opened, given)
   local tokenizer = opened.tokenizer
   local has_chat = tokenizer:token_id("<|im_end|>") or tokenizer:token_id("<|eot_id|>")
+    or native.chat_template(tokenizer:folder())
   if given.raw or not (has_chat or given.format) then return tokenizer:encode(given.prompt, true) end
-  local format = data.format(given.format or "auto", tokenizer)
-  local text = format.prompt({ { role = "user", content = given.prompt } }, { system = given.system })
+  local format = data.format({ format = given.format }, tokenizer)
+  local messages = { { role = "user", content = given.prompt } }
+  if format.template then
+    if given.system then table.insert(messages, 1, { role = "system", content = given.system }) end
+    return tokenizer:encode(format.template:render { messages = messages, add_generation_prompt = true }, false)
+  end
+  local text = format.prompt(messages, { system = given.system })
   return tokenizer:encode(text, false), tokenizer:token_id(format.end_of_turn)
 end
 
