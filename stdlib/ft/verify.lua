@@ -53,7 +53,7 @@ function verify.shrink(plan)
   model.dir, model.compute = nil, "fp32"
   model.description = require("ft.architecture")(model.config)
   if plan.adapter then plan.adapter.from = nil end
-  plan.batch.total, plan.batch.micro = rows, 1
+  plan.batch.total, plan.batch.micro, plan.batch.accumulation = rows, 1, nil
   plan.max_steps = steps
   for name, split in pairs(plan.data) do
     if type(split) == "table" then
@@ -62,6 +62,7 @@ function verify.shrink(plan)
     end
   end
   plan.save.out, plan.save.every, plan.save.final, plan.save.resume = os.getenv(folder_variable), 0, "sharded", nil
+  plan.save.per_epoch = nil
 end
 
 local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
