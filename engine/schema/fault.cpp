@@ -46,6 +46,19 @@ std::string render(std::vector<Fault> faults, const SourceLine& source) {
   return out;
 }
 
+Value as_value(const Fault& fault) {
+  Value out = Value::map();
+  const auto set = [&](const char* key, const std::string& text) {
+    if (!text.empty()) out.set(key, text);
+  };
+  set("rule", fault.rule);
+  set("key", fault.path);
+  set("where", fault.origin.str());
+  set("message", fault.message);
+  set("help", fault.help);
+  return out;
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
   for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;

@@ -33,6 +33,9 @@ std::string render(const Fault& fault, const SourceLine& source = line_of_file);
 /// All of them, sorted by file and line, a blank line between two; the same warning about the same key only once.
 std::string render(std::vector<Fault> faults, const SourceLine& source = line_of_file);
 
+/// { rule, key, where, message, help }, as `check --json` prints it; parts that are not known are left out.
+Value as_value(const Fault& fault);
+
 /// Edits between two words: insertion, removal, replacement and the exchange of two neighbours cost 1 each
 /// (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b);

@@ -81,6 +81,54 @@ int list_folder(lua_State* L) {
   });
 }
 
+/// native.yaml(path) -> its value, with the line of each entry, and of a map { { key=, line= }, … } in the file's
+/// order, keys without a value included
+int yaml_file(lua_State* L) {
+  return guarded(L, [&] {
+    const Value value = read_yaml(text_argument(L, 1, "a file's path"));
+    Value::List keys;
+    if (value.is_map())
+      for (const auto& [key, item] : value.as_map())
+        keys.push_back(Value::map({{"key", key}, {"line", item.origin.line}}));
+    push_value(L, value, true);
+    push_value(L, Value(std::move(keys)));
+    return 2;
+  });
+}
+
+/// native.embedded(name) -> text of a file that is inside the program, or nil
+int embedded(lua_State* L) {
+  return guarded(L, [&] {
+    const EmbeddedFile* file = find_file(host_of(L).files, text_argument(L, 1, "a file's name"));
+    if (!file) return 0;
+    lua_pushlstring(L, file->bytes.data(), file->bytes.size());
+    return 1;
+  });
+}
+
+/// native.embedded_names(prefix) -> names of the files inside the program that begin so, sorted
+int embedded_names(lua_State* L) {
+  return guarded(L, [&] {
+    const std::string prefix = text_argument(L, 1, "a prefix");
+    Value::List names;
+    for (const EmbeddedFile& known : host_of(L).files)
+      if (known.name.starts_with(prefix)) names.emplace_back(std::string(known.name));
+    push_value(L, Value(std::move(names)));
+    return 1;
+  });
+}
+
+/// native.make_folder(path): with the folders above it.
+int make_folder(lua_State* L) {
+  return guarded(L, [&] {
+    const std::string path = text_argument(L, 1, "a folder");
+    std::error_code failed;
+    std::filesystem::create_directories(path, failed);
+    if (failed) throw Error(ErrorKind::io, "cannot make the folder: " + failed.message()).at(path);
+    return 0;
+  });
+}
+
 int profile(lua_State* L) {
   return guarded(L, [&] {
     push_value(L, read_profile(host_of(L), text_argument(L, 1, "a profile")), true);
@@ -121,6 +169,10 @@ void bind_files(lua_State* L) {
   add_function(L, "exists", exists);
   add_function(L, "absolute", absolute_path);
   add_function(L, "list_folder", list_folder);
+  add_function(L, "yaml", yaml_file);
+  add_function(L, "embedded", embedded);
+  add_function(L, "embedded_names", embedded_names);
+  add_function(L, "make_folder", make_folder);
   add_function(L, "profile", profile);
 }
 

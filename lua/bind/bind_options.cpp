@@ -16,55 +16,6 @@ namespace {
 
 const char kOptionsKey = 0;  // its address is the registry's key of the options' table
 
-struct NamedKind {
-  const char* name;
-  uint32_t kinds;
-};
-constexpr NamedKind kKinds[] = {{"integer", kInteger}, {"number", kNumber},  {"boolean", kBoolean},
-                                {"string", kString},   {"path", kPath},      {"output", kString},
-                                {"list", kList},       {"profile", kProfile}};
-
-Option read_option(const std::string& key, const Value& declared) {
-  const std::string kind = declared.get("kind", "");
-  Option option{.key = key};
-  std::vector<std::string> names;
-  bool found = false;
-  for (const NamedKind& known : kKinds) {
-    names.emplace_back(known.name);
-    if (kind != known.name) continue;
-    option.kinds = known.kinds;
-    found = true;
-  }
-  if (!found)
-    throw Error(ErrorKind::config, "got kind '" + kind + "', want one of " + enumerate(names))
-        .key("ft.options." + key)
-        .at(declared.origin.str());
-  static const std::vector<std::string> kAttributes{"kind",     "default", "help",    "above",    "below",
-                                                    "at_least", "at_most", "allowed", "required", "unless"};
-  for (const auto& [name, value] : declared.as_map()) {
-    if (std::find(kAttributes.begin(), kAttributes.end(), name) != kAttributes.end()) continue;
-    const std::string near = nearest(name, kAttributes);
-    throw Error(ErrorKind::config, "unknown key '" + name + "'")
-        .key("ft.options." + key)
-        .at(declared.origin.str())
-        .help((near.empty() ? "" : "did you mean '" + near + "'?  ") + ("keys: " + enumerate(kAttributes)));
-  }
-  const auto limit = [&](const char* name) -> std::optional<double> {
-    const Value* value = declared.find(name);
-    return value ? std::optional<double>(value->as_number()) : std::nullopt;
-  };
-  option.above = limit("above"), option.below = limit("below");
-  option.at_least = limit("at_least"), option.at_most = limit("at_most");
-  option.doc = declared.get("help", "");
-  option.required = declared.get("required", false);
-  option.unless = declared.get("unless", "");
-  if (const Value* value = declared.find("default")) option.fallback = *value;
-  if (const Value* value = declared.find("allowed"))
-    for (const Value& allowed : value->as_list()) option.allowed.push_back(allowed);
-  if (option.kinds & kProfile) option.schemas = {"fsdp2"};
-  return option;
-}
-
 void remember_options(lua_State* L) {  // the table on top
   lua_pushlightuserdata(L, const_cast<char*>(&kOptionsKey));
   lua_pushvalue(L, -2);
@@ -146,6 +97,7 @@ int host_table(lua_State* L) {
                               {"nproc", host.nproc},
                               {"resume", host.resume},
                               {"quiet", host.quiet},
+                              {"json", host.json},
                               {"flags", Value(std::move(flags))}}));
     return 1;
   });

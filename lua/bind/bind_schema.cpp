@@ -84,46 +84,6 @@ int construct(lua_State* L) {
   });
 }
 
-/// native.raise_faults(table): prints the warnings, raises the errors that constructors left with the table.
-int raise_faults(lua_State* L) {
-  const bool raised = [&] {
-    std::vector<Fault> faults, errors, warnings;
-    to_value(L, 1, "", &faults);
-    for (Fault& fault : faults) (fault.warning ? warnings : errors).push_back(std::move(fault));
-    if (!warnings.empty() && !host_of(L).quiet) fprintf(stderr, "%s\n", render(warnings).c_str());
-    if (!errors.empty()) push_faults(L, errors);
-    return !errors.empty();
-  }();
-  if (raised) raise(L);
-  return 0;
-}
-
-Fault read_fault(const Value& table) {
-  Fault fault;
-  fault.warning = table.get("warning", false);
-  fault.path = table.get("path", "");
-  fault.message = table.get("message", "");
-  fault.help = table.get("help", "");
-  fault.rule = table.get("rule", "");
-  fault.origin = {table.get("file", ""), static_cast<int>(table.get("line", 0))};
-  return fault;
-}
-
-/// native.raise_list{ {path=, message=, help=, rule=, file=, line=}, … }: raises several faults at once.
-int raise_list(lua_State* L) {
-  bool pushed = false;
-  const int results = guarded(L, [&] {
-    const Value list = to_value(L, 1, "faults");
-    std::vector<Fault> faults;
-    for (const Value& entry : list.as_list()) faults.push_back(read_fault(entry));
-    push_faults(L, faults);
-    pushed = true;
-    return 0;
-  });
-  if (pushed) raise(L);
-  return results;
-}
-
 /// native.origin(table, "parallel.offload_params") -> file, line of that entry, as far as they are known.
 int origin(lua_State* L) {
   return guarded(L, [&] {
@@ -141,6 +101,14 @@ int origin(lua_State* L) {
     lua_pushstring(L, found.file.c_str());
     lua_pushinteger(L, found.line);
     return 2;
+  });
+}
+
+/// native.entry_origin(table, key) -> file that the entry itself is from; "" for defaults
+int entry_origin(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushstring(L, origin_of(L, 1, text_argument(L, 2, "a key")).file.c_str());
+    return 1;
   });
 }
 
@@ -213,10 +181,9 @@ int schema_names(lua_State* L) {
 
 void bind_schema(lua_State* L) {
   add_function(L, "construct", construct);
-  add_function(L, "raise_faults", raise_faults);
-  add_function(L, "raise_list", raise_list);
   add_function(L, "raise", raise_one);
   add_function(L, "origin", origin);
+  add_function(L, "entry_origin", entry_origin);
   add_function(L, "caller", caller_of);
   add_function(L, "nearest", nearest_word);
   add_function(L, "schema", schema_table);

@@ -13,6 +13,7 @@ const char kHostKey = 0;  // its address is the registry's key of the host
 int open(lua_State* L) {
   lua_newtable(L);
   bind_schema(L);
+  bind_faults(L);
   bind_options(L);
   bind_files(L);
   bind_aten(L);

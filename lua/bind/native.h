@@ -22,6 +22,7 @@ struct Host {
   int64_t max_restarts = 0;            ///< --max-restarts
   int64_t min_nproc = 0;               ///< --min-nproc; 0: not given
   std::string resume{};                ///< --resume: "auto", a run directory or a checkpoint; empty: a new run
+  bool json = false;                   ///< check --json: its answer is one JSON object
   bool quiet = false;                  ///< a rank other than 0: warnings are not printed
   EmbeddedFiles files;
 };
@@ -42,6 +43,7 @@ double number_argument(lua_State* state, int index, const char* what, const doub
 
 // Each adds its functions to the table on top.
 void bind_schema(lua_State* state);
+void bind_faults(lua_State* state);
 void bind_options(lua_State* state);
 void bind_files(lua_State* state);
 void bind_aten(lua_State* state);

@@ -13,6 +13,10 @@ namespace ft {
 
 struct Host;
 
+/// An option as Lua declares it: { kind = "integer", default = …, help = …, above = …, … }; a kind may be several,
+/// "integer or string".   @throws Error(config) for kinds and attributes that there are not
+Option read_option(const std::string& key, const Value& declared);
+
 /// One setting of the command line: `--lr 1e-4`, `--lr=1e-4`, `--pack`, `--no-pack`, `--set parallel.prefetch=false`.
 struct Setting {
   std::string path;  ///< "lr", "parallel.prefetch"

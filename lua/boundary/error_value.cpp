@@ -4,6 +4,7 @@
 #include <lua.hpp>
 
 #include "lua/boundary/place.h"
+#include "lua/boundary/values.h"
 
 namespace ft {
 namespace {
@@ -96,6 +97,10 @@ void push_faults(lua_State* L, const std::vector<Fault>& faults) {
   set_text(L, "kind", "config");
   set_text(L, "message", faults.empty() ? "" : faults[0].message);
   set_text(L, "text", render(faults));
+  Value::List list;
+  for (const Fault& fault : faults) list.push_back(as_value(fault));
+  push_value(L, Value(std::move(list)));
+  lua_setfield(L, -2, "faults");
   lua_pushinteger(L, static_cast<lua_Integer>(faults.size()));
   lua_setfield(L, -2, "count");
   set_error_type(L);

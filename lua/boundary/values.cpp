@@ -259,6 +259,19 @@ void leave_faults(lua_State* L, int index, const std::vector<Fault>& faults) {
   attach(L, index, &kFaultsKey);
 }
 
+void set_origin(lua_State* L, int index, const std::string& key, const Origin& origin) {
+  index = absolute(L, index);
+  push_attached(L, index, &kOriginsKey);
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    attach(L, index, &kOriginsKey);
+  }
+  write_origin(L, key, origin);
+  lua_pop(L, 1);
+}
+
 Origin origin_of(lua_State* L, int index, const std::string& key) {
   push_attached(L, index, &kOriginsKey);
   Origin origin = read_origin(L, key);

@@ -26,6 +26,9 @@ void push_value(lua_State* state, const Value& value, bool remember = false);
 /// Leaves faults with the table at `index`: ft.plan prints those of its parts together with its own.
 void leave_faults(lua_State* state, int index, const std::vector<Fault>& faults);
 
+/// Says where an entry of the table at `index` was written.
+void set_origin(lua_State* state, int index, const std::string& key, const Origin& origin);
+
 /// Origin of an entry of the table at `index`, as far as it is known.
 Origin origin_of(lua_State* state, int index, const std::string& key);
 

@@ -1,13 +1,13 @@
-# cmake -D ROOT=… -D OUT=file.cpp -P embed.cmake: writes stdlib/**.lua and configs/profiles/*.yaml as byte arrays.
+# cmake -D ROOT=… -D OUT=file.cpp -P embed.cmake: writes stdlib/**.lua and configs/{profiles,deepspeed_configs} as byte arrays.
 file(GLOB_RECURSE lua RELATIVE ${ROOT}/stdlib ${ROOT}/stdlib/*.lua)
-file(GLOB yaml RELATIVE ${ROOT}/configs ${ROOT}/configs/profiles/*.yaml)
+file(GLOB yaml RELATIVE ${ROOT}/configs ${ROOT}/configs/profiles/*.yaml ${ROOT}/configs/deepspeed_configs/*.json)
 set(names ${lua} ${yaml})
 list(SORT names)
 set(arrays "")
 set(table "")
 set(i 0)
 foreach(name ${names})
-  if(name MATCHES "\\.yaml$")
+  if(name MATCHES "\\.(yaml|json)$")
     file(READ ${ROOT}/configs/${name} hex HEX)
   else()
     file(READ ${ROOT}/stdlib/${name} hex HEX)

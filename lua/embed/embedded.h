@@ -1,6 +1,7 @@
 #pragma once
-/// The files that the build put into the program: stdlib/ft under "ft/", configs/profiles under "profiles/". The build
-/// step (embed.cmake) writes their bytes unaltered, sorted by name, so that two builds are equal.
+/// The files that the build put into the program: stdlib/ft under "ft/", configs/profiles under "profiles/",
+/// configs/deepspeed_configs under that name. The build step (embed.cmake) writes their bytes unaltered, sorted by
+/// name, so that two builds are equal.
 
 #include "lua/vm/embedded_file.h"
 

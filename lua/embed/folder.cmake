@@ -1,4 +1,5 @@
-file(GLOB_RECURSE embedded CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/stdlib/*.lua ${PROJECT_SOURCE_DIR}/configs/profiles/*.yaml)
+file(GLOB_RECURSE embedded CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/stdlib/*.lua ${PROJECT_SOURCE_DIR}/configs/profiles/*.yaml
+  ${PROJECT_SOURCE_DIR}/configs/deepspeed_configs/*.json)
 set(embed_script ${PROJECT_SOURCE_DIR}/lua/embed/embed.cmake)
 set(embed_out ${CMAKE_BINARY_DIR}/embedded_files.cpp)
 add_custom_command(OUTPUT ${embed_out}

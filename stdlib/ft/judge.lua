@@ -42,13 +42,32 @@ local function facts_of(plan_object, data)
   end })
 end
 
+--- The fault of a rule that failed; of a configuration's plan it blames the configuration's key.
 local function fault_of(plan_object, rule, help, key, what)
   local file, line = rule.file, rule.line
   if not file then file, line = native.origin(plan_object.plan, key or "") end
+  local path = key or (rule.file and "plan:rule") or ""
+  local theirs = plan_object.key_of and key and plan_object.key_of(key)
+  if theirs then path = file:sub(1, 2) == "--" and "" or theirs end
   return {
-    path = key or (rule.file and "plan:rule") or "", message = what or rule.name, help = help or "",
-    rule = what and rule.name or "", file = file, line = line,
+    path = path, message = what or rule.name, help = help or "", rule = what and rule.name or "", file = file, line = line,
+    warning = rule.severity == "warning",
   }
+end
+
+--- Warnings that need no data have been said before it was read.
+local function without_warnings(list)
+  local errors = {}
+  for _, fault in ipairs(list) do if not fault.warning then errors[#errors + 1] = fault end end
+  return errors
+end
+
+--- Applies the rules on a configuration of the YAML dialect as it is written; what fails joins the reader's faults.
+function judge.written(reader)
+  for _, rule in ipairs(require("ft.rules").written) do
+    local ok, help, key, what = rule.check(reader.values, reader)
+    if not ok then reader:fault(rule.severity == "warning", key, what, help, rule.name) end
+  end
 end
 
 --- Applies all rules. @param data token rows by split; {} before they are read. @return names of rules that need data
@@ -57,7 +76,9 @@ function judge.apply(plan_object, data)
   local faults, waiting, passed = {}, {}, 0
   local function try(rule)
     local done, ok, help, key, what = pcall(rule.check, p)
-    if not done and ok == needs_data then
+    if plan_object.off[rule.name] then
+      return
+    elseif not done and ok == needs_data then
       waiting[#waiting + 1] = rule.name
     elseif not done then
       error(ok, 0)
@@ -69,7 +90,8 @@ function judge.apply(plan_object, data)
   end
   for _, rule in ipairs(require("ft.rules").list) do try(rule) end
   for _, rule in ipairs(plan_object.own_rules) do try(rule) end
-  if #faults > 0 then native.raise_list(faults) end
+  if next(data) then faults = without_warnings(faults) end
+  require("ft.faults").settle(faults)
   plan_object.waiting, plan_object.passed = waiting, passed
   return waiting
 end

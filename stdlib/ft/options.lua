@@ -26,7 +26,7 @@ local function options(declared)
   local list = {}
   for i, key in ipairs(keys) do list[i] = { key = key, option = named(key, declared[key]) } end
   local values = native.options(list)
-  native.raise_faults(values)
+  require("ft.faults").settle(native.faults(values))
   return setmetatable(values, {
     __index = function(_, key)
       if declared[key] then return nil end

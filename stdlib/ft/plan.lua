@@ -31,7 +31,6 @@ end
 
 --- What the environment variables of other tools say of the layout, where neither recipe nor profile says it.
 local function from_environment(parallel)
-  if native.origin(parallel, "fsdp_version"):match("%.ya?ml$") and not parallel.profile then return {} end
   local known = { offload_params = true, cpu_offload_pin_memory = true, reshard_after_forward = true, auto_wrap_policy = true,
     transformer_layer_cls_to_wrap = true, min_num_params = true }
   local function given(key) return not known[key] or native.entry_origin(parallel, key) ~= "" end
@@ -101,7 +100,7 @@ local function make(given, config)
   if resume then plan.save.resume = resume end
   plan.nproc_given = host.nproc
   plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
-  local said = from_environment(plan.parallel)
+  local said = config.key_of and {} or from_environment(plan.parallel)
   require("ft.mesh").resolve(plan)
   fill_batch(plan)
   fill_seq_len(plan.data)

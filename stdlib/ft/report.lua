@@ -56,6 +56,10 @@ end
 --- Prints what the plan comes to. Returns a run of no steps.
 function report.check(plan_object)
   local plan = plan_object.plan
+  if plan_object.host.json then
+    require("ft.faults").normalized = plan_object:resolved()
+    return require("ft.run").empty()
+  end
   local model = native.model_facts(plan)
   local parallel, optimizer, batch = plan.parallel, plan.optimizer, plan.batch
   print(plan_object.host.recipe)
@@ -74,6 +78,9 @@ function report.check(plan_object)
   local data_ranks = shape.replicate * shape.shard
   line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, data_ranks, batch.micro,
     batch.total / (data_ranks * batch.micro)))
+  for _, said in ipairs(plan_object.environment) do
+    line("environment", said.name, " ", said.note or ("fills parallel.%s = %s"):format(said.key, tostring(said.value)))
+  end
   for _, name in ipairs(plan_object.waiting) do line("needs data", name) end
   print(("ok: %d rules hold%s"):format(plan_object.passed, #plan_object.waiting > 0 and
     (", %d wait for the data (applied by plan and run)"):format(#plan_object.waiting) or ""))

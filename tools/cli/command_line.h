@@ -9,13 +9,14 @@ namespace ft {
 
 struct CommandLine {
   std::string command;             ///< "run", "merge", …, "--help", "--version"
-  std::string file;                ///< of run, check and plan: the recipe
+  std::string file;                ///< of run, check and plan: a recipe, or a YAML configuration
   std::vector<std::string> flags;  ///< the rest, in order
   int64_t nproc = 0;               ///< --nproc; 0: not given
   int64_t max_restarts = 0;        ///< --max-restarts
   int64_t min_nproc = 0;           ///< --min-nproc; 0: not given
   std::string resume{};            ///< --resume: "auto", a run directory or a checkpoint; empty: not given
   bool trace = false;              ///< --trace
+  bool json = false;               ///< check --json
   std::string wrong;               ///< what is wrong with it (exit code 2); "" when nothing is
 };
 

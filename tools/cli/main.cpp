@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "engine/error/error.h"
 #include "engine/parallel/host_allocator.h"
@@ -12,6 +13,7 @@
 #include "lua/bind/native.h"
 #include "lua/boundary/error_value.h"
 #include "lua/embed/embedded.h"
+#include "lua/vm/searcher.h"
 #include "lua/vm/vm.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/doctor_command.h"
@@ -77,14 +79,18 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .max_restarts = line.max_restarts,
             .min_nproc = line.min_nproc,
             .resume = restart_directory().empty() ? line.resume : restart_directory(),
+            .json = line.json,
             .quiet = under_launcher() || another_speaks(),
             .files = embedded_files()};
   watch_for_interrupts();
   Vm vm({.files = embedded_files(), .stdlib_on_disk = environment("FTENGINE_STDLIB"), .interrupted = stop_wanted});
   open_native(vm.state(), host);
-  const bool recipe = !line.file.empty();
-  return finish(recipe ? vm.run_file(line.file, line.flags) : vm.run_module("ft.commands." + line.command, line.flags),
-                line.trace);
+  const std::string extension = std::filesystem::path(line.file).extension().string();
+  const bool yaml = extension == ".yml" || extension == ".yaml";
+  if (!line.file.empty() && !yaml && !line.json) return finish(vm.run_file(line.file, line.flags), line.trace);
+  set_recipe_folder(vm.state(), std::filesystem::path(line.file).parent_path().string());
+  const std::string module = line.json ? "check_json" : yaml ? "config" : line.command;
+  return finish(vm.run_module("ft.commands." + module, line.flags), line.trace);
 }
 
 int run(const std::vector<std::string>& arguments) {

@@ -10,7 +10,13 @@ local function sizes_that_fit(most, fits)
 end
 
 return function(rule)
-  rule("context.rows_are_long_enough", function(p)
+  rule("context.rows_are_long_enough", {
+    keys = { "parallel.context_parallel_size", "data.train.seq_len" },
+    sentence = "each rank of the context axis gets two chunks of every row",
+    reason = "a row is cut into 2 c chunks so that the work of causal attention is even",
+    source = "Ring attention, zigzag split; engine/data/sequence_split.h",
+    help = "lower context_parallel_size, or raise seq_len",
+  }, function(p)
     local ranks = p.parallel.mesh.context
     if ranks == 1 then return true end
     for _, name in ipairs { "train", "val", "test" } do
@@ -26,7 +32,13 @@ return function(rule)
     return true
   end)
 
-  rule("context.ulysses_shares_heads_out", function(p)
+  rule("context.ulysses_shares_heads_out", {
+    keys = { "parallel.context_parallel_size", "parallel.context_method" },
+    sentence = "ulysses gets as many heads on every rank",
+    reason = "the all-to-all turns parts of all heads into whole rows of some heads",
+    source = "DeepSpeed-Ulysses",
+    help = "take a size that divides the heads, or context_method = \"ring\"",
+  }, function(p)
     local ranks, config = p.parallel.mesh.context, p.model.config or {}
     local all = config.num_attention_heads
     if ranks == 1 or p.parallel.context_method ~= "ulysses" or not all then return true end

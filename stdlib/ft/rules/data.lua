@@ -2,7 +2,13 @@
 local names = { "train", "val", "test" }
 
 return function(rule)
-  rule("data.seq_len_fits_the_model", function(p)
+  rule("data.seq_len_fits_the_model", {
+    keys = { "data.train.seq_len", "model.config.max_position_embeddings" },
+    sentence = "rows are no longer than the positions that the model knows",
+    reason = "positions beyond them were never learned",
+    source = "config.json, max_position_embeddings",
+    help = "lower seq_len",
+  }, function(p)
     local config = p.model.config or {}
     local rope = config.rope_parameters or config.rope_scaling or {}
     if (rope.rope_type or rope.type) == "dynamic" then return true end -- made to go beyond it
@@ -17,18 +23,36 @@ return function(rule)
     return true
   end)
 
-  rule("data.train_has_no_share_held_for_itself", function(p)
+  rule("data.train_has_no_share_held_for_itself", {
+    keys = { "data.train.split" },
+    sentence = "the training split is no share",
+    reason = "a share is what is held out of training",
+    source = "docs/recipes.md",
+    help = "write split = \"train\"",
+  }, function(p)
     return type(p.data.train.split) ~= "number", "write split = \"train\": what the other splits leave over",
       "data.train.split", "a share is what is held out"
   end)
 
-  rule("data.one_share_of_a_file", function(p)
+  rule("data.one_share_of_a_file", {
+    keys = { "data.val.split", "data.test.split" },
+    sentence = "val and test are not both shares of one file",
+    reason = "both would be drawn from the same rows",
+    source = "docs/recipes.md",
+    help = "give test a file of its own",
+  }, function(p)
     local val, test = p.data.val, p.data.test
     return not (val and test and val.path == test.path and type(val.split) == "number" and type(test.split) == "number"),
       "give test a file of its own", "data.test.split", "val and test would be drawn from the same rows"
   end)
 
-  rule("data.order_is_of_train_alone", function(p)
+  rule("data.order_is_of_train_alone", {
+    keys = { "data.val.shuffle", "data.val.remainder" },
+    sentence = "only training data is shuffled or cut",
+    reason = "what is measured is read in order, every row once",
+    source = "docs/recipes.md",
+    help = "remove the key",
+  }, function(p)
     for _, name in ipairs { "val", "test" } do
       local split = p.data[name]
       if split and (not split.shuffle or split.remainder ~= "pad") then
@@ -39,7 +63,13 @@ return function(rule)
     return true
   end)
 
-  rule("data.split_is_a_share_or_train", function(p)
+  rule("data.split_is_a_share_or_train", {
+    keys = { "data.train.split", "data.val.split" },
+    sentence = "a split is a share or \"train\"",
+    reason = "there are no other names of splits",
+    source = "docs/recipes.md",
+    help = "write split = \"train\", or a share such as 0.05",
+  }, function(p)
     for _, name in ipairs(names) do
       local split = p.data[name] and p.data[name].split
       if type(split) == "string" and split ~= "train" then

@@ -2,18 +2,36 @@
 local mesh = require "ft.mesh"
 
 return function(rule)
-  rule("fsdp2.version_is_2", function(p)
+  rule("fsdp2.version_is_2", {
+    keys = { "parallel.fsdp_version" },
+    sentence = "fsdp_version is 2",
+    reason = "FSDP1 is deprecated where it comes from, and not offered here",
+    source = "PyTorch, fully_shard",
+    help = "set fsdp_version = 2",
+  }, function(p)
     return p.parallel.fsdp_version == 2, "set fsdp_version: 2; FSDP1 is not offered", "parallel.fsdp_version",
       ("got %d, want 2"):format(p.parallel.fsdp_version)
   end)
 
-  rule("fsdp2.pin_memory_needs_offload", function(p)
+  rule("fsdp2.pin_memory_needs_offload", {
+    keys = { "parallel.cpu_offload_pin_memory", "parallel.offload_params" },
+    sentence = "cpu_offload_pin_memory = false goes with offload_params = true",
+    reason = "without offload there is no host memory that could be left unpinned",
+    source = "PyTorch, CPUOffloadPolicy.pin_memory",
+    help = "set offload_params = true, or remove cpu_offload_pin_memory",
+  }, function(p)
     return p.parallel.cpu_offload_pin_memory or p.parallel.offload_params,
       "set offload_params: true, or remove cpu_offload_pin_memory; see docs/troubleshooting.md",
       "parallel.cpu_offload_pin_memory", "false needs parallel.offload_params = true (it is false)"
   end)
 
-  rule("mesh.fits_the_ranks", function(p)
+  rule("mesh.fits_the_ranks", {
+    keys = { "parallel.mesh" },
+    sentence = "the mesh has as many places as there are ranks",
+    reason = "each rank has one place on every axis",
+    source = "PyTorch, DeviceMesh",
+    help = "change the mesh or the number of ranks",
+  }, function(p)
     local shape, ranks = p.parallel.mesh, p.world_size
     local size = mesh.size(shape)
     return size == ranks,
@@ -22,7 +40,13 @@ return function(rule)
       "parallel.mesh", ("%s makes %d ranks, but there are %d"):format(mesh.literal(shape), size, ranks)
   end)
 
-  rule("fsdp2.reshard_divides_the_split", function(p)
+  rule("fsdp2.reshard_divides_the_split", {
+    keys = { "parallel.reshard_after_forward" },
+    sentence = "a number for reshard_after_forward divides the ranks that parameters are split over",
+    reason = "parameters are kept split over so many neighbours",
+    source = "PyTorch, fully_shard, reshard_after_forward",
+    help = "take a divisor, true or false",
+  }, function(p)
     local ranks = p.parallel.reshard_after_forward
     if type(ranks) ~= "number" then return true end
     local split, fitting = p.parallel.mesh.shard * p.parallel.mesh.context, {}
@@ -32,7 +56,13 @@ return function(rule)
       ("got %d, want true, false or a number that divides the %d ranks that parameters are split over"):format(ranks, split)
   end)
 
-  rule("fsdp2.nproc_is_the_launchers", function(p)
+  rule("fsdp2.nproc_is_the_launchers", {
+    keys = { "parallel.nproc" },
+    sentence = "--nproc agrees with the launcher's WORLD_SIZE",
+    reason = "two numbers of ranks cannot both hold",
+    source = "torchrun, WORLD_SIZE",
+    help = "leave --nproc away under a launcher",
+  }, function(p)
     local launched = p.facts.launched
     return launched == 0 or p.nproc_given == 0 or launched == p.nproc_given,
       "leave --nproc away under a launcher that has set WORLD_SIZE", "parallel.nproc",

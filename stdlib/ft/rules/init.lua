@@ -1,15 +1,50 @@
 --- Rules: conditions that a plan must meet before anything is loaded. A rule is a function of the plan's facts that
 --- returns `ok`; and, when not ok, help, the key that is to blame, and what is wrong with it. A recipe adds its own by
 --- plan:rule("sentence", function(p) … end); the built-in ones are stated in the same way, in the files beside this.
-local rules = { list = {} }
+--- Rules only look. Those of `dialect` see a YAML configuration as it was written, before older names are read.
+local native = require "ft.native"
 
---- rules.add(name, check): check(p) -> ok, help [, key [, what]]
-function rules.add(name, check)
-  rules.list[#rules.list + 1] = { name = name, check = check }
+local rules = { list = {}, written = {} }
+
+local function into(list)
+  return function(id, about, check)
+    if type(about) == "function" then about, check = {}, about end
+    list[#list + 1] = {
+      name = id, check = check, severity = about.severity or "error", keys = about.keys or {}, sentence = about.sentence,
+      reason = about.reason, source = about.source, help = about.help,
+    }
+  end
 end
+
+--- rules.add(id, { keys, sentence, reason, source, help, severity }, check): check(p) -> ok, help [, key [, what]]
+rules.add = into(rules.list)
 
 for _, subject in ipairs { "fsdp2", "wrapping", "context", "tensor", "batch", "model", "adapter", "data", "optimizer" } do
   require("ft.rules." .. subject)(rules.add)
+end
+for _, subject in ipairs { "fsdp", "optimizer", "adapter", "layout", "data" } do
+  require("ft.rules.dialect." .. subject)(into(rules.written))
+end
+
+--- All rules, those of the dialect behind the others.
+function rules.all()
+  local all = {}
+  for _, list in ipairs { rules.list, rules.written } do for _, rule in ipairs(list) do all[#all + 1] = rule end end
+  return all
+end
+
+--- The rule of an id. Raises with the nearest one when there is none.
+function rules.find(id)
+  local ids = {}
+  for i, rule in ipairs(rules.all()) do
+    if rule.name == id then return rule end
+    ids[i] = rule.name
+  end
+  local near = native.nearest(tostring(id), ids)
+  native.raise {
+    kind = "config", path = "rules", message = ("no rule '%s'"):format(tostring(id)),
+    help = near and ("did you mean '%s'?"):format(near) or "ftengine rules lists them",
+  }
 end
 
 return rules

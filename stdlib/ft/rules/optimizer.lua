@@ -6,7 +6,13 @@ local usual_steps = 1000
 
 return function(rule)
   for _, key in ipairs { "betas", "adamw_betas" } do
-    rule("optimizer." .. key .. "_are_two_decays", function(p)
+    rule("optimizer." .. key .. "_are_two_decays", {
+      keys = { "optimizer." .. key },
+      sentence = key .. " are two numbers from 0 to below 1",
+      reason = "each is what is left of an average after a step",
+      source = "arXiv 1711.05101",
+      help = ("write %s = { 0.9, 0.999 }"):format(key),
+    }, function(p)
       local betas = p.optimizer[key]
       if not betas then return true end
       local fits = #betas == 2
@@ -16,7 +22,13 @@ return function(rule)
     end)
   end
 
-  rule("optimizer.adafactor_eps_are_two_numbers", function(p)
+  rule("optimizer.adafactor_eps_are_two_numbers", {
+    keys = { "optimizer.eps" },
+    sentence = "Adafactor's eps are two numbers",
+    reason = "one is added to squares, one bounds the scale",
+    source = "arXiv 1804.04235",
+    help = "write eps = { 1e-30, 1e-3 }",
+  }, function(p)
     local eps = p.optimizer.eps
     if p.optimizer.kind ~= "adafactor" then return true end
     local fits = #eps == 2
@@ -24,20 +36,38 @@ return function(rule)
     return fits, "write eps = { 1e-30, 1e-3 }", "optimizer.eps", "want two numbers of 0 or more"
   end)
 
-  rule("optimizer.nesterov_needs_momentum", function(p)
+  rule("optimizer.nesterov_needs_momentum", {
+    keys = { "optimizer.nesterov", "optimizer.momentum" },
+    sentence = "nesterov needs momentum",
+    reason = "it looks ahead along the momentum",
+    source = "torch.optim.SGD",
+    help = "set momentum = 0.9",
+  }, function(p)
     local fits = p.optimizer.kind ~= "sgd" or not p.optimizer.nesterov or p.optimizer.momentum > 0
     return fits, "set momentum = 0.9, or leave nesterov out", "optimizer.nesterov",
       "true needs momentum above 0"
   end)
 
-  rule("optimizer.warmup_is_shorter_than_the_run", function(p)
+  rule("optimizer.warmup_is_shorter_than_the_run", {
+    keys = { "optimizer.schedule.warmup", "max_steps" },
+    sentence = "warm-up ends before the run does",
+    reason = "the peak would never be reached",
+    source = "transformers, get_cosine_schedule_with_warmup",
+    help = "lower warmup",
+  }, function(p)
     local warmup = p.optimizer.schedule.warmup
     return not warmup or warmup < 1 or not p.max_steps or warmup < p.max_steps,
       "lower warmup, or write a share such as 0.03", "optimizer.schedule.warmup",
       ("got %s steps, but the run has %s"):format(warmup, tostring(p.max_steps))
   end)
 
-  rule("optimizer.decay_fits_into_the_run", function(p)
+  rule("optimizer.decay_fits_into_the_run", {
+    keys = { "optimizer.schedule.decay" },
+    sentence = "warm-up and decay fit into the run",
+    reason = "warm-up, stable steps and decay make up the run",
+    source = "transformers, warmup_stable_decay",
+    help = "lower decay or warmup",
+  }, function(p)
     local block, steps = p.optimizer.schedule, p.max_steps
     if block.kind ~= "wsd" then return true end
     local function count(given) return given < 1 and given * (steps or 1) or given / (steps and 1 or math.huge) end
@@ -46,7 +76,13 @@ return function(rule)
       "optimizer.schedule.decay", "warmup and decay together are longer than the run"
   end)
 
-  rule("optimizer.schedule_gives_finite_factors", function(p)
+  rule("optimizer.schedule_gives_finite_factors", {
+    keys = { "optimizer.schedule" },
+    sentence = "a schedule of one's own gives finite factors",
+    reason = "the learning rate is lr times the factor",
+    source = "docs/recipes.md",
+    help = "return a number of 0 or more",
+  }, function(p)
     local block = p.optimizer.schedule
     if block.kind ~= "schedule" then return true end
     local total = p.max_steps or usual_steps

@@ -75,13 +75,25 @@ local function help_of(demands)
   return "these fit this model: " .. table.concat(sizes, ", ") .. "; " .. shard
 end
 
+--- What each kind of demand asks, and why.
+local reasons = {
+  heads = { "the tensor axis divides the attention heads", "every rank computes whole heads" },
+  matrices = { "the tensor axis divides hidden features and the vocabulary", "every rank holds as many rows or columns" },
+  nf4 = { "no rank's part of an NF4 weight ends within a block", "64 elements share a scale" },
+  native = { "layers that are shared are native", "a forward in Lua computes whole matrices" },
+}
+
 local function key_of(p)
   return p.parallel.tensor_parallel_size and "parallel.tensor_parallel_size" or "parallel.mesh.tensor"
 end
 
 return function(rule)
   local function all_fit(name, kind, sentence)
-    rule("tensor." .. name, function(p)
+    rule("tensor." .. name, {
+      keys = { "parallel.tensor_parallel_size", "parallel.mesh.tensor" },
+      sentence = reasons[kind][1], reason = reasons[kind][2], source = "Megatron-LM, arXiv 1909.08053; engine/layers/tensor_axis.h",
+      help = "take a number of ranks that fits, or split by parallel.mesh.shard",
+    }, function(p)
       local ranks = p.parallel.mesh.tensor
       if ranks == 1 then return true end
       local demands = demands_of(p)
@@ -100,7 +112,13 @@ return function(rule)
     "got %d, but the NF4 weight %s %s would be cut within blocks of 64 elements")
   all_fit("blocks_are_native", "native", "got %d, but %s cannot be shared: %s")
 
-  rule("tensor.optimizer_goes_by_element", function(p)
+  rule("tensor.optimizer_goes_by_element", {
+    keys = { "optimizer.kind", "parallel.mesh.tensor" },
+    sentence = "matrices that ranks share have an optimizer that goes by element",
+    reason = "muon and adafactor look at whole matrices",
+    source = "engine/optim",
+    help = "use adamw, lion or sgd",
+  }, function(p)
     local kind = p.optimizer.kind
     return p.parallel.mesh.tensor == 1 or (kind ~= "muon" and kind ~= "adafactor"),
       "use adamw, lion or sgd, or split by parallel.mesh.shard", "optimizer.kind",

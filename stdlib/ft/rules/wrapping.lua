@@ -11,7 +11,13 @@ local function layer_class(model)
 end
 
 return function(rule)
-  rule("wrapping.the_class_is_the_models", function(p)
+  rule("wrapping.the_class_is_the_models", {
+    keys = { "parallel.transformer_layer_cls_to_wrap" },
+    sentence = "the class to wrap is one of the model's",
+    reason = "a class that is not there would wrap nothing",
+    source = "transformers, _no_split_modules",
+    help = "name the model's own layer class",
+  }, function(p)
     local wanted = p.parallel.transformer_layer_cls_to_wrap
     if not wanted then return true end
     local class = layer_class(p.model)
@@ -24,7 +30,13 @@ return function(rule)
     return true
   end)
 
-  rule("wrapping.the_class_needs_its_policy", function(p)
+  rule("wrapping.the_class_needs_its_policy", {
+    keys = { "parallel.transformer_layer_cls_to_wrap", "parallel.auto_wrap_policy" },
+    sentence = "a class to wrap goes with TRANSFORMER_BASED_WRAP",
+    reason = "the other policies do not look at classes",
+    source = "PyTorch, FSDP wrapping",
+    help = "remove one of them",
+  }, function(p)
     local policy = p.parallel.auto_wrap_policy
     return not p.parallel.transformer_layer_cls_to_wrap or policy == "TRANSFORMER_BASED_WRAP",
       "remove transformer_layer_cls_to_wrap, or write auto_wrap_policy: TRANSFORMER_BASED_WRAP",

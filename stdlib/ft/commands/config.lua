@@ -1,0 +1,47 @@
+--- ftengine run|check|plan CONFIG.yml: the job that a configuration of the YAML dialect states.
+local native = require "ft.native"
+local dialect = require "ft.dialect"
+local flags = require "ft.dialect.flags"
+
+--- What is accepted and changes nothing, said once.
+local function say_notes(notes)
+  local said = {}
+  for _, note in ipairs(notes) do
+    if not said[note.key] then
+      said[note.key] = true
+      io.stderr:write(("note: %s %s\n"):format(note.key, note.text))
+    end
+  end
+end
+
+--- Steps between two evaluations; nil for none but the last.
+local function every(loop, run, epochs)
+  if loop.evaluate then return loop.evaluate end
+  if not loop.evaluations then return nil end
+  return math.max(1, math.floor(run.total_steps / (epochs * loop.evaluations) + 0.5))
+end
+
+local function train(plan, loop)
+  local run = plan:start()
+  local has_val = plan.plan.data.val ~= nil
+  local between = has_val and every(loop, run, plan.plan.epochs)
+  for step, window in run:steps() do
+    local tokens = run:sum(window:tokens())
+    local loss = 0
+    for batch in window:each() do loss = loss + run:backward(batch, tokens) end
+    local norm = loop.clip > 0 and run:clip(loop.clip) or nil
+    run:update()
+    local row = { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
+    if between and step % between == 0 or has_val and step == run.total_steps then row.val_loss = run:evaluate("val").loss end
+    if row.val_loss or step % loop.log == 0 or step == run.total_steps then run:log(row) end
+  end
+  run:finish()
+end
+
+return function(...)
+  local host = native.host()
+  local settings, allowed = flags.read({ ... }, host.recipe)
+  local config = dialect.read(host.recipe, settings, allowed)
+  if not host.json and not host.quiet then say_notes(config.reader.notes) end
+  train(dialect.plan(config), config.parts.loop)
+end

@@ -1,0 +1,193 @@
+--- A configuration of the YAML dialect as it was written: keys known, unsupported or misspelt, values of the right kinds,
+--- prefixes stripped; each value with the line, flag or environment variable that set it. What is wrong is gathered.
+local native = require "ft.native"
+local keys = require "ft.dialect.keys"
+local unsupported = require "ft.dialect.unsupported"
+local accepted = require "ft.dialect.accepted"
+
+local Reader = {}
+Reader.__index = Reader
+
+--- Adds what is wrong with a key ("fsdp_config.offload_params").
+function Reader:fault(warning, key, message, help, rule)
+  local file, line = self:place(key)
+  self.faults[#self.faults + 1] = {
+    warning = warning, path = file:sub(1, 2) == "--" and "" or key, message = message, help = help or "", rule = rule or "", file = file,
+    line = line,
+  }
+end
+
+function Reader:refuse(...) self:fault(false, ...) end
+function Reader:warn(...) self:fault(true, ...) end
+
+--- Refuses what this engine does not do; --allow-unsupported makes it a warning.
+function Reader:unsupported(key, message, help)
+  self:fault(self.allowed, key, message, help or (self.allowed and "it is left out" or
+    "remove it, or run with --allow-unsupported, which leaves it out"), "dialect.unsupported")
+end
+
+--- File and line of a key; of the nearest block that is known.
+function Reader:place(key) return native.origin(self.written, key) end
+
+--- One option's declaration as the registry reads it.
+local function declared_of(list)
+  local names = {}
+  for key in pairs(list) do names[#names + 1] = key end
+  table.sort(names)
+  local out = {}
+  for i, key in ipairs(names) do out[i] = { key = key, option = list[key] } end
+  return out
+end
+
+--- Values of the declared kinds; the others are faults.
+function Reader:typed(declared, block, path)
+  local values, faults = native.check(declared_of(declared), block, path)
+  for _, fault in ipairs(faults) do self.faults[#self.faults + 1] = fault end
+  return values
+end
+
+local function sorted_keys(...)
+  local names = {}
+  for _, list in ipairs { ... } do for key in pairs(list) do names[#names + 1] = key end end
+  table.sort(names)
+  return names
+end
+
+--- "did you mean …" among everything that means something in the dialect.
+local function near_help(word, ...)
+  local near = native.nearest(word, sorted_keys(...))
+  return near and ("did you mean '%s'?"):format(near) or "docs/axolotl.md lists the keys"
+end
+
+--- Says of each top-level key that is not read what it is.
+function Reader:sort_keys(order)
+  for _, entry in ipairs(order) do
+    local key, value = entry.key, self.written[entry.key]
+    if not native.origin(self.written, key) or self:place(key) == "" then
+      native.place(self.written, key, self.file, entry.line)
+    end
+    if keys.known[key] == nil then
+      local note, pattern = accepted.note(key)
+      if pattern then
+        if value ~= nil and value ~= false then self:warn(key, note, nil, "dialect.logger") end
+      elseif unsupported[key] then
+        if value ~= nil and value ~= false then self:unsupported(key, unsupported[key]) end
+      elseif not note then
+        self:refuse(key, "unknown key", near_help(key, keys.known, unsupported), "dialect.unknown_key")
+      end
+    elseif accepted.notes[key] and value ~= nil and value ~= false then
+      self.notes[#self.notes + 1] = { key = key, text = accepted.notes[key] }
+    end
+  end
+end
+
+--- fsdp_config without its prefixes.
+function Reader:read_fsdp()
+  local block = self.written.fsdp_config
+  if type(block) ~= "table" then return end
+  local plain, prefixed = {}, nil
+  for _, key in ipairs(sorted_keys(block)) do
+    local name = key:match("^fsdp_(.+)$") or key
+    if name ~= key and name ~= "version" then prefixed = prefixed or key end
+    local path = "fsdp_config." .. key
+    local file, line = self:place(path)
+    if not keys.fsdp[name] then
+      self:refuse(path, "unknown key", near_help(name, keys.fsdp), "dialect.unknown_key")
+    elseif plain[name] ~= nil and plain[name] ~= block[key] then
+      self:refuse(path, ("given together with '%s', which it is another name of"):format(name),
+        ("keep '%s'"):format(name), "dialect.given_twice")
+    else
+      plain[name] = block[key]
+      native.place(plain, name, file, line)
+    end
+  end
+  if prefixed then
+    self:warn("fsdp_config." .. prefixed, "Configuring FSDP fields with the `fsdp_` prefix is deprecated. Please omit the "
+      .. "`fsdp_` prefix from the any fields in `fsdp_config`.", "write " .. prefixed:sub(6), "dialect.fsdp_prefix")
+  end
+  self.written.fsdp_config = plain
+  self.values.fsdp_config = self:typed(keys.fsdp, plain, "fsdp_config")
+end
+
+--- Entries of datasets and test_datasets.
+function Reader:read_datasets(name)
+  local list = self.written[name]
+  if type(list) ~= "table" then return end
+  local out = {}
+  for i, entry in ipairs(list) do
+    local path = ("%s[%d]"):format(name, i)
+    if type(entry) ~= "table" then
+      self:refuse(name, ("entry %d: got %s, want { path, type }"):format(i, type(entry)), nil, "dialect.datasets")
+    else
+      local known = {}
+      for _, key in ipairs(sorted_keys(entry)) do
+        if keys.dataset[key] then
+          known[key] = entry[key]
+          native.place(known, key, native.origin(entry, key))
+        else
+          local file, line = native.origin(entry, key)
+          self.faults[#self.faults + 1] = {
+            path = path .. "." .. key, message = "unknown key", help = near_help(key, keys.dataset), file = file, line = line,
+            rule = "dialect.unknown_key",
+          }
+        end
+      end
+      out[i] = self:typed(keys.dataset, known, path)
+    end
+  end
+  self.values[name] = out
+end
+
+--- What rules see: the values as they were written, whatever the place; `version` of FSDP as text, "1" where none is said.
+function Reader:finish()
+  local values = self.values
+  local fsdp = values.fsdp_config
+  local version = values.fsdp_version or fsdp and (fsdp.fsdp_version or fsdp.version)
+  self.version_key = values.fsdp_version ~= nil and "fsdp_version" or fsdp and fsdp.fsdp_version ~= nil
+    and "fsdp_config.fsdp_version" or fsdp and fsdp.version ~= nil and "fsdp_config.version" or nil
+  self.uses_fsdp = (fsdp ~= nil and next(fsdp) ~= nil) or (values.fsdp ~= nil and #values.fsdp > 0)
+    or (fsdp ~= nil and self.file_has_fsdp)
+  self.version = version ~= nil and tostring(version):gsub("%.0$", "") or "1"
+end
+
+local reader = {}
+
+--- reader.read(file, settings, environment) -> Reader
+--- @param settings { { key = "fsdp_config.offload_params", value = text or boolean, flag = "--…" }, … }
+function reader.read(file, settings, allowed)
+  if native.exists(file) ~= "file" then
+    native.raise { kind = "config", where = file, message = "no such file", help = "give a recipe (.lua) or a configuration (.yml)" }
+  end
+  local written, order = native.yaml(file)
+  if type(written) ~= "table" or (#order == 0 and written ~= nil and written[1] ~= nil) then
+    native.raise { kind = "config", where = file, message = "got no keys and values", help = "a configuration says base_model: …, datasets: …" }
+  end
+  local self = setmetatable({ file = file, written = written, allowed = allowed, faults = {}, notes = {}, keys = {} }, Reader)
+  for _, entry in ipairs(order) do
+    local origin, line = native.origin(written, entry.key)
+    if origin == "" or line == 0 then native.place(written, entry.key, file, entry.line) end
+  end
+  for _, setting in ipairs(settings) do
+    local block, key = written, setting.key
+    local outer, inner = key:match("^([^.]+)%.(.+)$")
+    if outer then
+      if type(written[outer]) ~= "table" then written[outer] = {} end
+      block, key = written[outer], inner
+    else
+      order[#order + 1] = { key = key, line = 0 }
+    end
+    block[key] = setting.value
+    native.place(block, key, setting.flag, 0)
+  end
+  self.file_has_fsdp = type(written.fsdp_config) == "table"
+  require("ft.dialect.environment").fill(self)
+  self:sort_keys(order)
+  self.values = self:typed(keys.known, written, "")
+  self:read_fsdp()
+  self:read_datasets("datasets")
+  self:read_datasets("test_datasets")
+  self:finish()
+  return self
+end
+
+return reader

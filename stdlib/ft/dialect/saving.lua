@@ -1,0 +1,47 @@
+--- Where a run goes, how often it is saved, evaluated and logged, and what it goes on from.
+local sharded = { SHARDED_STATE_DICT = true }
+
+return function(r, plan)
+  local v = r.values
+  local save = plan:block("save", nil, "output_dir")
+  local fsdp = v.fsdp_config or {}
+  save:set("dir", v.output_dir or "./model-out", "output_dir")
+  local strategy = v.save_strategy
+  if strategy == "best" then
+    r:unsupported("save_strategy", "best would have kept the checkpoint of the least validation loss")
+  elseif v.save_steps and v.save_steps >= 1 then
+    save:set("every", v.save_steps, "save_steps")
+  elseif v.save_steps then
+    r:unsupported("save_steps", "a share of all steps would have been the distance of checkpoints", "write saves_per_epoch, or a number of steps")
+  elseif v.saves_per_epoch then
+    save:set("per_epoch", v.saves_per_epoch, "saves_per_epoch")
+  elseif strategy ~= "no" then
+    save:set("per_epoch", 1, "save_strategy")
+  end
+  save:set("keep", v.save_total_limit or 4, "save_total_limit")
+  local final = fsdp.final_state_dict_type or v.fsdp_final_state_dict_type or fsdp.state_dict_type
+  save:set("final", sharded[final] and "sharded" or "huggingface", "fsdp_config.state_dict_type")
+  if v.resume_from_checkpoint and v.resume_from_checkpoint ~= "" then
+    plan.resume = v.resume_from_checkpoint == true and "auto" or v.resume_from_checkpoint
+  elseif v.auto_resume_from_checkpoints then
+    plan.resume = "auto"
+  end
+  local loop = plan.loop
+  loop.log = v.logging_steps or 1
+  if v.eval_steps and v.eval_steps >= 1 then
+    loop.evaluate = v.eval_steps
+  elseif v.evals_per_epoch and v.evals_per_epoch > 0 then
+    loop.evaluations = v.evals_per_epoch
+  elseif v.eval_strategy == "epoch" then
+    loop.evaluations = 1
+  end
+  if v.gradient_checkpointing == "offload" or v.gradient_checkpointing == "offload_disk" then
+    r:unsupported("gradient_checkpointing", "offload would have kept activations on the host", "write gradient_checkpointing: true")
+  end
+  local here = v.gradient_checkpointing ~= nil and v.gradient_checkpointing ~= false and "gradient_checkpointing"
+    or fsdp.activation_checkpointing and "fsdp_config.activation_checkpointing"
+  if here then plan:set("activation_checkpointing", true, here) end
+  if v.activation_offloading and v.activation_offloading ~= "" then
+    r:unsupported("activation_offloading", "would have kept activations on the host", "write gradient_checkpointing: true")
+  end
+end

@@ -1,0 +1,68 @@
+--- Adapters, quantization and precision in a YAML configuration.
+return function(rule)
+  rule("dialect.qlora_needs_4bit", {
+    keys = { "adapter", "load_in_4bit" }, sentence = "adapter: qlora has load_in_4bit: true", reason = "QLoRA is LoRA on a 4-bit base",
+    source = "Axolotl, validate_qlora", help = "set load_in_4bit: true",
+  }, function(c)
+    return c.adapter ~= "qlora" or c.load_in_4bit == true, "set load_in_4bit: true, or adapter: lora", "adapter",
+      "Require cfg.load_in_4bit to be True for qlora"
+  end)
+
+  rule("dialect.qlora_not_in_8bit", {
+    keys = { "adapter", "load_in_8bit" }, sentence = "adapter: qlora has no load_in_8bit", reason = "QLoRA is LoRA on a 4-bit base",
+    source = "Axolotl, validate_qlora", help = "set load_in_4bit: true instead",
+  }, function(c)
+    return c.adapter ~= "qlora" or not c.load_in_8bit, "set load_in_4bit: true instead", "load_in_8bit", "Can't load qlora in 8bit"
+  end)
+
+  rule("dialect.one_quantization", {
+    keys = { "load_in_4bit", "load_in_8bit" }, sentence = "weights are in 4 or in 8 bits", reason = "they are kept once",
+    source = "bitsandbytes, BitsAndBytesConfig", help = "remove one of them",
+  }, function(c)
+    return not (c.load_in_4bit and c.load_in_8bit), "keep load_in_4bit: true", "load_in_8bit",
+      "load_in_4bit and load_in_8bit exclude one another"
+  end)
+
+  rule("dialect.lora_in_4bit_is_qlora", {
+    severity = "warning", keys = { "adapter", "load_in_4bit" }, sentence = "LoRA on a 4-bit base says adapter: qlora",
+    reason = "elsewhere adapter: lora with load_in_4bit loads the base unquantized, and says nothing; here it is NF4",
+    source = "Axolotl, load_in_4bit", help = "write adapter: qlora",
+  }, function(c)
+    return not (c.adapter == "lora" and c.load_in_4bit), "write adapter: qlora, or remove load_in_4bit", "adapter",
+      "lora with load_in_4bit: the base is kept in NF4, which is QLoRA"
+  end)
+
+  rule("dialect.quantized_base_needs_an_adapter", {
+    keys = { "load_in_4bit", "load_in_8bit", "adapter" }, sentence = "a quantized base has an adapter",
+    reason = "quantized weights are frozen", source = "Axolotl, check_quantized_full_finetune", help = "add adapter: qlora",
+  }, function(c)
+    local without = c.adapter == nil or c.adapter == ""
+    return not (without and (c.load_in_4bit or c.load_in_8bit)), "add adapter: qlora, or set load_in_4bit: false",
+      c.load_in_4bit and "load_in_4bit" or "load_in_8bit",
+      "load_in_8bit and load_in_4bit are not supported without setting an adapter for training."
+  end)
+
+  rule("dialect.adapter_is_known", {
+    keys = { "adapter" }, sentence = "adapter is lora or qlora", reason = "the others are not built in", source = "Axolotl, adapter",
+    help = "write adapter: lora or qlora",
+  }, function(c)
+    local known = c.adapter == nil or c.adapter == "" or c.adapter == "lora" or c.adapter == "qlora"
+    return known, "write adapter: lora or adapter: qlora", "adapter", ("got '%s', want lora or qlora"):format(tostring(c.adapter))
+  end)
+
+  rule("dialect.no_merge_while_quantized", {
+    keys = { "merge_lora", "load_in_4bit" }, sentence = "merging is a command of its own", reason = "the base is merged in its own precision, not in NF4",
+    source = "Axolotl, validate_qlora", help = "ftengine merge RUN -o DIR",
+  }, function(c)
+    return not c.merge_lora or not (c.load_in_4bit or c.load_in_8bit), "remove it; afterwards: ftengine merge RUN -o DIR", "merge_lora",
+      ("Can't merge qlora if loaded in %s"):format(c.load_in_4bit and "4bit" or "8bit")
+  end)
+
+  rule("dialect.one_precision", {
+    keys = { "bf16", "fp16" }, sentence = "bf16 and fp16 exclude one another", reason = "activations have one dtype",
+    source = "transformers, TrainingArguments", help = "remove one of them",
+  }, function(c)
+    return not ((c.bf16 == true or c.bf16 == "full" or c.bfloat16) and (c.fp16 or c.float16)), "remove one of them",
+      c.fp16 and "fp16" or "float16", "bf16 is set as well: at most one of them may be"
+  end)
+end
