@@ -14,7 +14,8 @@ namespace ft {
 namespace {
 
 constexpr const char* kSpace = " \t\r\n";
-constexpr const char* kReasoning[] = {"reasoning_content", "thinking", "reasoning"};
+/// What a template that does not know it leaves out without a word.
+constexpr const char* kEasilyLost[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
 
 [[noreturn]] void refuse(const Value& row, const std::string& message, const std::string& help = "") {
   Error error(ErrorKind::format, message);
@@ -70,8 +71,9 @@ Conversation conversation_of(const ChatTemplate& chat, const Value& row, const C
     if (role) last = i;
     std::erase_if(messages[i].as_map(),
                   [](const auto& entry) { return entry.first == "train" || entry.first == "weight"; });
-    for (const char* name : kReasoning)
-      if (const Value* reasoning = messages[i].find(name); reasoning && !reasoning->is_null() && !chat.reads(name))
+    for (const char* name : kEasilyLost)
+      if (const Value* given = messages[i].find(name);
+          given && !given->is_null() && !(given->is_list() && given->as_list().empty()) && !chat.reads(name))
         refuse(row,
                fmt::format("message {} has '{}', which the chat template does not read: it would be lost", i + 1, name),
                "name it as the template does, or remove it from the data");
@@ -143,10 +145,12 @@ class Marker {
  private:
   const Value& row() const { return conversation_.row; }
 
+  /// The message that was being printed, or the last one before: an end token may stand behind the loop.
   int message_at(size_t place) const {
+    int message = -1;
     for (const MessagePiece& piece : full_.pieces)
-      if (piece.begin <= place && place < piece.end) return piece.message;
-    return -1;
+      if (piece.begin <= place && piece.message >= 0) message = piece.message;
+    return message;
   }
 
   /// {% generation %} blocks of the chosen messages.
@@ -201,40 +205,65 @@ class Marker {
   /// How much of a message's text stands before what the model would write.
   size_t head_size(size_t message, const TextRange& piece) {
     const std::string_view text = text_of(piece);
-    if (conversation_.role(message) == "assistant") {
-      if (!prompt_) prompt_ = generation_prompt(chat_, row(), conversation_.messages().size()).value_or("");
-      if (!prompt_->empty() && text.starts_with(*prompt_)) return prompt_->size();
-      const std::string own = message > 0 ? generation_prompt(chat_, row(), message).value_or(*prompt_) : *prompt_;
-      if (!own.empty() && text.starts_with(own)) return own.size();
-      if (!own.empty()) {
-        if (std::string_view(full_.text).substr(0, piece.begin).ends_with(own)) return 0;
-        if (const size_t head = boundary(text, common_prefix(text, own)); head > 0) return head;
-        refuse(row(), fmt::format("message {}: the chat template begins an assistant's turn otherwise than "
-                                  "add_generation_prompt does, and it cannot be told where the answer begins",
-                                  message + 1));
-      }
-    }
-    return probed_head(message, text);
+    if (conversation_.role(message) != "assistant") return probed_head(message, text);
+    if (!prompt_) prompt_ = generation_prompt(chat_, row(), conversation_.messages().size()).value_or("");
+    if (const size_t head = head_like(text, *prompt_, true); head > 0) return head;
+    const std::string own = message > 0 ? generation_prompt(chat_, row(), message).value_or(*prompt_) : *prompt_;
+    if (own.find_first_not_of(kSpace) == std::string::npos) return probed_head(message, text);
+    if (const size_t head = head_like(text, own, true); head > 0) return head;
+    if (std::string_view(full_.text).substr(0, piece.begin).ends_with(own)) return 0;
+    if (const size_t head = head_like(text, own, false); head > 0) return head;
+    // what stands before any answer, where the prompt begins with it
+    if (const size_t head = probed_head(message, text); head_like(own, text.substr(0, head), true) > 0) return head;
+    refuse(row(),
+           fmt::format("message {}: the chat template begins an assistant's turn otherwise than "
+                       "add_generation_prompt does, and it cannot be told where the answer begins",
+                       message + 1),
+           "choose format = \"chatml\", or a template with {% generation %} blocks");
+  }
+
+  /// The part of `text` that a prompt spells, white space before either left out of the comparison: the whole prompt,
+  /// or as much as ends where a special token or a line does. 0 where there is none.
+  size_t head_like(std::string_view text, std::string_view prompt, bool whole) const {
+    const size_t skipped = text.find_first_not_of(kSpace), from = prompt.find_first_not_of(kSpace);
+    if (skipped == std::string_view::npos || from == std::string_view::npos) return 0;
+    prompt.remove_prefix(from);
+    const size_t same = common_prefix(text.substr(skipped), prompt);
+    if (same == prompt.size()) return skipped + same;
+    const size_t head = whole ? 0 : boundary(text.substr(skipped), same);
+    return head > 0 ? skipped + head : 0;
   }
 
   /// Where a template has no generation prompt: what it prints before a message whatever the message says.
   size_t probed_head(size_t message, std::string_view text) const {
     std::string heads[2];
     for (int k = 0; k < 2; ++k) {
-      Value::List messages = conversation_.messages();
-      messages[message] = Value::map({{"role", conversation_.role(message)}, {"content", k == 0 ? "x" : "Q"}});
-      Value probe = row();
-      probe.set("messages", Value(std::move(messages)));
-      const Rendered made = chat_.render(probe);
-      const std::vector<TextRange> pieces = made.error ? std::vector<TextRange>() : pieces_of(made, message);
-      if (pieces.empty())
+      const Value probe = Value::map({{"role", conversation_.role(message)}, {"content", k == 0 ? "x" : "Q"}});
+      std::optional<std::string> made = probed(message, probe);
+      if (!made)
         refuse(row(), fmt::format("message {}: it cannot be told where its text begins: the chat template has no "
                                   "generation prompt, and takes no other text in its place",
                                   message + 1));
-      heads[k] = made.text.substr(pieces.front().begin, pieces.front().end - pieces.front().begin);
+      heads[k] = std::move(*made);
     }
     const size_t head = common_prefix(heads[0], heads[1]), same = common_prefix(text, heads[0].substr(0, head));
     return same == head ? head : boundary(text, same);
+  }
+
+  /// What the template prints for a message put in another's place; or, where that breaks the conversation (its tool
+  /// results would answer nothing), as the answer to a question.
+  std::optional<std::string> probed(size_t message, const Value& probe) const {
+    Value::List in_place = conversation_.messages();
+    in_place[message] = probe;
+    const Value::List alone{Value::map({{"role", "user"}, {"content", "q"}}), probe};
+    for (const auto& [messages, at] : {std::pair{in_place, message}, std::pair{alone, size_t{1}}}) {
+      Value changed = row();
+      changed.set("messages", Value(messages));
+      const Rendered made = chat_.render(changed);
+      const std::vector<TextRange> pieces = made.error ? std::vector<TextRange>() : pieces_of(made, at);
+      if (!pieces.empty()) return made.text.substr(pieces[0].begin, pieces[0].end - pieces[0].begin);
+    }
+    return std::nullopt;
   }
 
   /// The last place in text[0, most] where a token that stands alone, or a line, ends.

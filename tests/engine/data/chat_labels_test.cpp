@@ -88,6 +88,33 @@ TEST(ChatLabels, AreTheAssistantsTurnsWithoutTheirHeadAndWithTheirEnd) {
       "[b][d<|im_end|>]");
 }
 
+TEST(ChatLabels, FindTheHeadBehindWhiteSpaceAndTheEndBehindTheLoop) {
+  // lines of the template stand before each turn, and before the prompt other ones
+  EXPECT_EQ(trained("{% for m in messages %}\n\n    <|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+                    "{% if add_generation_prompt %}\n<|im_start|>assistant\n{% endif %}",
+                    kTalk),
+            "[b<|im_end|>][d<|im_end|>]");
+  // a marked end token behind the loop is the last message's
+  EXPECT_EQ(trained("{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+                    "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}{% generation %}<|im_end|>"
+                    "{% endgeneration %}",
+                    kTalk, with([](ChatChoice& c) { c.last_turn = true; })),
+            "[d][<|im_end|>]");
+  // a prompt that goes on where an old turn's answer begins, without a line's end or a special token between
+  EXPECT_EQ(
+      trained("{% for m in messages %}{% if m.role == 'assistant' %}<A>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+              "{% if add_generation_prompt %}<A><think>{% endif %}",
+              R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<tip"}]})"),
+      "[<tip<|im_end|>]");
+  // a template that checks its tool results still tells what stands before any answer
+  EXPECT_EQ(trained("{% for m in messages %}{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
+                    "{{ raise_exception('no call') }}{% endif %}{% if m.role == 'assistant' %}A:{{ m.content }}"
+                    "{{ m.tool_calls }}<|im_end|>{% endif %}{% endfor %}",
+                    R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b",
+                        "tool_calls": [1]}, {"role": "tool", "content": "3"}]})"),
+            "[b[1]<|im_end|>]");
+}
+
 TEST(ChatLabels, FollowTemplatesThatWriteTheLastTurnOtherwise) {
   // as Qwen3: reasoning is kept in the last turn alone, so that no prefix of the text is a shorter conversation's
   const std::string source =
@@ -157,6 +184,8 @@ TEST(ChatLabels, AreRefusedWhereTheyCannotBeTold) {
               HasSubstr("prints another message's text in its turn"));
   EXPECT_THAT(refusal(kChatml, R"({"messages": [{"role": "assistant", "content": "b", "thinking": "hm"}]})"),
               HasSubstr("it would be lost"));
+  EXPECT_THAT(refusal(kChatml, R"({"messages": [{"role": "assistant", "content": "b", "tool_calls": [1]}]})"),
+              HasSubstr("has 'tool_calls', which the chat template does not read"));
   EXPECT_THAT(refusal("{{ raise_exception('no') }}", kTalk), HasSubstr("TemplateError: no"));
   EXPECT_THAT(refusal("{% set x %}{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor "
                       "%}{% endset %}a{{ x }}",
