@@ -113,9 +113,11 @@ void put_model(const MergeOptions& options, const MergeInput& source, const fs::
   if (options.format == MergeFormat::nf4) {
     config = nf4_config(source);
     std::map<std::string, std::string> files;
+    report.bytes = 0;  // four bits and their scales are less than what the progress counted
     for (const MergeShard& shard : shards) {
       for (const std::string& name : write_nf4_shard(source, shard, directory, threads, std::ref(counter)))
         files[name] = shard.file;
+      report.bytes += fs::file_size(directory / shard.file);
       report.files.push_back(shard.file);
     }
     if (shards.size() > 1)
