@@ -84,7 +84,8 @@ MeshShape MeshShape::from_plan(const Value& parallel, int ranks) {
   shape.tensor = axis("tensor");
   const Value* shard = mesh->find("shard");
   const bool given = shard && !shard->is_null();
-  shape.shard = given ? static_cast<int>(shard->as_integer()) : std::max(1, static_cast<int>(ranks / std::max<int64_t>(1, shape.world_size())));
+  shape.shard = given ? static_cast<int>(shard->as_integer())
+                      : std::max(1, static_cast<int>(ranks / std::max<int64_t>(1, shape.world_size())));
   check_fits(shape, ranks);
   return shape;
 }
