@@ -95,7 +95,8 @@ local function make(given, config)
   local plan = native.construct("plan", with_profile(given))
   require("ft.faults").settle(native.faults(plan))
   local host, ranks = native.host(), native.ranks()
-  if output_asked_for(plan) then plan.save.out = native.absolute(plan.save.dir) end
+  if output_asked_for(plan) then plan.save.out = plan.save.dir end
+  plan.save.out = plan.save.out and native.absolute(plan.save.out)
   local resume = host.resume ~= "" and host.resume or config.resume
   if resume then plan.save.resume = resume end
   plan.nproc_given = host.nproc

@@ -47,7 +47,8 @@ local function data_lines(plan)
   for _, name in ipairs { "train", "val", "test" } do
     local split = plan.data[name]
     if split then
-      line(name, split.path, (" (%s%s, seq_len %d%s)"):format(split.kind, type(split.split) == "number" and (", " .. split.split)
+      line(name, split.path, (" (%s%s, seq_len %d%s)"):format(split.kind,
+        type(split.split) == "number" and (", " .. split.split)
         or "", split.seq_len, yes(split.pack, "packed")))
     end
   end

@@ -2,7 +2,8 @@
 local native = require "ft.native"
 
 return function(name, more)
-  if more or (name and name:sub(1, 2) == "--") then error({ kind = "usage", message = "profiles wants at most one name" }, 0) end
+  if more or (name and name:sub(1, 2) == "--") then error({ kind = "usage", message = "profiles wants at most one name" },
+    0) end
   if name then
     native.profile(name) -- names the nearest when there is none
     io.write((native.embedded("profiles/" .. name .. ".yaml")))

@@ -27,7 +27,8 @@ local function file_of(r, key, entry)
     for _, found in ipairs(native.list_folder(folder)) do
       if found:match("%.jsonl?$") then return folder .. "/" .. found end
     end
-    r:refuse(key, ("'%s' holds no .jsonl or .json file"):format(folder), "name one: data_files: train.jsonl", "dialect.no_such_data")
+    r:refuse(key, ("'%s' holds no .jsonl or .json file"):format(folder), "name one: data_files: train.jsonl",
+      "dialect.no_such_data")
     return nil
   end
   if (path == "json" or path == "jsonl") and entry.data_files then return first(entry.data_files) end
@@ -58,7 +59,8 @@ local function chat(r, block, entry, key)
     local plain = (property == "role" and (field == "role" or field == "from"))
       or (property == "content" and (field == "content" or field == "value"))
     if not plain then
-      r:unsupported(key, ("message_property_mappings.%s: '%s' would have named a message's field"):format(property, tostring(field)),
+      r:unsupported(key, ("message_property_mappings.%s: '%s' would have named a message's field"):format(property,
+        tostring(field)),
         "call it role and content, or from and value, in the file")
     end
   end
@@ -74,7 +76,8 @@ local function chat(r, block, entry, key)
   end
   local eos = entry.train_on_eos or v.train_on_eos
   if eos and eos ~= "turn" then
-    r:unsupported(entry.train_on_eos and key or "train_on_eos", ("'%s' would have chosen which ends of turns are learned"):format(eos),
+    r:unsupported(entry.train_on_eos and key or "train_on_eos",
+      ("'%s' would have chosen which ends of turns are learned"):format(eos),
       "the end of each learned turn is learned")
   end
   if v.default_system_message then block:set("system", v.default_system_message, "default_system_message") end
@@ -82,7 +85,8 @@ end
 
 local function kind_of(r, key, entry)
   if type(entry.type) == "table" then
-    r:unsupported(key, "a type of one's own would have mapped fields into a prompt", "write rows of messages, and type: chat_template")
+    r:unsupported(key, "a type of one's own would have mapped fields into a prompt",
+      "write rows of messages, and type: chat_template")
     return nil
   end
   local name = entry.type
@@ -109,21 +113,24 @@ local function split(r, plan, name, key, entry, first_lines)
   block:set("pack", pack, name ~= "train" and v.eval_sample_packing ~= nil and "eval_sample_packing" or "sample_packing")
   if kind == "chat" then chat(r, block, entry, key) end
   if kind == "completion" and entry.field then block:set("field", entry.field, key) end
-  if kind == "alpaca" and (entry.train_on_inputs or v.train_on_inputs) then block:set("mask_prompts", false, "train_on_inputs") end
+  if kind == "alpaca" and (entry.train_on_inputs or v.train_on_inputs) then block:set("mask_prompts", false,
+    "train_on_inputs") end
   local long = v.excess_length_strategy or (kind == "completion" and "truncate") or "drop"
   block:set("too_long", long == "raise" and "error" or long, "excess_length_strategy")
   local share = first_lines and first_lines:match("^train%[:(%d+)%]$")
   if share then
     block:set("limit", tonumber(share), key)
   elseif first_lines and first_lines ~= "train" then
-    r:unsupported(key, ("split: '%s' would have taken a part of a data set"):format(first_lines), "write it as a file of its own; train[:N] takes the first N rows")
+    r:unsupported(key, ("split: '%s' would have taken a part of a data set"):format(first_lines),
+      "write it as a file of its own; train[:N] takes the first N rows")
   end
   return block
 end
 
 local function only_one(r, key, list)
   if #list > 1 then
-    r:unsupported(key, ("%d data sets would have been mixed; the first alone is read"):format(#list), "write them into one .jsonl file")
+    r:unsupported(key, ("%d data sets would have been mixed; the first alone is read"):format(#list),
+      "write them into one .jsonl file")
   end
   return list[1]
 end
@@ -142,7 +149,8 @@ return function(r, plan)
   if key == "pretraining_dataset" and entry.type ~= "completion" then
     entry = { path = entry.path, type = "completion", field = entry.field or r.written[key].text_column, split = entry.split }
   end
-  if entry.shards then r:unsupported(key, "shards would have taken one part in that many", "split: train[:N] takes the first N rows") end
+  if entry.shards then r:unsupported(key, "shards would have taken one part in that many",
+    "split: train[:N] takes the first N rows") end
   local train = split(r, plan, "train", key, entry, entry.split)
   local tests = v.test_datasets
   if tests and tests[1] then

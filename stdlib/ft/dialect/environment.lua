@@ -58,14 +58,13 @@ function environment.says(given, version)
   local out = {}
   if not environment.boolean("ACCELERATE_USE_FSDP") then return out end
   for _, variable in ipairs(environment.variables) do
-    local value = nil
     if text_of(variable.name) then
       if variable.no_effect then
         out[#out + 1] = { name = variable.name, note = "has no effect here: " .. variable.no_effect }
       elseif variable.version and version ~= variable.version then
         out[#out + 1] = { name = variable.name, note = "is read with FSDP_VERSION=2 alone" }
       else
-        value = read(variable)
+        local value = read(variable)
         if value ~= nil and not given(variable.key) then
           out[#out + 1] = { name = variable.name, key = variable.key, value = value }
         end

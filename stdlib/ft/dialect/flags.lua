@@ -33,14 +33,16 @@ end
 
 --- The page of --help.
 local function help(file)
-  print(("usage: ftengine run %s [--key value …]\n\nevery key of the configuration is a flag; nested ones have a dot:"):format(file))
+  print(("usage: ftengine run %s [--key value …]\n"):format(file))
+  print("every key of the configuration is a flag; nested ones have a dot:")
   local names = {}
   for key in pairs(keys.known) do names[#names + 1] = key end
   table.sort(names)
   for _, key in ipairs(names) do
     print(("  --%-34s %s"):format(key:gsub("_", "-"), keys.known[key].kind))
   end
-  print("\n  --set key=value                      one key\n  --allow-unsupported                  leave out what is not supported\n"
+  print("\n  --set key=value                      one key\n"
+    .. "  --allow-unsupported                  leave out what is not supported\n"
     .. "  --nproc N                            ranks on this machine\n  --resume auto|DIR                    go on with a run")
   error({ kind = "exit" }, 0)
 end

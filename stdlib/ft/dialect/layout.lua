@@ -42,7 +42,8 @@ return function(r, plan)
   elseif r.uses_fsdp then
     split_by_fsdp(r, block)
   else
-    local shares = (v.tensor_parallel_size or v.tensor_parallel_degree or 1) * (v.context_parallel_size or v.sequence_parallel_degree or 1)
+    local shares = (v.tensor_parallel_size or v.tensor_parallel_degree or 1) * (v.context_parallel_size
+      or v.sequence_parallel_degree or 1)
     block:set("zero_stage", shares > 1 and 3 or 0, nil)
   end
   for _, axis in ipairs(axes) do

@@ -14,7 +14,8 @@ local function directory(r)
   local found = hub.find(name, "models")
   if found then return found end
   local like_a_hub_name = name:match("^[%w._-]+/[%w._-]+$")
-  r:refuse("base_model", ("no directory '%s'%s"):format(name, like_a_hub_name and ", and the Hugging Face cache has none of that name" or ""),
+  r:refuse("base_model", ("no directory '%s'%s"):format(name,
+    like_a_hub_name and ", and the Hugging Face cache has none of that name" or ""),
     like_a_hub_name and "download it first: " .. hub.command(name, "models") or "give the folder of a Hugging Face model",
     "dialect.no_such_model")
   return nil
@@ -62,7 +63,8 @@ return function(r, plan)
   local quantized = v.load_in_4bit
   if quantized then model:set("quantize", "nf4", "load_in_4bit") end
   if v.load_in_8bit then
-    r:unsupported("load_in_8bit", "would have loaded weights in LLM.int8", "write load_in_4bit: true and adapter: qlora: NF4 takes half of that")
+    r:unsupported("load_in_8bit", "would have loaded weights in LLM.int8",
+      "write load_in_4bit: true and adapter: qlora: NF4 takes half of that")
   end
   local dtype, key = compute(r)
   model:set("compute", dtype, key)
@@ -75,9 +77,11 @@ return function(r, plan)
       local known = config[name]
       known = type(known) == "table" and known.content or known
       if name == "pad_token" then
-        r.notes[#r.notes + 1] = { key = "special_tokens.pad_token", text = "is accepted: padding has no weight, whatever its id" }
+        r.notes[#r.notes + 1] = { key = "special_tokens.pad_token",
+          text = "is accepted: padding has no weight, whatever its id" }
       elseif known ~= token then
-        r:unsupported("special_tokens", ("%s: '%s' would have changed the tokenizer, whose own is %s"):format(name, tostring(token),
+        r:unsupported("special_tokens", ("%s: '%s' would have changed the tokenizer, whose own is %s"):format(name,
+          tostring(token),
           known and "'" .. tostring(known) .. "'" or "none"), "write it into the model's tokenizer_config.json")
       end
     end

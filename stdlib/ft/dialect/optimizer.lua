@@ -23,7 +23,8 @@ local function rate(r)
   end
   local number = tonumber(given)
   if not number or number <= 0 then
-    r:refuse("learning_rate", ("got '%s', want a number above 0"):format(tostring(given)), "learning_rate: 2e-4", "dialect.number")
+    r:refuse("learning_rate", ("got '%s', want a number above 0"):format(tostring(given)), "learning_rate: 2e-4",
+      "dialect.number")
     return 1e-5
   end
   return number
@@ -59,7 +60,8 @@ local function groups(r, optimizer, lr)
   local list = {}
   for _, group in ipairs(r.written.lr_groups or {}) do
     local names = {}
-    for i, name in ipairs(type(group.modules) == "table" and group.modules or {}) do names[i] = (tostring(name):gsub("%.", "\\.")) end
+    for i, name in ipairs(type(group.modules) == "table" and group.modules or {}) do names[i] = (tostring(name):gsub("%.",
+      "\\.")) end
     if #names == 0 or not tonumber(group.lr) then
       r:refuse("lr_groups", "want { name, modules: [ … ], lr } in each entry", nil, "dialect.lr_groups")
       return
@@ -80,7 +82,8 @@ local function averages(r, optimizer, kind)
     if v.adam_epsilon and kind == "adamw" then optimizer:set("eps", v.adam_epsilon, "adam_epsilon") end
   end
   if v.optim_args ~= nil and v.optim_args ~= "" then
-    r:unsupported("optim_args", "would have given the optimizer more arguments", "adam_beta1, adam_beta2, adam_epsilon and weight_decay are read")
+    r:unsupported("optim_args", "would have given the optimizer more arguments",
+      "adam_beta1, adam_beta2, adam_epsilon and weight_decay are read")
   end
 end
 
@@ -103,7 +106,8 @@ return function(r, plan)
   schedule(r, optimizer)
   local batch = plan:block("batch", nil, "micro_batch_size")
   if v.micro_batch_size then batch:set("micro", v.micro_batch_size, "micro_batch_size") end
-  if v.gradient_accumulation_steps then batch:set("accumulation", v.gradient_accumulation_steps, "gradient_accumulation_steps") end
+  if v.gradient_accumulation_steps then batch:set("accumulation", v.gradient_accumulation_steps,
+    "gradient_accumulation_steps") end
   plan.loop.clip = v.max_grad_norm or 1.0
   if v.num_epochs then plan:set("epochs", v.num_epochs, "num_epochs") end
   if v.max_steps and v.max_steps > 0 then plan:set("max_steps", v.max_steps, "max_steps") end

@@ -12,7 +12,8 @@ Reader.__index = Reader
 function Reader:fault(warning, key, message, help, rule)
   local file, line = self:place(key)
   self.faults[#self.faults + 1] = {
-    warning = warning, path = file:sub(1, 2) == "--" and "" or key, message = message, help = help or "", rule = rule or "", file = file,
+    warning = warning, path = file:sub(1, 2) == "--" and "" or key, message = message, help = help or "", rule = rule or "",
+      file = file,
     line = line,
   }
 end
@@ -156,11 +157,13 @@ local reader = {}
 --- @param settings { { key = "fsdp_config.offload_params", value = text or boolean, flag = "--…" }, … }
 function reader.read(file, settings, allowed)
   if native.exists(file) ~= "file" then
-    native.raise { kind = "config", where = file, message = "no such file", help = "give a recipe (.lua) or a configuration (.yml)" }
+    native.raise { kind = "config", where = file, message = "no such file",
+      help = "give a recipe (.lua) or a configuration (.yml)" }
   end
   local written, order = native.yaml(file)
   if type(written) ~= "table" or (#order == 0 and written ~= nil and written[1] ~= nil) then
-    native.raise { kind = "config", where = file, message = "got no keys and values", help = "a configuration says base_model: …, datasets: …" }
+    native.raise { kind = "config", where = file, message = "got no keys and values",
+      help = "a configuration says base_model: …, datasets: …" }
   end
   local self = setmetatable({ file = file, written = written, allowed = allowed, faults = {}, notes = {}, keys = {} }, Reader)
   for _, entry in ipairs(order) do

@@ -6,15 +6,18 @@ local renames = {}
 renames.strategies = {
   FULL_SHARD = { zero_stage = 3, reshard = true, says = "reshard_after_forward: true" },
   SHARD_GRAD_OP = { zero_stage = 3, reshard = false, says = "reshard_after_forward: false" },
-  HYBRID_SHARD = { zero_stage = 3, reshard = true, hybrid = true, says = "reshard_after_forward: true on a mesh of nodes × ranks (hsdp)" },
-  HYBRID_SHARD_ZERO2 = { zero_stage = 3, reshard = false, hybrid = true, says = "reshard_after_forward: false on a mesh of nodes × ranks (hsdp)" },
+  HYBRID_SHARD = { zero_stage = 3, reshard = true, hybrid = true,
+    says = "reshard_after_forward: true on a mesh of nodes × ranks (hsdp)" },
+  HYBRID_SHARD_ZERO2 = { zero_stage = 3, reshard = false, hybrid = true,
+    says = "reshard_after_forward: false on a mesh of nodes × ranks (hsdp)" },
   NO_SHARD = { zero_stage = 0, reshard = false, says = "the ddp profile" },
 }
 local numbers = { "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2" }
 
 --- Keys of FSDP1 that mean nothing any more.
 renames.dropped = {
-  backward_prefetch = "the next unit is always gathered ahead", backward_prefetch_policy = "the next unit is always gathered ahead",
+  backward_prefetch = "the next unit is always gathered ahead",
+  backward_prefetch_policy = "the next unit is always gathered ahead",
   forward_prefetch = "the next unit is always gathered ahead", sync_module_states = "every rank reads its own weights",
   use_orig_params = "parameters always keep their names", limit_all_gathers = "the pool of buffers bounds them",
   mixed_precision_policy = "bf16 and fp16 say it", xla = "there are no TPUs here", xla_fsdp_v2 = "there are no TPUs here",
@@ -24,7 +27,8 @@ renames.dropped = {
 --- Words of the old `fsdp:` list.
 local words = {
   full_shard = { strategy = "FULL_SHARD" }, shard_grad_op = { strategy = "SHARD_GRAD_OP" },
-  hybrid_shard = { strategy = "HYBRID_SHARD" }, no_shard = { strategy = "NO_SHARD" }, offload = { offload = true }, auto_wrap = {},
+  hybrid_shard = { strategy = "HYBRID_SHARD" }, no_shard = { strategy = "NO_SHARD" }, offload = { offload = true },
+  auto_wrap = {},
 }
 
 local function of_list(r)
@@ -44,7 +48,8 @@ local function of_list(r)
     end
   end
   if list and list[1] then
-    r:warn("fsdp", "is the older spelling", "use fsdp_config: fsdp_version: 2, fsdp_config: { reshard_after_forward: true }", "dialect.fsdp_list")
+    r:warn("fsdp", "is the older spelling", "use fsdp_config: fsdp_version: 2, fsdp_config: { reshard_after_forward: true }",
+      "dialect.fsdp_list")
   end
   return found
 end
@@ -70,15 +75,18 @@ function renames.strategy(r, fsdp)
     end
   end
   known = known or renames.strategies.FULL_SHARD
-  local out = { zero_stage = known.zero_stage, reshard = known.reshard, hybrid = known.hybrid, offload = listed.offload, key = key }
-  if fsdp.reshard_after_forward ~= nil then out.reshard, out.key = fsdp.reshard_after_forward, "fsdp_config.reshard_after_forward" end
+  local out = { zero_stage = known.zero_stage, reshard = known.reshard, hybrid = known.hybrid, offload = listed.offload,
+    key = key }
+  if fsdp.reshard_after_forward ~= nil then out.reshard, out.key = fsdp.reshard_after_forward,
+    "fsdp_config.reshard_after_forward" end
   return out
 end
 
 --- Older names of top-level keys: one warning each.
 function renames.top(r)
   local v = r.values
-  for old, new in pairs { tensor_parallel_degree = "tensor_parallel_size", sequence_parallel_degree = "context_parallel_size" } do
+  for old, new in pairs { tensor_parallel_degree = "tensor_parallel_size",
+    sequence_parallel_degree = "context_parallel_size" } do
     if v[old] ~= nil then r:warn(old, ("is called %s; read as that"):format(new), "write " .. new, "dialect.renamed") end
   end
 end

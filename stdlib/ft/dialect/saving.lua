@@ -12,7 +12,8 @@ return function(r, plan)
   elseif v.save_steps and v.save_steps >= 1 then
     save:set("every", v.save_steps, "save_steps")
   elseif v.save_steps then
-    r:unsupported("save_steps", "a share of all steps would have been the distance of checkpoints", "write saves_per_epoch, or a number of steps")
+    r:unsupported("save_steps", "a share of all steps would have been the distance of checkpoints",
+      "write saves_per_epoch, or a number of steps")
   elseif v.saves_per_epoch then
     save:set("per_epoch", v.saves_per_epoch, "saves_per_epoch")
   elseif strategy ~= "no" then
@@ -36,7 +37,8 @@ return function(r, plan)
     loop.evaluations = 1
   end
   if v.gradient_checkpointing == "offload" or v.gradient_checkpointing == "offload_disk" then
-    r:unsupported("gradient_checkpointing", "offload would have kept activations on the host", "write gradient_checkpointing: true")
+    r:unsupported("gradient_checkpointing", "offload would have kept activations on the host",
+      "write gradient_checkpointing: true")
   end
   local here = v.gradient_checkpointing ~= nil and v.gradient_checkpointing ~= false and "gradient_checkpointing"
     or fsdp.activation_checkpointing and "fsdp_config.activation_checkpointing"

@@ -91,7 +91,8 @@ return function(rule)
   local function all_fit(name, kind, sentence)
     rule("tensor." .. name, {
       keys = { "parallel.tensor_parallel_size", "parallel.mesh.tensor" },
-      sentence = reasons[kind][1], reason = reasons[kind][2], source = "Megatron-LM, arXiv 1909.08053; engine/layers/tensor_axis.h",
+      sentence = reasons[kind][1], reason = reasons[kind][2],
+      source = "Megatron-LM, arXiv 1909.08053; engine/layers/tensor_axis.h",
       help = "take a number of ranks that fits, or split by parallel.mesh.shard",
     }, function(p)
       local ranks = p.parallel.mesh.tensor

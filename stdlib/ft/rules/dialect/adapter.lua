@@ -1,7 +1,8 @@
 --- Adapters, quantization and precision in a YAML configuration.
 return function(rule)
   rule("dialect.qlora_needs_4bit", {
-    keys = { "adapter", "load_in_4bit" }, sentence = "adapter: qlora has load_in_4bit: true", reason = "QLoRA is LoRA on a 4-bit base",
+    keys = { "adapter", "load_in_4bit" }, sentence = "adapter: qlora has load_in_4bit: true",
+    reason = "QLoRA is LoRA on a 4-bit base",
     source = "Axolotl, validate_qlora", help = "set load_in_4bit: true",
   }, function(c)
     return c.adapter ~= "qlora" or c.load_in_4bit == true, "set load_in_4bit: true, or adapter: lora", "adapter",
@@ -9,10 +10,12 @@ return function(rule)
   end)
 
   rule("dialect.qlora_not_in_8bit", {
-    keys = { "adapter", "load_in_8bit" }, sentence = "adapter: qlora has no load_in_8bit", reason = "QLoRA is LoRA on a 4-bit base",
+    keys = { "adapter", "load_in_8bit" }, sentence = "adapter: qlora has no load_in_8bit",
+    reason = "QLoRA is LoRA on a 4-bit base",
     source = "Axolotl, validate_qlora", help = "set load_in_4bit: true instead",
   }, function(c)
-    return c.adapter ~= "qlora" or not c.load_in_8bit, "set load_in_4bit: true instead", "load_in_8bit", "Can't load qlora in 8bit"
+    return c.adapter ~= "qlora" or not c.load_in_8bit, "set load_in_4bit: true instead", "load_in_8bit",
+      "Can't load qlora in 8bit"
   end)
 
   rule("dialect.one_quantization", {
@@ -43,18 +46,22 @@ return function(rule)
   end)
 
   rule("dialect.adapter_is_known", {
-    keys = { "adapter" }, sentence = "adapter is lora or qlora", reason = "the others are not built in", source = "Axolotl, adapter",
+    keys = { "adapter" }, sentence = "adapter is lora or qlora", reason = "the others are not built in",
+    source = "Axolotl, adapter",
     help = "write adapter: lora or qlora",
   }, function(c)
     local known = c.adapter == nil or c.adapter == "" or c.adapter == "lora" or c.adapter == "qlora"
-    return known, "write adapter: lora or adapter: qlora", "adapter", ("got '%s', want lora or qlora"):format(tostring(c.adapter))
+    return known, "write adapter: lora or adapter: qlora", "adapter",
+      ("got '%s', want lora or qlora"):format(tostring(c.adapter))
   end)
 
   rule("dialect.no_merge_while_quantized", {
-    keys = { "merge_lora", "load_in_4bit" }, sentence = "merging is a command of its own", reason = "the base is merged in its own precision, not in NF4",
+    keys = { "merge_lora", "load_in_4bit" }, sentence = "merging is a command of its own",
+    reason = "the base is merged in its own precision, not in NF4",
     source = "Axolotl, validate_qlora", help = "ftengine merge RUN -o DIR",
   }, function(c)
-    return not c.merge_lora or not (c.load_in_4bit or c.load_in_8bit), "remove it; afterwards: ftengine merge RUN -o DIR", "merge_lora",
+    return not c.merge_lora or not (c.load_in_4bit or c.load_in_8bit), "remove it; afterwards: ftengine merge RUN -o DIR",
+      "merge_lora",
       ("Can't merge qlora if loaded in %s"):format(c.load_in_4bit and "4bit" or "8bit")
   end)
 

@@ -9,7 +9,8 @@ return function(rule)
     source = "Axolotl, check_fsdp2_cpu_offload_pin_memory", help = "set fsdp_version: 2",
   }, function(c, r)
     local fsdp = c.fsdp_config or {}
-    return fsdp.cpu_offload_pin_memory ~= false or r.version == "2", "set fsdp_version: 2", "fsdp_config.cpu_offload_pin_memory",
+    return fsdp.cpu_offload_pin_memory ~= false or r.version == "2", "set fsdp_version: 2",
+      "fsdp_config.cpu_offload_pin_memory",
       "FSDP1 does not support disabling cpu_offload_pin_memory, please set `fsdp_version` to 2"
   end)
 
@@ -36,10 +37,12 @@ return function(rule)
   end)
 
   rule("dialect.fsdp_version_is_known", {
-    keys = { "fsdp_version" }, sentence = "fsdp_version is 1 or 2", reason = "there are no others", source = "Axolotl, fsdp_version",
+    keys = { "fsdp_version" }, sentence = "fsdp_version is 1 or 2", reason = "there are no others",
+    source = "Axolotl, fsdp_version",
     help = "set fsdp_version: 2",
   }, function(_, r)
-    return r.version == "1" or r.version == "2", "set fsdp_version: 2", r.version_key, ("got '%s', want 1 or 2"):format(r.version)
+    return r.version == "1" or r.version == "2", "set fsdp_version: 2", r.version_key,
+      ("got '%s', want 1 or 2"):format(r.version)
   end)
 
   rule("dialect.one_fsdp_version", {
@@ -47,7 +50,8 @@ return function(rule)
     reason = "one of them would be ignored", source = "Axolotl, fsdp_version", help = "keep fsdp_version at the top",
   }, function(c)
     local inside = c.fsdp_config and (c.fsdp_config.fsdp_version or c.fsdp_config.version)
-    return c.fsdp_version == nil or inside == nil or tostring(c.fsdp_version) == tostring(inside), "keep fsdp_version at the top",
+    return c.fsdp_version == nil or inside == nil or tostring(c.fsdp_version) == tostring(inside),
+      "keep fsdp_version at the top",
       "fsdp_version", ("got %s, but fsdp_config says %s"):format(tostring(c.fsdp_version), tostring(inside))
   end)
 
@@ -63,7 +67,8 @@ return function(rule)
 
   rule("dialect.no_local_state_dict", {
     keys = { "fsdp_config.state_dict_type" }, sentence = "checkpoints are full or sharded",
-    reason = "FSDP2 has no local state dict", source = "Accelerate, FullyShardedDataParallelPlugin", help = "write SHARDED_STATE_DICT",
+    reason = "FSDP2 has no local state dict", source = "Accelerate, FullyShardedDataParallelPlugin",
+    help = "write SHARDED_STATE_DICT",
   }, function(c)
     local fsdp = c.fsdp_config or {}
     for _, key in ipairs { "state_dict_type", "final_state_dict_type" } do
@@ -76,7 +81,8 @@ return function(rule)
 
   rule("dialect.qlora_saves_shards", {
     severity = "warning", keys = { "fsdp_config.state_dict_type", "adapter" },
-    sentence = "QLoRA over ranks is saved in shards", reason = "gathering a whole state dict is a spike of memory while saving; here the model is merged from shards at the end",
+    sentence = "QLoRA over ranks is saved in shards",
+    reason = "gathering a whole state dict is a spike of memory while saving; here the model is merged from shards at the end",
     source = "Axolotl, FSDP guide, rule 3", help = "write state_dict_type: SHARDED_STATE_DICT",
   }, function(c, r)
     local fsdp = c.fsdp_config or {}

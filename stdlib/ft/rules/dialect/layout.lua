@@ -6,7 +6,8 @@ return function(rule)
   rule("dialect.packing_under_context_parallel", {
     keys = { "context_parallel_size", "sample_packing", "micro_batch_size" },
     sentence = "packed rows under context parallelism are computed one by one",
-    reason = "ring-flash-attn takes one packed row at a time; the ring here takes any", source = "Axolotl, check_context_parallel_size",
+    reason = "ring-flash-attn takes one packed row at a time; the ring here takes any",
+    source = "Axolotl, check_context_parallel_size",
     help = "set micro_batch_size: 1; in a recipe batch.micro may be larger",
   }, function(c)
     return ring(c) == 1 or not c.sample_packing or (c.micro_batch_size or 1) == 1,
@@ -16,7 +17,8 @@ return function(rule)
 
   rule("dialect.context_parallel_needs_flash", {
     keys = { "context_parallel_size", "flash_attention" }, sentence = "context parallelism goes with flash attention",
-    reason = "the ring is made of it there; here attention is always the fused one", source = "Axolotl, check_context_parallel_size",
+    reason = "the ring is made of it there; here attention is always the fused one",
+    source = "Axolotl, check_context_parallel_size",
     help = "set flash_attention: true",
   }, function(c)
     local flash = c.flash_attention or tostring(c.attn_implementation or ""):find("^flash_attention")
@@ -31,8 +33,10 @@ return function(rule)
     help = "in a recipe parallel.mesh.tensor takes tied embeddings",
   }, function(c, r)
     if tensor(c) == 1 or not c.base_model then return true end
-    local config = require("ft.native").exists(c.base_model .. "/config.json") and require("ft.native").read_json(c.base_model .. "/config.json")
-    return not (config and config.tie_word_embeddings == true), "write a recipe (ftengine convert): parallel.mesh.tensor takes tied embeddings",
+    local config = require("ft.native").exists(c.base_model .. "/config.json")
+      and require("ft.native").read_json(c.base_model .. "/config.json")
+    return not (config and config.tie_word_embeddings == true),
+      "write a recipe (ftengine convert): parallel.mesh.tensor takes tied embeddings",
       r.values.tensor_parallel_size and "tensor_parallel_size" or "tensor_parallel_degree",
       "Tensor parallelism is incompatible with models configured with `tie_word_embeddings` enabled."
   end)
@@ -42,40 +46,49 @@ return function(rule)
     reason = "8-bit blocks of DTensors are cut wrongly there", source = "Axolotl, check_tensor_parallel_optimizer",
     help = "write optimizer: adamw_torch_fused; in a recipe bits = 8 works",
   }, function(c)
-    return tensor(c) == 1 or not tostring(c.optimizer or ""):find("8bit", 1, true), "write optimizer: adamw_torch_fused; in a recipe ft.adamw { bits = 8 } works",
+    return tensor(c) == 1 or not tostring(c.optimizer or ""):find("8bit", 1, true),
+      "write optimizer: adamw_torch_fused; in a recipe ft.adamw { bits = 8 } works",
       "optimizer", ("tensor_parallel_size > 1 is not supported with the 8-bit optimizer %s"):format(tostring(c.optimizer))
   end)
 
   rule("dialect.dp_shard_needs_fsdp", {
-    keys = { "dp_shard_size", "fsdp_config" }, sentence = "dp_shard_size goes with fsdp_config", reason = "it says over how many ranks FSDP splits",
+    keys = { "dp_shard_size", "fsdp_config" }, sentence = "dp_shard_size goes with fsdp_config",
+    reason = "it says over how many ranks FSDP splits",
     source = "Axolotl, check_dp_shard_size", help = "add fsdp_version: 2 and fsdp_config",
   }, function(c, r)
-    return (c.dp_shard_size or 1) == 1 or r.uses_fsdp, "add fsdp_version: 2 and fsdp_config: { reshard_after_forward: true }", "dp_shard_size",
-      "dp_shard_size was configured without a corresponding fsdp_config! Please ensure you have configured FSDP using fsdp_config."
+    return (c.dp_shard_size or 1) == 1 or r.uses_fsdp,
+      "add fsdp_version: 2 and fsdp_config: { reshard_after_forward: true }", "dp_shard_size",
+      "dp_shard_size was configured without a corresponding fsdp_config! "
+      .. "Please ensure you have configured FSDP using fsdp_config."
   end)
 
   rule("dialect.one_tensor_size", {
     keys = { "tensor_parallel_size", "tensor_parallel_degree" }, sentence = "the two names of the tensor axis agree",
     reason = "one of them would be ignored", source = "Axolotl, tensor_parallel_size", help = "keep tensor_parallel_size",
   }, function(c)
-    return not (c.tensor_parallel_size and c.tensor_parallel_degree and c.tensor_parallel_size ~= c.tensor_parallel_degree), "keep tensor_parallel_size",
-      "tensor_parallel_degree", ("got %d, but tensor_parallel_size is %d"):format(c.tensor_parallel_degree or 0, c.tensor_parallel_size or 0)
+    return not (c.tensor_parallel_size and c.tensor_parallel_degree and c.tensor_parallel_size ~= c.tensor_parallel_degree),
+      "keep tensor_parallel_size",
+      "tensor_parallel_degree", ("got %d, but tensor_parallel_size is %d"):format(c.tensor_parallel_degree or 0,
+        c.tensor_parallel_size or 0)
   end)
 
   rule("dialect.one_context_size", {
     keys = { "context_parallel_size", "sequence_parallel_degree" }, sentence = "the two names of the context axis agree",
     reason = "one of them would be ignored", source = "Axolotl, sequence_parallel_degree", help = "keep context_parallel_size",
   }, function(c)
-    return not (c.context_parallel_size and c.sequence_parallel_degree and c.context_parallel_size ~= c.sequence_parallel_degree),
+    return not (c.context_parallel_size and c.sequence_parallel_degree
+      and c.context_parallel_size ~= c.sequence_parallel_degree),
       "keep context_parallel_size", "sequence_parallel_degree",
       ("got %d, but context_parallel_size is %d"):format(c.sequence_parallel_degree or 0, c.context_parallel_size or 0)
   end)
 
   rule("dialect.deepspeed_without_tensor_parallel", {
     keys = { "deepspeed", "tensor_parallel_size" }, sentence = "ZeRO-3 goes without tensor parallelism",
-    reason = "DeepSpeed's AutoTP works with stages 0 to 2", source = "DeepSpeed, AutoTP training", help = "use fsdp_version: 2 and fsdp_config",
+    reason = "DeepSpeed's AutoTP works with stages 0 to 2", source = "DeepSpeed, AutoTP training",
+    help = "use fsdp_version: 2 and fsdp_config",
   }, function(c)
-    return not (tensor(c) > 1 and type(c.deepspeed) == "string" and c.deepspeed:find("zero3", 1, true)), "use fsdp_version: 2 and fsdp_config, which do the same",
+    return not (tensor(c) > 1 and type(c.deepspeed) == "string" and c.deepspeed:find("zero3", 1, true)),
+      "use fsdp_version: 2 and fsdp_config, which do the same",
       "tensor_parallel_size", "ZeRO stage 3 cannot be combined with tensor parallelism"
   end)
 end

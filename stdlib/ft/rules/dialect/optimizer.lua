@@ -35,7 +35,8 @@ return function(rule)
     keys = { "optimizer", "deepspeed" }, sentence = "Muon runs without DeepSpeed", reason = "it looks at whole matrices",
     source = "Axolotl, check_muon", help = "use fsdp_version: 2",
   }, function(c)
-    return not (c.optimizer == "muon" and c.deepspeed), "write fsdp_version: 2 and fsdp_config, in which it works here", "optimizer",
+    return not (c.optimizer == "muon" and c.deepspeed), "write fsdp_version: 2 and fsdp_config, in which it works here",
+      "optimizer",
       "Muon optimizer is currently incompatible with DeepSpeed"
   end)
 
@@ -51,12 +52,14 @@ return function(rule)
     keys = { "loraplus_lr_ratio", "adapter" }, sentence = "LoRA+ goes with an adapter", reason = "it scales the rate of lora_B",
     source = "arXiv 2402.12354", help = "add adapter: lora",
   }, function(c)
-    return c.loraplus_lr_ratio == nil or (c.adapter ~= nil and c.adapter ~= ""), "add adapter: lora, or remove it", "loraplus_lr_ratio",
+    return c.loraplus_lr_ratio == nil or (c.adapter ~= nil and c.adapter ~= ""), "add adapter: lora, or remove it",
+      "loraplus_lr_ratio",
       "is the rate of lora_B over lora_A, and there is no adapter"
   end)
 
   rule("dialect.one_warmup", {
-    keys = { "warmup_steps", "warmup_ratio" }, sentence = "warm-up is steps or a share", reason = "one of them would be ignored",
+    keys = { "warmup_steps", "warmup_ratio" }, sentence = "warm-up is steps or a share",
+    reason = "one of them would be ignored",
     source = "Axolotl, warmup_steps and warmup_ratio", help = "remove one of them",
   }, function(c)
     return c.warmup_steps == nil or c.warmup_ratio == nil, "remove one of them", "warmup_ratio",
