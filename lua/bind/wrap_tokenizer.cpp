@@ -98,6 +98,9 @@ int bos_id(lua_State* L) {
 int eos_id(lua_State* L) {
   return guarded(L, [&] { return push_id(L, check_handle<const Tokenizer>(L, 1)->eos_id()); });
 }
+int pad_id(lua_State* L) {
+  return guarded(L, [&] { return push_id(L, check_handle<const Tokenizer>(L, 1)->pad_id()); });
+}
 
 int stop_ids(lua_State* L) {
   return guarded(L, [&] {
@@ -118,6 +121,7 @@ const HandleClass& handle_class<const Tokenizer>() {
                                  {"token_id", token_id},
                                  {"bos_id", bos_id},
                                  {"eos_id", eos_id},
+                                 {"pad_id", pad_id},
                                  {"stop_ids", stop_ids},
                                  {"folder", folder}},
                                 [](const void* object) {

@@ -94,6 +94,11 @@ end
 --- Reads every split of a plan. @return token rows by split, and the tokenizer (nil when all data is tokenized)
 function data.load(plan)
   local tokenizer = plan.model.tokenizer and native.tokenizer(plan.model.tokenizer) or nil
+  if tokenizer and native.ranks().rank == 0 then
+    for _, sentence in ipairs(require("ft.special_tokens").differences(plan.model.config, tokenizer)) do
+      io.stderr:write("note: ", sentence, "\n")
+    end
+  end
   local splits = {}
   for _, name in ipairs { "train", "val", "test" } do
     if plan.data[name] then splits[name] = data.read(plan.data[name], plan.model.config, tokenizer, chooser(plan, name)) end

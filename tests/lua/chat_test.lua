@@ -44,3 +44,76 @@ test.case("llama3 writes headers, trims, and begins once", function(t)
     .. "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>")
   t.equal(texts(llama3.segments(talk, {}), true), "Hello<|eot_id|>Bye!<|eot_id|>")
 end)
+
+-- The model's own template, which the demo model has.
+local data = require "ft.data"
+local native = require "ft.native"
+local tokenizer = native.tokenizer("recipes/demo/model")
+
+local tools_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+  .. "<call>{{ c | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}"
+  .. "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+--- What of a data file is learned, as one text a row.
+local function learned(t, rows, options)
+  local split = { kind = "chat", path = t.write("rows.jsonl", rows), seq_len = 0, too_long = "truncate" }
+  for key, value in pairs(options or {}) do split[key] = value end
+  local made, out = data.read(split, { vocab_size = 1024 }, tokenizer), {}
+  local i, row = 1, made:row(1)
+  while row do
+    local ids = {}
+    for k, id in ipairs(row.ids) do if row.labels[k] >= 0 then ids[#ids + 1] = id end end
+    out[i] = tokenizer:decode(ids, false)
+    i = i + 1
+    row = made:row(i)
+  end
+  return out
+end
+
+local row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, '
+  .. '{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}\n'
+
+test.case("a chat is written by the model's own template, and by a named one", function(t)
+  t.truthy(data.format({}, tokenizer).template)
+  t.truthy(not data.format({ format = "chatml" }, tokenizer).template)
+  t.equal(learned(t, row)[1], "b<|im_end|>d<|im_end|>")
+  t.equal(learned(t, row, { format = "chatml" })[1], "b<|im_end|>d<|im_end|>")
+  local calls = '{"messages": [{"role": "user", "content": "a"}, '
+    .. '{"role": "assistant", "content": null, "tool_calls": [{"f": 1}]}]}'
+  t.equal(learned(t, calls, { chat_template = t.write("t.jinja", tools_template) })[1],
+    '<call>{"f": 1}</call><|im_end|>')
+end)
+
+test.case("roles, the last turn and the messages themselves say what is learned, in every format", function(t)
+  for _, format in ipairs { "template", "chatml" } do
+    t.equal(learned(t, row, { format = format, train_turns = "last" })[1], "d<|im_end|>")
+    t.equal(learned(t, row, { format = format, roles_to_train = { "user" } })[1], "a<|im_end|>c<|im_end|>")
+    local own = row:gsub('"content": "b"', '"content": "b", "train": false'):gsub('"content": "c"', '"content": "c", "weight": 1')
+    t.equal(learned(t, own, { format = format })[1], "c<|im_end|>d<|im_end|>")
+  end
+end)
+
+test.case("what a format would lose is refused", function(t)
+  local calls = '{"messages": [{"role": "user", "content": "a"}, '
+    .. '{"role": "assistant", "content": "b", "tool_calls": [{"f": 1}]}]}'
+  for _, format in ipairs { "template", "chatml" } do
+    local done, problem = pcall(learned, t, calls, { format = format })
+    t.truthy(not done)
+    t.contains(tostring(problem), "tool_calls")
+  end
+end)
+
+test.case("render writes each row as the template does, or says why not", function(t)
+  local rows = t.write("in.jsonl", row .. '{"messages": [{"role": "user"}]}\n')
+  local pipe = io.popen(("'%s' render recipes/demo/model --keep-going < '%s'"):format(native.host().program, rows))
+  local output = pipe:read("*a")
+  pipe:close()
+  t.contains(output, '{"text": "<|im_start|>user\\na<|im_end|>\\n')
+  t.contains(output, '"error": "UndefinedError"')
+end)
+
+test.case("special tokens that a model states in two ways are told", function(t)
+  local differences = require("ft.special_tokens").differences
+  t.equal(#differences({ eos_token_id = tokenizer:eos_id() }, tokenizer), 0)
+  t.contains(differences({ eos_token_id = 3 }, tokenizer)[1], "eos is " .. tokenizer:eos_id() .. " (<|im_end|>)")
+end)
