@@ -26,10 +26,6 @@ namespace {
 constexpr int64_t kFp32Below = 1024;  // tokens
 constexpr int64_t kBf16Multiple = 128;
 
-bool in_fp32(const AttentionSlice& s) {
-  return s.queries < kFp32Below && (s.queries % kBf16Multiple != 0 || s.keys % kBf16Multiple != 0 || s.window > 0);
-}
-
 // [B, T, H, D] -> [rows, H, queries, D]
 at::Tensor queries(const at::Tensor& x, const AttentionSlice& s) {
   return x.narrow(0, s.row, s.rows).narrow(1, s.query, s.queries).transpose(1, 2);
@@ -46,7 +42,7 @@ at::Tensor of_lse(const at::Tensor& lse, const AttentionSlice& s) {
 
 // As the kernel takes it.
 at::Tensor operand(const at::Tensor& slice, const AttentionSlice& s) {
-  return in_fp32(s) ? slice.to(at::kFloat) : slice;
+  return attends_in_fp32(s) ? slice.to(at::kFloat) : slice;
 }
 
 // [1, 1, queries, keys]: -inf where a key lies behind the query, or a window or more before it.
@@ -54,7 +50,7 @@ std::optional<at::Tensor> mask(const at::Tensor& q, const AttentionSlice& s) {
   if (s.window == 0) return std::nullopt;
   const at::Tensor query = at::arange(s.ahead, s.ahead + s.queries, at::kLong).unsqueeze(1);
   const at::Tensor age = query.sub(at::arange(s.keys, at::kLong));
-  const auto dtype = in_fp32(s) ? at::kFloat : q.scalar_type();
+  const auto dtype = attends_in_fp32(s) ? at::kFloat : q.scalar_type();
   at::Tensor mask = at::zeros(age.sizes(), at::TensorOptions(dtype));
   mask.masked_fill_(age.lt(0).logical_or_(age.ge(s.window)), -std::numeric_limits<double>::infinity());
   return mask.view({1, 1, age.size(0), age.size(1)});
@@ -77,6 +73,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> run_backward(const at::Tensor& gr
 }
 
 }  // namespace
+
+bool attends_in_fp32(const AttentionSlice& s) {
+  return s.queries < kFp32Below && (s.queries % kBf16Multiple != 0 || s.keys % kBf16Multiple != 0 || s.window > 0);
+}
 
 std::tuple<at::Tensor, at::Tensor> attention_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                      at::IntArrayRef documents, int64_t window) {

@@ -116,7 +116,7 @@ struct Embedding : Function<Embedding> {
     // The rows that were looked up, as a sparse tensor: a dense one would be written and read as a whole, and few of
     // its rows are not zero. Whoever adds it to fp32 gradients sums in fp32: a frequent token may have thousands of
     // terms.
-    if (grads[0].is_cpu())
+    if (!grads[0].is_cuda())
       return {at::_sparse_coo_tensor_unsafe(tokens.unsqueeze(0), grads[0].reshape({-1, grads[0].size(-1)}),
                                             {node->saved_data["rows"].toInt(), grads[0].size(-1)}),
               {},
@@ -150,7 +150,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
     auto saved = node->get_saved_variables();
     // The loss is nearly always the end of the graph, its gradient 1, and the multiplication left out.
-    const bool is_one = grads[0].is_cpu() && grads[0].item<double>() == 1;
+    const bool is_one = grads[0].is_meta() || (grads[0].is_cpu() && grads[0].item<double>() == 1);
     const auto scaled = [&](const at::Tensor& g) {
       return !g.defined() || is_one ? g : g.mul(grads[0]).to(g.scalar_type());
     };

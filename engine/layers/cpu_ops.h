@@ -6,7 +6,17 @@
 
 #include <tuple>
 
+namespace ft {
+struct AttentionSlice;
+}
+
 namespace ft::cpu {
+
+/// Logits of the loss that stand at one time.
+inline constexpr int64_t kLogitBytes = int64_t{64} << 20;
+
+/// Whether attention multiplies a slice of half-precision tensors in fp32 (attention_cpu.cpp says why).
+bool attends_in_fp32(const AttentionSlice& slice);
 
 std::tuple<at::Tensor, at::Tensor> rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps);
 /// @return gradients of x and weight (fp32); an undefined tensor where not wanted.

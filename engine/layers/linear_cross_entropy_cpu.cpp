@@ -17,8 +17,6 @@
 namespace ft::cpu {
 namespace {
 
-constexpr int64_t kLogitBytes = int64_t{64} << 20;
-
 // Rows of the tokens that have a target.
 at::Tensor targeted_rows(const at::Tensor& targets, int64_t vocab) {
   const auto* target = targets.data_ptr<int64_t>();

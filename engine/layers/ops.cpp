@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "engine/layers/cpu_ops.h"
+#include "engine/layers/meta_ops.h"
 
 namespace ft::ops {
 namespace {
@@ -101,6 +102,22 @@ TORCH_LIBRARY_IMPL(ft, CPU, m) {
   m.impl("nf4_dequantize", cpu::nf4_dequantize);
   m.impl("nf4_quantize", cpu::nf4_quantize);
   m.impl("linear_cross_entropy_forward", cpu::linear_cross_entropy_forward);
+}
+
+TORCH_LIBRARY_IMPL(ft, Meta, m) {
+  m.impl("rms_norm_forward", meta::rms_norm_forward);
+  m.impl("rms_norm_backward", meta::rms_norm_backward);
+  m.impl("rope_forward", meta::rope_forward);
+  m.impl("swiglu_forward", meta::swiglu_forward);
+  m.impl("swiglu_backward", meta::swiglu_backward);
+  m.impl("dropout_forward", meta::dropout_forward);
+  m.impl("dropout_add", meta::dropout_add);
+  m.impl("attention_forward", meta::attention_forward);
+  m.impl("attention_backward", meta::attention_backward);
+  m.impl("attention_part", meta::attention_part);
+  m.impl("attention_part_backward", meta::attention_part_backward);
+  m.impl("nf4_dequantize", meta::nf4_dequantize);
+  m.impl("linear_cross_entropy_forward", meta::linear_cross_entropy_forward);
 }
 
 }  // namespace ft::ops

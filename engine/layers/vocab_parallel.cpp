@@ -1,5 +1,6 @@
 #include "engine/layers/vocab_parallel.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/nonzero.h>
@@ -22,11 +23,17 @@ using torch::autograd::variable_list;
 constexpr int64_t kLogitBytes = int64_t{64} << 20;  // as linear_cross_entropy on one rank
 
 void check_ids(const at::Tensor& ids, int64_t vocab, const char* what) {
-  if (ids.numel() == 0) return;
+  if (ids.numel() == 0 || ids.is_meta()) return;
   const auto least = ids.min().item<int64_t>(), most = ids.max().item<int64_t>();
   if (least < 0 || most >= vocab)
     throw Error(ErrorKind::shape, std::string("got ") + what + " " + std::to_string(least < 0 ? least : most) +
                                       ", want an id below " + std::to_string(vocab));
+}
+
+// Places of the tokens that have a target; where tensors have no values, all of them.
+at::Tensor targeted(const at::Tensor& targets) {
+  if (targets.is_meta()) return at::arange(targets.numel(), targets.options());
+  return at::nonzero(targets.ne(-100)).squeeze(1);
 }
 
 // What the ranks' logits of a chunk of tokens come to. All [n], the same on every rank, but own and place.
@@ -74,7 +81,7 @@ struct CrossEntropy : Function<CrossEntropy> {
                             const TensorAxis& axis) {
     const at::Tensor tokens = x.reshape({-1, x.size(-1)}), w = weight.to(x.scalar_type());
     const at::Tensor flat = targets.reshape({-1}).to(x.device());
-    const at::Tensor rows = at::nonzero(flat.ne(-100)).squeeze(1), target = flat.index_select(0, rows);
+    const at::Tensor rows = targeted(flat), target = flat.index_select(0, rows);
     check_ids(target, weight.size(0) * axis.size, "target");
     at::Tensor gx, gw, glow, gup, lows, b;
     if (low) lows = low->reshape({-1, low->size(-1)}), b = up->to(x.scalar_type());
@@ -106,7 +113,7 @@ struct CrossEntropy : Function<CrossEntropy> {
 
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
     const auto saved = node->get_saved_variables();
-    const bool is_one = grads[0].is_cpu() && grads[0].item<double>() == 1;  // nearly always
+    const bool is_one = grads[0].is_meta() || (grads[0].is_cpu() && grads[0].item<double>() == 1);  // nearly always
     const auto scaled = [&](const at::Tensor& g) {
       return !g.defined() || is_one ? g : g.mul(grads[0]).to(g.scalar_type());
     };

@@ -13,6 +13,7 @@
 
 #include "engine/device/figures.h"
 #include "engine/device/memory.h"
+#include "engine/parallel/imagined.h"
 
 namespace ft {
 namespace {
@@ -138,6 +139,7 @@ c10::DataPtr held_by(std::shared_ptr<Mapping> mapping, std::byte* data) {
 }  // namespace
 
 c10::DataPtr OffloadHome::allocate(size_t bytes) {
+  if (options_.imagined) return options_.imagined->allocate_at_home(bytes);
   if (bytes == 0) return {nullptr, c10::Device(c10::DeviceType::CPU)};
   auto mapping = map(bytes);
   std::byte* data = mapping->data;
@@ -157,6 +159,7 @@ c10::DataPtr OffloadHome::share(size_t bytes) {
 }
 
 at::Tensor OffloadHome::zeros(int64_t count, at::ScalarType dtype) {
+  if (options_.imagined) return options_.imagined->at_home(count, dtype);
   c10::DataPtr memory = allocate(static_cast<size_t>(count) * c10::elementSize(dtype));
   void* data = memory.get();
   auto held = std::make_shared<c10::DataPtr>(std::move(memory));
@@ -193,6 +196,7 @@ void OffloadHome::add_at_home(const at::Tensor& here, const at::Tensor& there) {
 at::Tensor OffloadHome::brought_home(const at::Tensor& there) {
   const Stopwatch watch(seconds_);
   to_home_ += static_cast<int64_t>(there.nbytes());
+  if (options_.imagined) return there;
   return there.to(at::kCPU, there.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
 }
 

@@ -19,6 +19,8 @@
 
 namespace ft {
 
+class ImaginedMemory;
+
 /// How pages are kept in memory. Another device's way (registered with its driver) takes the place of the system's.
 struct PageLocking {
   std::function<bool(void* data, size_t bytes)> lock;  ///< false where it is refused: the pages stay as they are
@@ -30,6 +32,7 @@ struct PageLocking {
 struct OffloadOptions {
   bool pin = true;  ///< page-lock everything; else nothing
   PageLocking locking = PageLocking::of_the_system();
+  ImaginedMemory* imagined = nullptr;  ///< where nothing is mapped, but counted; outlives the home
 };
 
 /// Bytes of whole pages, now.

@@ -7,6 +7,7 @@
 #include "engine/error/error.h"
 #include "engine/layers/compute.h"
 #include "engine/parallel/device_choice.h"
+#include "engine/parallel/imagined.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/train/wrapping.h"
 
@@ -69,8 +70,9 @@ ContextAxis context_axis_of(const Mesh& mesh, const Value& parallel) {
 
 }  // namespace
 
-ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world)
-    : device_(choose_device(parallel_of(plan).get("device", "auto"), *world, devices_)),
+ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world,
+                           ImaginedMemory* imagined)
+    : device_(imagined ? imagined_device() : choose_device(parallel_of(plan).get("device", "auto"), *world, devices_)),
       mesh_(MeshShape::from_plan(parallel_of(plan), world->size()), world),
       policy_(Policy::from_plan(parallel_of(plan), mesh_.shape())),
       split_(mesh_.group(policy_.split_axes())),
@@ -102,7 +104,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   if (parallel->get("offload_params", false))
     home_ = std::make_unique<OffloadHome>(
         OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true),
-                       .locking = device_->page_locking().value_or(PageLocking::of_the_system())});
+                       .locking = device_->page_locking().value_or(PageLocking::of_the_system()),
+                       .imagined = imagined});
   unit_options.home = home_.get();
   unit_options.keep_whole = !policy_.split_parameters;
   unit_options.reduce_late = !policy_.split_gradients;

@@ -19,6 +19,8 @@
 
 namespace ft {
 
+class ImaginedMemory;
+
 /// Counts of parameters, over all ranks.
 struct ParameterCounts {
   int64_t trainable = 0, all = 0;
@@ -35,7 +37,9 @@ class ShardedModel {
   /// Lays the plan's model out; allocates this rank's ranges and reads nothing.
   /// @param plan keys model, adapter, parallel, activation_checkpointing (docs/architecture.md, "The resolved plan").
   /// @throws Error(config) for a description, adapter or compute dtype that cannot be had.
-  ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world);
+  /// @param imagined for `ftengine plan`: nothing is allocated, only counted; outlives the model. Null in a run.
+  ShardedModel(const Value& plan, const WeightSource& source, std::shared_ptr<ProcessGroup> world,
+               ImaginedMemory* imagined = nullptr);
   ShardedModel(const ShardedModel&) = delete;
 
   /// Streams this rank's ranges in. @param progress is told the bytes read.

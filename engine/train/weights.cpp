@@ -33,6 +33,7 @@ const TensorEntry* WeightSource::on_disk(const Parameter& parameter) const {
 DType WeightSource::stored_dtype(const Parameter& parameter) const {
   if (in_checkpoint(parameter)) return DType::f32;
   const TensorEntry* entry = on_disk(parameter);
+  if (!entry && assumed_ && !directory_ && !is_adapter(parameter)) return *assumed_;
   return entry ? entry->dtype : DType::f32;
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ class WeightSource {
   WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint = nullptr,
                const PeftAdapter* adapter = nullptr);
 
+  /// What parameters of the base are taken to be stored in where there is no directory: for plans of models whose
+  /// weights are not there. Without it they are drawn, in fp32.
+  void assume(DType stored) { assumed_ = stored; }
   /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
   DType stored_dtype(const Parameter& parameter) const;
   /// Reads elements [begin, begin + count) of the flattened parameter, of its slice where it is one, in its stored
@@ -52,6 +56,7 @@ class WeightSource {
   const Checkpoint* checkpoint_;
   const PeftAdapter* adapter_;
   uint64_t seed_;
+  std::optional<DType> assumed_;
 };
 
 /// Compares a directory's tensors with the model's parameters; adapters are nobody's on disk.

@@ -1,0 +1,162 @@
+#include "engine/parallel/imagined.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "engine/error/error.h"
+
+namespace ft {
+
+class ImaginedMemory::Allocator : public c10::Allocator {
+ public:
+  // An address that is nobody's: layers tell by it that a parameter is gathered.
+  c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == 0) return {nullptr, c10::Device(c10::DeviceType::Meta)};
+    auto* block = new Block{account_, place, static_cast<int64_t>(bytes)};
+    account_->add(place, block->bytes);
+    return {block, block, free_block, c10::Device(c10::DeviceType::Meta)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  void copy_data(void*, const void*, size_t) const override {}
+
+  struct Account {
+    std::array<int64_t, 2> held{}, peak{};
+    void add(Place place, int64_t bytes) {
+      const auto at = static_cast<size_t>(place);
+      held[at] += bytes;
+      peak[at] = std::max(peak[at], held[at]);
+    }
+  };
+  Account& account() const { return *account_; }
+  Place place = Place::device;
+
+ private:
+  struct Block {
+    std::shared_ptr<Account> account;  // tensors may outlive the allocator
+    Place place;
+    int64_t bytes;
+  };
+  static void free_block(void* data) {
+    const std::unique_ptr<Block> block(static_cast<Block*>(data));
+    block->account->add(block->place, -block->bytes);
+  }
+  std::shared_ptr<Account> account_ = std::make_shared<Account>();
+};
+
+namespace {
+
+constexpr uint8_t kAllocatorPriority = 1;
+
+}  // namespace
+
+ImaginedMemory::ImaginedMemory()
+    : allocator_(std::make_unique<Allocator>()), before_(c10::GetAllocator(c10::DeviceType::Meta)) {
+  c10::SetAllocator(c10::DeviceType::Meta, allocator_.get(), kAllocatorPriority);
+}
+
+ImaginedMemory::~ImaginedMemory() { c10::SetAllocator(c10::DeviceType::Meta, before_, kAllocatorPriority); }
+
+int64_t ImaginedMemory::held(Place place) const { return allocator_->account().held[static_cast<size_t>(place)]; }
+int64_t ImaginedMemory::peak(Place place) const { return allocator_->account().peak[static_cast<size_t>(place)]; }
+void ImaginedMemory::mark() { allocator_->account().peak = allocator_->account().held; }
+
+c10::DataPtr ImaginedMemory::allocate_at_home(size_t bytes) {
+  allocator_->place = Place::home;
+  c10::DataPtr memory = allocator_->allocate(bytes);
+  allocator_->place = Place::device;
+  return memory;
+}
+
+at::Tensor ImaginedMemory::at_home(int64_t count, at::ScalarType dtype) {
+  allocator_->place = Place::home;
+  at::Tensor made = at::empty({count}, at::TensorOptions(dtype).device(at::kMeta));
+  allocator_->place = Place::device;
+  return made;
+}
+
+namespace {
+
+class ImaginedDevice : public ComputeDevice {
+ public:
+  ImaginedDevice() : ComputeDevice(c10::Device(c10::DeviceType::Meta), "imagined") {}
+};
+
+// The others' parts of a sum, which CPUs add in rank order; given back for the next one of its size.
+using Scratch = std::vector<at::Tensor>;
+
+struct Reduction : Pending::Work {
+  Reduction(at::Tensor held, std::shared_ptr<Scratch> from) : parts(std::move(held)), free(std::move(from)) {}
+  void wait() override { free->push_back(std::move(parts)); }
+  at::Tensor parts;
+  std::shared_ptr<Scratch> free;
+};
+
+class ImaginedGroup : public ProcessGroup {
+ public:
+  ImaginedGroup(int rank, int size, Traffic& traffic) : ProcessGroup(rank, size), traffic_(&traffic) {}
+
+  Pending all_gather_into(const at::Tensor& whole, const at::Tensor& mine) override {
+    FT_CHECK(whole.numel() == mine.numel() * size(), "all_gather_into: the whole is one part a rank");
+    if (mine.is_cpu())
+      for (int r = 0; r < size(); ++r)
+        if (r != rank()) whole.view({-1}).narrow(0, r * mine.numel(), mine.numel()).copy_(mine.reshape({-1}));
+    if (!mine.is_cpu()) traffic_->gathered += bytes(whole) - bytes(mine);
+    return {};
+  }
+  Pending reduce_scatter_sum(const at::Tensor& mine, const at::Tensor& whole) override {
+    FT_CHECK(whole.numel() == mine.numel() * size(), "reduce_scatter_sum: the whole is one part a rank");
+    if (mine.is_cpu()) return mine.copy_(whole.narrow(0, rank() * mine.numel(), mine.numel())), Pending();
+    traffic_->reduced += bytes(whole) - bytes(mine);
+    const int64_t others = whole.numel() - mine.numel();
+    const auto fits = [others](const at::Tensor& parts) { return parts.numel() == others; };
+    const auto found = std::find_if(scratch_->begin(), scratch_->end(), fits);
+    const bool reused = found != scratch_->end();
+    at::Tensor parts = reused ? *found : at::empty({others}, mine.options());
+    if (reused) scratch_->erase(found);
+    return Pending(std::make_unique<Reduction>(std::move(parts), scratch_));
+  }
+  Pending all_reduce_sum(const at::Tensor& tensor) override { return all_reduce(tensor); }
+  Pending all_reduce_max(const at::Tensor& tensor) override { return all_reduce(tensor); }
+  Pending broadcast(const at::Tensor&, int) override { return {}; }
+  Pending all_to_all(const at::Tensor& received, const at::Tensor& sent) override {
+    if (!sent.is_cpu()) traffic_->exchanged += bytes(received) / size() * (size() - 1);
+    return {};
+  }
+  Pending pass_on(const at::Tensor& received, const at::Tensor&) override {
+    if (!received.is_cpu()) traffic_->exchanged += bytes(received);
+    return {};
+  }
+  void barrier() override {}
+  std::shared_ptr<ProcessGroup> subgroup(const std::vector<int>& ranks, const std::string&) override {
+    const auto found = std::find(ranks.begin(), ranks.end(), rank());
+    if (found == ranks.end()) return nullptr;
+    if (ranks.size() == 1) return single();
+    return std::make_shared<ImaginedGroup>(static_cast<int>(found - ranks.begin()), static_cast<int>(ranks.size()),
+                                           *traffic_);
+  }
+
+ private:
+  static int64_t bytes(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+  Pending all_reduce(const at::Tensor& tensor) {
+    if (!tensor.is_cpu()) traffic_->reduced += 2 * bytes(tensor) / size() * (size() - 1);
+    return {};
+  }
+
+  Traffic* traffic_;
+  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
+};
+
+}  // namespace
+
+std::shared_ptr<ComputeDevice> imagined_device() { return std::make_shared<ImaginedDevice>(); }
+
+std::shared_ptr<ProcessGroup> imagined_group(int size, Traffic& traffic) {
+  if (size == 1) return ProcessGroup::single();
+  return std::make_shared<ImaginedGroup>(0, size, traffic);
+}
+
+}  // namespace ft
