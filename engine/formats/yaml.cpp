@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <optional>
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int64_t kMaxValues = 1'000'000;
 constexpr int kMaxDepth = 200;
+constexpr size_t kMaxBytes = 4 << 20;  // a thousand times what people write; yaml-cpp takes 100 bytes for each
 
 std::string line_of(const std::string& name, const YAML::Mark& mark) {
   return Origin{name, mark.is_null() ? 0 : mark.line + 1}.str();
@@ -114,8 +116,8 @@ class Converter {
         fail(entry.first, "merge keys (<<) are not read; write the keys out");
       if (!seen.insert(key).second) fail(entry.first, "key '" + key + "' stands twice");
       Value value = convert(entry.second, depth + 1);
-      // yaml-cpp marks an absent value at whatever comes next.
-      if (value.is_null()) value.origin.line = entry.first.Mark().line + 1;
+      // A block is blamed at its key; yaml-cpp marks an absent value at whatever comes next.
+      if (value.is_null() || value.is_map() || value.is_list()) value.origin.line = entry.first.Mark().line + 1;
       entries.emplace_back(key, std::move(value));
     }
     return Value(std::move(entries));
@@ -129,9 +131,21 @@ class Converter {
   int64_t values_ = 0;
 };
 
+/// Refuses bytes that no configuration has, with the line they stand on.
+void check_bytes(std::string_view text, const std::string& name) {
+  const auto fail = [&](size_t at, const std::string& message) {
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+    throw Error(ErrorKind::format, message).at(Origin{name, static_cast<int>(line)}.str());
+  };
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) fail(zero, "holds a NUL byte: is no text");
+  if (text.size() > kMaxBytes)
+    fail(kMaxBytes, "is longer than 4 MiB (" + std::to_string(text.size()) + " bytes): is no configuration");
+}
+
 }  // namespace
 
 Value parse_yaml(std::string_view text, const std::string& name) try {
+  check_bytes(text, name);
   const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
   if (documents.empty()) {
     Value nothing;

@@ -15,7 +15,7 @@ namespace ft {
 /// text is null.
 /// @param name the file's name in messages and origins.
 /// @throws Error(format) at name:line for text that is not YAML, a key that stands twice or is no string, tags, merge
-/// keys (`<<`), more than one document, or aliases that grow past a million values.
+/// keys (`<<`), more than one document, aliases that loop or grow past a million values, NUL bytes, or more than 4 MiB.
 Value parse_yaml(std::string_view text, const std::string& name);
 
 /// Reads a file.   @throws Error(io) when it cannot be read, Error(format) as parse_yaml.

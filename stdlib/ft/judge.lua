@@ -50,8 +50,8 @@ local function fault_of(plan_object, rule, help, key, what)
   local theirs = plan_object.key_of and key and plan_object.key_of(key)
   if theirs then path = file:sub(1, 2) == "--" and "" or theirs end
   return {
-    path = path, message = what or rule.name, help = help or "", rule = what and rule.name or "", file = file, line = line,
-    warning = rule.severity == "warning",
+    path = path, message = what or rule.sentence or rule.name, help = help or "", file = file, line = line,
+    rule = (what or rule.sentence) and rule.name or "", warning = rule.severity == "warning",
   }
 end
 

@@ -98,7 +98,10 @@ local function make(given, config)
   if output_asked_for(plan) then plan.save.out = plan.save.dir end
   plan.save.out = plan.save.out and native.absolute(plan.save.out)
   local resume = host.resume ~= "" and host.resume or config.resume
-  if resume then plan.save.resume = resume end
+  if resume then
+    plan.save.resume = resume
+    native.place(plan.save, "resume", host.resume ~= "" and "--resume" or config.resume_file, config.resume_line or 0)
+  end
   plan.nproc_given = host.nproc
   plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
   local said = config.key_of and {} or from_environment(plan.parallel)
@@ -120,7 +123,9 @@ end
 --- Switches a warning off by its rule's id; an error stays one.
 function Plan:without(id)
   local file, line = native.caller()
-  local rule = require("ft.rules").find(id)
+  local rule
+  for _, own in ipairs(self.own_rules) do rule = own.name == id and own or rule end
+  rule = rule or require("ft.rules").find(id)
   if rule.severity ~= "warning" then
     native.raise {
       kind = "config", path = "plan:without", where = ("%s:%d"):format(file, line),
@@ -131,10 +136,21 @@ function Plan:without(id)
   return self
 end
 
---- Adds a rule of the recipe's own. `check(p)` returns ok, help; p holds the plan's keys and facts (docs/recipes.md).
-function Plan:rule(sentence, check)
+--- Adds a rule of the recipe's own. `check(p)` returns ok, help, key, what; p holds the plan's keys and facts
+--- (docs/recipes.md). `about` may say severity = "warning".
+--- @param id an id, or the sentence itself
+function Plan:rule(id, about, check)
+  if type(about) == "function" then about, check = {}, about end
   local file, line = native.caller()
-  table.insert(self.own_rules, { name = sentence, check = check, file = file, line = line })
+  if type(id) ~= "string" or type(about) ~= "table" or type(check) ~= "function" then
+    native.raise {
+      kind = "config", path = "plan:rule", where = ("%s:%d"):format(file, line),
+      message = "want a sentence and a function", help = "plan:rule(\"rows are few\", function(p) return p.batch.total < 64 end)",
+    }
+  end
+  table.insert(self.own_rules, {
+    name = id, sentence = about.sentence, severity = about.severity, check = check, file = file, line = line,
+  })
   return self
 end
 

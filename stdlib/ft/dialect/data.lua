@@ -141,6 +141,7 @@ return function(r, plan)
   local list = v.pretraining_dataset or v.datasets
   if type(list) == "string" then list = { { path = list, type = "completion" } } end
   if not list or not list[1] then
+    if list and r.written[key][1] then return end -- its entry has been refused
     r:refuse("datasets", "is missing", "datasets: [{ path: FILE.jsonl, type: chat_template }]", "dialect.missing")
     return
   end

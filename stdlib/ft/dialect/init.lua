@@ -58,8 +58,10 @@ local function given(config)
 end
 
 function dialect.plan(config)
+  local file, line = config.reader:place("resume_from_checkpoint")
   return require("ft.plan").from(given(config), {
-    key_of = function(path) return config.parts:key_of(path) end, resume = config.parts.resume,
+    key_of = function(path) return config.parts:key_of(path) end, resume = config.parts.resume, resume_file = file,
+    resume_line = line,
   })
 end
 

@@ -95,7 +95,7 @@ function Reader:read_fsdp()
     if not keys.fsdp[name] then
       self:refuse(path, "unknown key", near_help(name, keys.fsdp), "dialect.unknown_key")
     elseif plain[name] ~= nil and plain[name] ~= block[key] then
-      self:refuse(path, ("given together with '%s', which it is another name of"):format(name),
+      self:refuse("fsdp_config.fsdp_" .. name, ("given together with '%s', which it is another name of"):format(name),
         ("keep '%s'"):format(name), "dialect.given_twice")
     else
       plain[name] = block[key]

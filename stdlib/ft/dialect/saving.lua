@@ -27,6 +27,7 @@ return function(r, plan)
   elseif v.auto_resume_from_checkpoints then
     plan.resume = "auto"
   end
+  plan.keys["save.resume"] = v.resume_from_checkpoint and "resume_from_checkpoint" or "auto_resume_from_checkpoints"
   local loop = plan.loop
   loop.log = v.logging_steps or 1
   if v.eval_steps and v.eval_steps >= 1 then

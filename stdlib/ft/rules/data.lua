@@ -79,4 +79,25 @@ return function(rule)
     end
     return true
   end)
+
+  rule("data.what_is_measured_is_not_trained_on", {
+    severity = "warning",
+    keys = { "data.train.split", "data.val.path" },
+    sentence = "rows that are measured are not trained on",
+    reason = "a loss on rows that were learned says nothing of others",
+    source = "docs/recipes.md",
+    help = "write split = \"train\" in data.train, and a share in the other",
+  }, function(p)
+    for _, name in ipairs { "val", "test" } do
+      local split = p.data[name]
+      local share = split and type(split.split) == "number"
+      local same = split and split.path == p.data.train.path and type(split.split) ~= "string"
+      if same and not (share and p.data.train.split == "train") then
+        return false, share and "write split = \"train\" in data.train"
+          or "write split = 0.05 here, and split = \"train\" in data.train", ("data.%s.path"):format(name),
+          "its rows are those of data.train"
+      end
+    end
+    return true
+  end)
 end

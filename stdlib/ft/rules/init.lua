@@ -1,10 +1,11 @@
 --- Rules: conditions that a plan must meet before anything is loaded. A rule is a function of the plan's facts that
 --- returns `ok`; and, when not ok, help, the key that is to blame, and what is wrong with it. A recipe adds its own by
 --- plan:rule("sentence", function(p) … end); the built-in ones are stated in the same way, in the files beside this.
---- Rules only look. Those of `dialect` see a YAML configuration as it was written, before older names are read.
+--- Rules only look. Those of `dialect` see a YAML configuration as it was written, before older names are read; those of
+--- dialect/reading.lua are applied by the reader itself, and stated for those who ask about them.
 local native = require "ft.native"
 
-local rules = { list = {}, written = {} }
+local rules = { list = {}, written = {}, reading = {} }
 
 local function into(list)
   return function(id, about, check)
@@ -19,17 +20,22 @@ end
 --- rules.add(id, { keys, sentence, reason, source, help, severity }, check): check(p) -> ok, help [, key [, what]]
 rules.add = into(rules.list)
 
-for _, subject in ipairs { "fsdp2", "wrapping", "context", "tensor", "batch", "model", "adapter", "data", "optimizer" } do
+for _, subject in ipairs {
+  "fsdp2", "wrapping", "context", "tensor", "batch", "model", "adapter", "precision", "data", "optimizer", "checkpoints",
+} do
   require("ft.rules." .. subject)(rules.add)
 end
 for _, subject in ipairs { "fsdp", "optimizer", "adapter", "layout", "data" } do
   require("ft.rules.dialect." .. subject)(into(rules.written))
 end
+require("ft.rules.dialect.reading")(into(rules.reading))
 
---- All rules, those of the dialect behind the others.
+--- All rules: those on plans, those on what a configuration says, and what is refused while one is read.
 function rules.all()
   local all = {}
-  for _, list in ipairs { rules.list, rules.written } do for _, rule in ipairs(list) do all[#all + 1] = rule end end
+  for _, list in ipairs { rules.list, rules.written, rules.reading } do
+    for _, rule in ipairs(list) do all[#all + 1] = rule end
+  end
   return all
 end
 

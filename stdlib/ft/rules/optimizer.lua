@@ -91,4 +91,21 @@ return function(rule)
       "optimizer.schedule", ("the function of %s, at step %s of %d: %s"):format(block.at, tostring(step), total,
         tostring(wrong))
   end)
+
+  rule("optimizer.groups_name_what_is_trained", {
+    keys = { "optimizer.groups", "adapter" },
+    sentence = "a group of the adapter's matrices goes with an adapter",
+    reason = "LoRA+ gives lora_B a rate of its own; without an adapter there is none",
+    source = "arXiv 2402.12354",
+    help = "add adapter = ft.lora { … }, or remove the group",
+  }, function(p)
+    for _, group in ipairs(p.optimizer.groups or {}) do
+      local pattern = type(group) == "table" and tostring(group.pattern or "") or ""
+      if not p.adapter and pattern:find("lora_", 1, true) then
+        return false, "add adapter = ft.lora { … }, or remove the group", "optimizer.groups",
+          ("'%s' is of an adapter, and there is none"):format(pattern)
+      end
+    end
+    return true
+  end)
 end

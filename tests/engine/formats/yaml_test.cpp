@@ -33,6 +33,8 @@ TEST(Yaml, RemembersLinesOfEveryValue) {
   EXPECT_EQ(value.at("a").origin.str(), "x.yaml:1");
   EXPECT_EQ(value.at("b").at("c").origin.str(), "x.yaml:3");
   EXPECT_EQ(value.at("b").at("d").origin.line, 4);
+  EXPECT_EQ(value.at("b").origin.line, 2);
+  EXPECT_EQ(value.at("b").at("e").origin.line, 5);
   EXPECT_EQ(value.at("b").at("e").as_list()[1].origin.str(), "x.yaml:7");
 }
 
@@ -53,7 +55,12 @@ TEST(Yaml, RefusesWhatItDoesNotRead) {
   EXPECT_ERROR(parse("a: !!python/object:os.system x\n"), format, "x.yaml:1: got the tag");
   EXPECT_ERROR(parse("a: &x {r: 1}\nb:\n  <<: *x\n"), format, "x.yaml:3: merge keys");
   EXPECT_ERROR(parse("[1, 2]: 3\n"), format, "no scalar");
-  EXPECT_ERROR(parse("a: 1\n b: 2\n"), format, "is not YAML");
+  EXPECT_ERROR(parse("a: 1\n b: 2\n"), format, "x.yaml:2: is not YAML");
+  EXPECT_ERROR(parse("a: 1\nb:\n\tc: 2\n"), format, "x.yaml:3: is not YAML");
+  EXPECT_ERROR(parse("a: 1\nb: &x\n  - 1\n  - [*x]\n"), format, "x.yaml:");
+  EXPECT_ERROR(parse("a: 1\nb: &x\n  - 1\n  - [*x]\n"), format, "nested deeper than");
+  EXPECT_ERROR(parse("a: *nobody\n"), format, "x.yaml:1: is not YAML");
+  EXPECT_ERROR(parse(std::string("a: 1\nb: 2\0c\n", 12)), format, "x.yaml:2: holds a NUL byte");
 }
 
 TEST(Yaml, RefusesAliasesThatGrowWithoutBound) {
@@ -65,6 +72,13 @@ TEST(Yaml, RefusesAliasesThatGrowWithoutBound) {
     text += "]\n";
   }
   EXPECT_ERROR(parse(text), format, "a million values");
+}
+
+TEST(Yaml, RefusesMoreThanAConfigurationCanBe) {
+  std::string text;
+  for (int i = 0; text.size() < 10'000'000; ++i) text += "key" + std::to_string(i) + ": value\n";
+  EXPECT_ERROR(parse(text), format, "is longer than 4 MiB (10000");
+  EXPECT_ERROR(parse(text), format, "x.yaml:253260: ");
 }
 
 TEST(Yaml, NamesTheFileThatCannotBeRead) {

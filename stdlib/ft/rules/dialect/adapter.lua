@@ -72,4 +72,22 @@ return function(rule)
     return not ((c.bf16 == true or c.bf16 == "full" or c.bfloat16) and (c.fp16 or c.float16)), "remove one of them",
       c.fp16 and "fp16" or "float16", "bf16 is set as well: at most one of them may be"
   end)
+
+  rule("dialect.lora_kernels", {
+    keys = { "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "fsdp_version", "load_in_8bit" },
+    sentence = "LoRA kernels are not asked for under FSDP1 or in 8 bit",
+    reason = "they do not know flat parameters; here LoRA's kernels are always the fused ones",
+    source = "Axolotl, check_lora_kernels",
+    help = "remove the key, or set fsdp_version: 2",
+  }, function(c, r)
+    for _, key in ipairs { "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel" } do
+      local flat = r.uses_fsdp and r.version == "1"
+      if c[key] and (flat or c.load_in_8bit) then
+        return false, "remove it, or set fsdp_version: 2; LoRA's kernels are always fused here", key,
+          "lora_mlp_kernel, lora_qkv_kernel, and lora_o_kernel are not compatible with "
+          .. (flat and "FSDP1." or "8-bit LoRA a the moment.")
+      end
+    end
+    return true
+  end)
 end

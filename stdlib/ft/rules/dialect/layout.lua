@@ -1,6 +1,16 @@
 --- Parallel sizes in a YAML configuration: some refusals hold in that dialect alone, and say what works here.
+local native = require "ft.native"
+
 local function ring(c) return c.context_parallel_size or c.sequence_parallel_degree or 1 end
 local function tensor(c) return c.tensor_parallel_size or c.tensor_parallel_degree or 1 end
+
+--- The stage of ZeRO that a DeepSpeed JSON asks for: of the mapping, of a file, or of a built-in one by its name.
+local function zero_stage(deepspeed)
+  if type(deepspeed) == "string" and native.exists(deepspeed) == "file" then deepspeed = native.read_json(deepspeed) end
+  if type(deepspeed) == "string" then return tonumber(deepspeed:match("zero(%d)")) end
+  local zero = type(deepspeed) == "table" and deepspeed.zero_optimization
+  return type(zero) == "table" and tonumber(zero.stage) or nil
+end
 
 return function(rule)
   rule("dialect.packing_under_context_parallel", {
@@ -33,8 +43,8 @@ return function(rule)
     help = "in a recipe parallel.mesh.tensor takes tied embeddings",
   }, function(c, r)
     if tensor(c) == 1 or not c.base_model then return true end
-    local config = require("ft.native").exists(c.base_model .. "/config.json")
-      and require("ft.native").read_json(c.base_model .. "/config.json")
+    local config = native.exists(c.base_model .. "/config.json")
+      and native.read_json(c.base_model .. "/config.json")
     return not (config and config.tie_word_embeddings == true),
       "write a recipe (ftengine convert): parallel.mesh.tensor takes tied embeddings",
       r.values.tensor_parallel_size and "tensor_parallel_size" or "tensor_parallel_degree",
@@ -87,8 +97,20 @@ return function(rule)
     reason = "DeepSpeed's AutoTP works with stages 0 to 2", source = "DeepSpeed, AutoTP training",
     help = "use fsdp_version: 2 and fsdp_config",
   }, function(c)
-    return not (tensor(c) > 1 and type(c.deepspeed) == "string" and c.deepspeed:find("zero3", 1, true)),
+    return not (tensor(c) > 1 and zero_stage(c.deepspeed) == 3),
       "use fsdp_version: 2 and fsdp_config, which do the same",
       "tensor_parallel_size", "ZeRO stage 3 cannot be combined with tensor parallelism"
+  end)
+
+  rule("dialect.replicas_need_shards", {
+    keys = { "dp_replicate_size", "dp_shard_size", "tensor_parallel_size", "context_parallel_size" },
+    sentence = "tensor and context parallelism go with sharded data parallelism",
+    reason = "its mesh has no place for whole replicas beside those axes; here it has", source = "Accelerate, ParallelismConfig",
+    help = "set dp_shard_size and fsdp_config; a recipe's mesh takes replicate beside tensor and context",
+  }, function(c)
+    return (tensor(c) == 1 and ring(c) == 1) or (c.dp_replicate_size or 1) == 1 or (c.dp_shard_size or 1) > 1,
+      "set dp_shard_size and fsdp_config; in a recipe (ftengine convert) parallel.mesh.replicate works beside the others",
+      "dp_replicate_size",
+      "Tensor/Context parallelism (tp/cp_size > 1) cannot be used with pure data parallelism (dp_replicate_size > 1)."
   end)
 end

@@ -1,0 +1,51 @@
+--- Checks recipes and configurations inside the test's own process: a program a case would take a third of a second each.
+local native = require "ft.native"
+local faults = require "ft.faults"
+local verdict = require "ft.verdict"
+
+local inside = {}
+
+--- The host as `ftengine check FILE --json --nproc N` has it, under a launcher of WORLD_SIZE ranks, while body runs.
+local function as_check(file, how, body)
+  local host, ranks = native.host, native.ranks
+  local like = host()
+  like.command, like.recipe, like.json, like.quiet = "check", file, true, true
+  like.nproc, like.resume = how.nproc or 1, how.resume or ""
+  native.host = function() return like end
+  if how.launched then native.ranks = function() return { rank = 0, world_size = how.launched } end end
+  require("ft.options").filled = true
+  local results = { pcall(body) }
+  native.host, native.ranks = host, ranks
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2)
+end
+
+--- Everything that is wrong, as a terminal shows it.
+local function text_of(raised)
+  local parts = {}
+  if #faults.warnings > 0 then
+    local _, list = pcall(native.raise_list, faults.warnings)
+    parts[1] = tostring(list)
+  end
+  if raised then parts[#parts + 1] = tostring(raised) end
+  return table.concat(parts, "\n") .. "\n"
+end
+
+--- @param how { nproc =, launched =, resume =, words = { "--flag", … } }
+--- @return the answer of check --json, and the messages as text
+function inside.check(file, how)
+  return as_check(file, how or {}, function()
+    local answer, raised = verdict.of(file, unpack(how and how.words or {}))
+    return answer, text_of(raised)
+  end)
+end
+
+--- Whether rules that failed are among an answer's faults.
+function inside.named(answer, rule)
+  for _, list in ipairs { answer.errors, answer.warnings } do
+    for _, fault in ipairs(list) do if fault.rule == rule then return true end end
+  end
+  return false
+end
+
+return inside
