@@ -1,7 +1,9 @@
 #include "engine/layers/builder.h"
 
 #include "engine/error/error.h"
+#include "engine/layers/attention_block.h"
 #include "engine/layers/decoder_blocks.h"
+#include "engine/layers/norm.h"
 
 namespace ft {
 namespace {
@@ -13,9 +15,9 @@ std::unique_ptr<Module> make(Builder& builder, const Value& description, const s
   return std::make_unique<M>(builder, description, parent);
 }
 
-template <bool kResidual>
-std::unique_ptr<Module> make_chain(Builder& builder, const Value& description, const std::string& parent) {
-  return std::make_unique<Chain>(builder, description, parent, kResidual);
+template <Join kJoin>
+std::unique_ptr<Module> make_joined(Builder& builder, const Value& description, const std::string& parent) {
+  return std::make_unique<Joined>(builder, description, parent, kJoin);
 }
 
 ModuleFactory lua_factory;
@@ -30,9 +32,11 @@ std::unique_ptr<Module> make_lua(Builder& builder, const Value& description, con
 }
 
 const std::vector<std::pair<const char*, Make>> kBlocks{
-    {"embedding", make<Embedding>}, {"rmsnorm", make<RmsNorm>}, {"linear", make<Linear>},
-    {"attention", make<Attention>}, {"swiglu", make<Swiglu>},   {"chain", make_chain<false>},
-    {"residual", make_chain<true>}, {"lua", make_lua},
+    {"embedding", make<Embedding>},      {"rmsnorm", make<RmsNorm>},
+    {"layernorm", make<LayerNorm>},      {"linear", make<Linear>},
+    {"attention", make<Attention>},      {"swiglu", make<Swiglu>},
+    {"chain", make_joined<Join::chain>}, {"residual", make_joined<Join::residual>},
+    {"sum", make_joined<Join::sum>},     {"lua", make_lua},
 };
 
 }  // namespace

@@ -1,12 +1,10 @@
 #include "engine/layers/decoder_blocks.h"
 
 #include <ATen/ops/add.h>
-
-#include <algorithm>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/mul.h>
 
 #include "engine/error/error.h"
-#include "engine/layers/attention.h"
-#include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
 #include "engine/layers/vocab_parallel.h"
 #include "engine/parallel/scalar_type.h"
@@ -23,7 +21,8 @@ std::string path_of(const Value& description, const std::string& parent) {
 Embedding::Embedding(Builder& builder, const Value& description, const std::string& parent)
     : Module(path_of(description, parent)),
       compute_(scalar_type(builder.options().compute)),
-      tensor_(builder.tensor()) {
+      tensor_(builder.tensor()),
+      scale_(description.get("scale", 1.0)) {
   const int64_t rows = tensor_.share(description.at("vocab").as_integer(), "rows of the vocabulary", name());
   weight_ = &add_parameter(name() + ".weight", {rows, description.at("dim").as_integer()}, builder.base_storage(),
                            {Init::Kind::normal, description.get("init_std", 0.02)},
@@ -31,106 +30,60 @@ Embedding::Embedding(Builder& builder, const Value& description, const std::stri
 }
 
 at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
-  if (!tensor_.split()) return ops::embedding(weight_->value, tokens, compute_, name());
-  return sum_and_scatter_tokens(vocab_parallel_embedding(weight_->value, tokens, compute_, name(), tensor_), tensor_);
-}
-
-RmsNorm::RmsNorm(Builder& builder, const Value& description, const std::string& parent)
-    : Module(path_of(description, parent)), eps_(description.get("eps", 1e-6)) {
-  weight_ = &add_parameter(name() + ".weight", {description.at("dim").as_integer()}, builder.base_storage(),
-                           {Init::Kind::ones}, builder.tensor().whole());
-}
-
-at::Tensor RmsNorm::forward(const at::Tensor& x, const Context&) {
-  return ops::rms_norm(x, weight_->value, eps_, name());
-}
-
-Attention::Attention(Builder& builder, const Value& description, const std::string& parent)
-    : Module(path_of(description, parent)),
-      heads_(description.at("heads").as_integer()),
-      kv_heads_(description.at("kv_heads").as_integer()),
-      head_dim_(description.at("head_dim").as_integer()),
-      window_(description.get("window", 0)),
-      tensor_(builder.tensor()) {
-  if (kv_heads_ < 1 || heads_ % kv_heads_ != 0)
-    throw Error(ErrorKind::config, "got " + std::to_string(heads_) + " heads and " + std::to_string(kv_heads_) +
-                                       " key-value heads, want a multiple")
-        .key(name());
-  if (head_dim_ % 2 != 0)
-    throw Error(ErrorKind::config, "got head_dim " + std::to_string(head_dim_) + ", want an even number").key(name());
-  if (window_ < 0)
-    throw Error(ErrorKind::config,
-                "got a window of " + std::to_string(window_) + " tokens, want 1 or more, or 0 for none")
-        .key(name());
-  rope_ = builder.rope_table(RopeOptions::read(description.at("rope"), name()), head_dim_);
-  make_linears(builder, description);
-  if (description.find("q_norm")) q_norm_ = &add_child(builder.part<RmsNorm>(description, "q_norm", name()));
-  if (description.find("k_norm")) k_norm_ = &add_child(builder.part<RmsNorm>(description, "k_norm", name()));
-}
-
-// Query heads go by rank; key-value heads too, or several ranks have the one that their queries look at.
-void Attention::make_linears(Builder& builder, const Value& description) {
-  const auto fits = [this](int64_t ranks) {
-    return heads_ % ranks == 0 && (kv_heads_ % ranks == 0 || ranks % kv_heads_ == 0);
-  };
-  tensor_.require(fits, heads_,
-                  std::to_string(heads_) + " heads with " + std::to_string(kv_heads_) + " key-value heads", name());
-  const int64_t kv_parts = std::min(kv_heads_, tensor_.size);
-  const LinearSplit kv{LinearSplit::By::out, tensor_.rank * kv_parts / tensor_.size, kv_parts};
-  q_ = &add_child(builder.part<Linear>(description, "q", name(), builder.evenly(LinearSplit::By::out)));
-  k_ = &add_child(builder.part<Linear>(description, "k", name(), kv));
-  v_ = &add_child(builder.part<Linear>(description, "v", name(), kv));
-  o_ = &add_child(builder.part<Linear>(description, "o", name(), builder.evenly(LinearSplit::By::in)));
-  heads_ /= tensor_.size;
-  kv_heads_ /= kv_parts;
-}
-
-at::Tensor Attention::project(Linear& linear, RmsNorm* norm, int64_t heads, const at::Tensor& x, const Context& context,
-                              const Rotation* rotation) {
-  at::Tensor y = linear.forward(x, context).view({x.size(0), x.size(1), heads, head_dim_});
-  if (norm) y = norm->forward(y, context);
-  return rotation ? ops::rope(y, rotation->cos, rotation->sin, rotation->positions) : y;
-}
-
-at::Tensor Attention::forward(const at::Tensor& x_in, const Context& context) {
-  const at::Tensor x = gather_tokens(x_in, tensor_, context.positions.size(0), context.positions.size(1));
-  const Rotation rotation = rope_->rotation(context, x.device());
-  const at::Tensor q = project(*q_, q_norm_, heads_, x, context, &rotation);
-  const at::Tensor k = project(*k_, k_norm_, kv_heads_, x, context, &rotation);
-  const at::Tensor v = project(*v_, nullptr, kv_heads_, x, context, nullptr);
-  at::Tensor mixed;
-  if (context.cache) {
-    mixed = context.cache->attend(name(), q, k, v, window_);
-  } else {
-    mixed = attend(q, k, v, context, window_);
-  }
-  return o_->forward(mixed.reshape({x.size(0), x.size(1), heads_ * head_dim_}), context);
+  const at::Tensor rows =
+      tensor_.split()
+          ? sum_and_scatter_tokens(vocab_parallel_embedding(weight_->value, tokens, compute_, name(), tensor_), tensor_)
+          : ops::embedding(weight_->value, tokens, compute_, name());
+  return scale_ == 1 ? rows : rows.mul(scale_);
 }
 
 Swiglu::Swiglu(Builder& builder, const Value& description, const std::string& parent)
     : Module(path_of(description, parent)), tensor_(builder.tensor()) {
+  const std::string activation = description.get("activation", "silu");
+  if (activation != "silu" && activation != "gelu_tanh")
+    throw Error(ErrorKind::config, "got activation '" + activation + "', want 'silu' or 'gelu_tanh'").key(name());
+  gelu_ = activation == "gelu_tanh";
   const LinearSplit by_out = builder.evenly(LinearSplit::By::out);
   tensor_.share(description.at("down").at("in").as_integer(), "hidden features", name());
-  gate_ = &add_child(builder.part<Linear>(description, "gate", name(), by_out));
-  up_ = &add_child(builder.part<Linear>(description, "up", name(), by_out));
+  if (description.find("gate_up")) {
+    tensor_.require([](int64_t ranks) { return ranks == 1; }, 1, "gate and up in one matrix", name());
+    gate_up_ = &add_child(builder.part<Linear>(description, "gate_up", name()));
+  } else {
+    gate_ = &add_child(builder.part<Linear>(description, "gate", name(), by_out));
+    up_ = &add_child(builder.part<Linear>(description, "up", name(), by_out));
+  }
   down_ = &add_child(builder.part<Linear>(description, "down", name(), builder.evenly(LinearSplit::By::in)));
 }
 
 at::Tensor Swiglu::forward(const at::Tensor& x_in, const Context& context) {
   const at::Tensor x = gather_tokens(x_in, tensor_, context.positions.size(0), context.positions.size(1));
-  return down_->forward(ops::swiglu(gate_->forward(x, context), up_->forward(x, context)), context);
+  at::Tensor gate, up;
+  if (gate_up_) {
+    const auto halves = gate_up_->forward(x, context).chunk(2, -1);
+    gate = halves[0], up = halves[1];
+  } else {
+    gate = gate_->forward(x, context), up = up_->forward(x, context);
+  }
+  return down_->forward(gelu_ ? at::mul(at::gelu(gate, "tanh"), up) : ops::swiglu(gate, up), context);
 }
 
-Chain::Chain(Builder& builder, const Value& description, const std::string& parent, bool residual)
-    : Module(module_path(parent, description.get("name", ""))), residual_(residual) {
+Joined::Joined(Builder& builder, const Value& description, const std::string& parent, Join join)
+    : Module(module_path(parent, description.get("name", ""))), join_(join), scale_(description.get("scale", 1.0)) {
   for (const Value& block : description.at("blocks").as_list())
     blocks_.push_back(&add_child(builder.block(block, name())));
+  if (blocks_.empty() && join_ == Join::sum)
+    throw Error(ErrorKind::config, "got no blocks to add up, want one or more").key(name());
 }
 
-at::Tensor Chain::forward(const at::Tensor& x, const Context& context) {
+at::Tensor Joined::forward(const at::Tensor& x, const Context& context) {
+  if (join_ == Join::sum) {
+    at::Tensor sum = blocks_.front()->forward(x, context);
+    for (size_t i = 1; i < blocks_.size(); ++i) sum = at::add(sum, blocks_[i]->forward(x, context));
+    return sum;
+  }
   at::Tensor y = x;
   for (Module* block : blocks_) y = block->forward(y, context);
-  return residual_ ? at::add(x, y) : y;
+  return join_ == Join::residual ? at::add(x, y, scale_) : y;
 }
 
 }  // namespace ft

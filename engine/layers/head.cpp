@@ -10,7 +10,10 @@
 namespace ft {
 
 Head::Head(Builder& builder, const Value& description, Parameter& embedding)
-    : Module("lm_head"), tied_(description.get("tied", false)), tensor_(builder.tensor()) {
+    : Module("lm_head"),
+      tied_(description.get("tied", false)),
+      logit_scale_(description.get("logit_scale", 1.0)),
+      tensor_(builder.tensor()) {
   norm_ = &add_child(builder.block(description.at("norm"), ""));
   if (tied_) {
     weight_ = &embedding;
@@ -28,6 +31,7 @@ at::Tensor Head::forward(const at::Tensor& x_in, const Context& context) {
     x = gather_tokens(norm_->forward(x, context), tensor_, context.positions.size(0), context.positions.size(1));
   if (context.last.defined()) x = x.index({at::arange(x.size(0), at::kLong), context.last}).unsqueeze(1);
   if (!tensor_.split()) x = norm_->forward(x, context);
+  if (logit_scale_ != 1) x = x.mul(logit_scale_);  // logits are linear in it, and hidden states are fewer
   if (!context.targets.defined()) return logits(x, context);
   const ops::LowRank addition = output_ ? output_->low_rank(x, context) : ops::LowRank{};
   if (!tensor_.split())

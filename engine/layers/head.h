@@ -10,7 +10,7 @@ namespace ft {
 
 class Head : public Module {
  public:
-  /// @param description keys norm (a block), output (linear), or tied = true in its stead
+  /// @param description keys norm (a block), output (linear), or tied = true in its stead; logit_scale (1)
   /// @param embedding the weight to borrow where tied
   Head(Builder& builder, const Value& description, Parameter& embedding);
 
@@ -23,6 +23,7 @@ class Head : public Module {
   at::Tensor logits(const at::Tensor& x, const Context& context);
 
   bool tied_;
+  double logit_scale_;
   TensorAxis tensor_;
   Module* norm_ = nullptr;
   Linear* output_ = nullptr;     // null where tied

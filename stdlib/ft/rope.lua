@@ -38,8 +38,10 @@ end
 
 --- @param positions number: max_position_embeddings
 --- @param refuse function(key, got, want, help): raises
+--- @param defaults table: theta (10000), partial (whether a part of a head's features may be rotated alone)
 --- @return table { type, theta, … } as engine/layers/rope_table.h lists them
-return function(config, positions, refuse)
+--- @return number: the part of a head's features that is rotated
+return function(config, positions, refuse, defaults)
   local block = config.rope_parameters and "rope_parameters" or "rope_scaling"
   local rope = config[block] or {}
   local kind = rope.rope_type or rope.type or "default"
@@ -48,7 +50,9 @@ return function(config, positions, refuse)
       "this rotary scaling is not implemented")
   end
   local partial = rope.partial_rotary_factor or config.partial_rotary_factor or 1
-  if partial ~= 1 then refuse("partial_rotary_factor", partial, "1", "every feature of a head is rotated") end
+  if partial ~= 1 and not defaults.partial then
+    refuse("partial_rotary_factor", partial, "1", "every feature of a head is rotated")
+  end
   local function need(key)
     if type(rope[key]) ~= "number" then
       refuse(block .. "." .. key, rope[key] == nil and "nothing" or tostring(rope[key]), ("a number, for '%s'"):format(kind))
@@ -57,6 +61,6 @@ return function(config, positions, refuse)
   end
   local made = types[kind](rope, positions, need)
   made.type = kind
-  made.theta = rope.rope_theta or config.rope_theta or 10000.0
-  return made
+  made.theta = rope.rope_theta or config.rope_theta or defaults.theta or 10000.0
+  return made, partial
 end

@@ -13,8 +13,9 @@ import pathlib
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
-                          Qwen3Config, Qwen3ForCausalLM)
+from transformers import (GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+                          Olmo2Config, Olmo2ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          SmolLM3Config, SmolLM3ForCausalLM)
 
 OUT = pathlib.Path(__file__).parent / "models"
 SEED, ROWS, TOKENS, SIGNS = 20261121, 2, 19, 8
@@ -125,13 +126,37 @@ CASES = {
         vocab_size=131, tie_word_embeddings=True, mlp_bias=True, max_position_embeddings=256,
         rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
                          "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 0.9, "mscale_all_dim": 0.3, "truncate": False})),
+    "granite_untied": (GraniteForCausalLM, GraniteConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+        vocab_size=131, tie_word_embeddings=False, embedding_multiplier=3.0, logits_scaling=2.5, residual_multiplier=0.4,
+        attention_multiplier=0.2)),
+    "granite_tied": (GraniteForCausalLM, GraniteConfig(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
+        vocab_size=97, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, embedding_multiplier=1.7,
+        logits_scaling=0.6, residual_multiplier=0.22, attention_multiplier=1.0)),
+    "olmo2_untied": (Olmo2ForCausalLM, Olmo2Config(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=131, tie_word_embeddings=False)),
+    "olmo2_tied": (Olmo2ForCausalLM, Olmo2Config(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
+        vocab_size=97, tie_word_embeddings=True, attention_bias=True, rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
+    "smollm3_tied": (SmolLM3ForCausalLM, SmolLM3Config(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=2,
+        vocab_size=131, pad_token_id=None)),
+    # No biases on keys: without positions they shift all scores of a query alike, and their gradient is 0.
+    "smollm3_untied": (SmolLM3ForCausalLM, SmolLM3Config(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
+        vocab_size=97, pad_token_id=None, tie_word_embeddings=False, no_rope_layers=[0, 1, 0], use_sliding_window=True,
+        sliding_window=6, mlp_bias=True)),
 }
 
 
 def config_of(config):
     keys = ("model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
             "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act "
-            "max_position_embeddings use_sliding_window sliding_window max_window_layers layer_types")
+            "max_position_embeddings use_sliding_window sliding_window max_window_layers layer_types embedding_multiplier "
+            "logits_scaling residual_multiplier attention_multiplier no_rope_layers")
     return {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
 
 

@@ -7,7 +7,8 @@ local describe = require "ft.architecture"
 
 local names = {
   "llama_untied", "llama_tied", "llama3_untied", "llama_yarn_tied", "qwen2_untied", "qwen2_tied", "qwen3_untied", "qwen3_tied",
-  "mistral_untied", "mistral_tied",
+  "mistral_untied", "mistral_tied", "granite_untied", "granite_tied", "olmo2_untied", "olmo2_tied", "smollm3_untied",
+  "smollm3_tied",
 }
 
 local function golden(t, name) return native.read_json(t.here .. "/../golden/models/" .. name .. ".json") end

@@ -3,7 +3,7 @@ local nn = require "ft.nn"
 
 return function(config)
   local c = nn.decoder_config(config, { tie_word_embeddings = false, head_dim = 128, kv_heads = 32, positions = 32768,
-    window = "by_layer" })
+    window = "by_layer", sliding_window = 4096 })
   local q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
   local function linear(name, from, to, bias)
     return nn.linear { name = name, ["in"] = from, out = to, bias = bias, init_std = c.std }

@@ -96,7 +96,8 @@ TEST_P(Parity, LoraEqualsPeft) {
 INSTANTIATE_TEST_SUITE_P(Models, Parity,
                          ::testing::Values("llama_untied", "llama_tied", "llama3_untied", "llama_yarn_tied",
                                            "qwen2_untied", "qwen2_tied", "qwen3_untied", "qwen3_tied", "mistral_untied",
-                                           "mistral_tied"));
+                                           "mistral_tied", "granite_untied", "granite_tied", "olmo2_untied",
+                                           "olmo2_tied", "smollm3_untied", "smollm3_tied"));
 
 }  // namespace
 }  // namespace ft::testing
