@@ -439,6 +439,13 @@ TEST(TensorParallel, replicas_beside_it_train_as_one_process) {
                {full(sgd()), with(full(sgd()), "stage", 0), lora(sgd())});
 }
 
+TEST(TensorParallel, bf16_stays_within_its_rounding) {
+  const auto found = differences(
+      2, mesh(1, 1, 2),
+      {with(full(adamw()), "compute", "bf16"), with(with(qlora(adamw()), "compute", "bf16"), "dropout", 0.1)});
+  for (const Difference& one : found) EXPECT_LE(one.losses, 1e-2);
+}
+
 TEST(TensorParallel, checkpointing_and_resharding_change_no_bit) {
   for (const Value& job : {full(adamw()), with(qlora(adamw()), "dropout", 0.1)})
     run_ranks(4, "checkpointed_units_change_no_bit", write_json(Value::map({{"mesh", mesh(2, 1, 2)}, {"job", job}})));
