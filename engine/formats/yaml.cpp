@@ -85,7 +85,8 @@ class Converter {
 
   Value convert(const YAML::Node& node, int depth) {
     if (++values_ > kMaxValues) fail(node, "its aliases grow past a million values");
-    if (depth > kMaxDepth) fail(node, "is nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    if (depth > kMaxDepth)
+      fail(node, "is nested deeper than " + std::to_string(kMaxDepth) + " levels, or its anchor holds itself");
     Value value = content(node, depth);
     value.origin = {name_, node.Mark().is_null() ? 0 : node.Mark().line + 1};
     return value;
@@ -131,6 +132,18 @@ class Converter {
   int64_t values_ = 0;
 };
 
+/// Whether the line of an error begins with a tab.
+bool indented_by_tab(std::string_view text, const YAML::Mark& mark) {
+  if (mark.is_null()) return false;
+  for (int line = 0; line < mark.line; ++line) {
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos) return false;
+    text.remove_prefix(end + 1);
+  }
+  const size_t begin = text.find_first_not_of(' ');
+  return begin != std::string_view::npos && text[begin] == '\t';
+}
+
 /// Refuses bytes that no configuration has, with the line they stand on.
 void check_bytes(std::string_view text, const std::string& name) {
   const auto fail = [&](size_t at, const std::string& message) {
@@ -157,7 +170,10 @@ Value parse_yaml(std::string_view text, const std::string& name) try {
         .at(line_of(name, documents[1].Mark()));
   return Converter(name).convert(documents[0], 0);
 } catch (const YAML::Exception& error) {
-  throw Error(ErrorKind::format, "is not YAML: " + error.msg).at(line_of(name, error.mark));
+  Error wrong(ErrorKind::format, "is not YAML: " + error.msg);
+  wrong.at(line_of(name, error.mark));
+  if (indented_by_tab(text, error.mark)) wrong.help("indent by spaces: YAML takes no tabs");
+  throw wrong;
 }
 
 Value read_yaml(const std::filesystem::path& path) { return parse_yaml(read_text(path), path.string()); }

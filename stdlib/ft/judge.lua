@@ -18,7 +18,7 @@ local function facts_of(plan_object, data)
   local mesh = plan.parallel.mesh
   local facts = {
     world_size = plan.parallel.nproc, data_ranks = mesh.replicate * mesh.shard,
-    facts = { launched = plan_object.ranks.world_size },
+    facts = { launched = plan_object.ranks.world_size, yaml = plan_object.key_of ~= nil },
   }
   return setmetatable(facts, { __index = function(_, key)
     if plan[key] ~= nil then return plan[key] end
@@ -42,13 +42,23 @@ local function facts_of(plan_object, data)
   end })
 end
 
+--- Help that says "seq_len = 512" of a recipe's key, in the words of a configuration: "sequence_len: 512".
+local function in_yaml(help, key, theirs)
+  local ours, named = key:match("[^.]+$"), theirs:match("[^.]+$")
+  return (help:gsub("%f[%w_]" .. ours .. " = ", named .. ": "))
+end
+
 --- The fault of a rule that failed; of a configuration's plan it blames the configuration's key.
 local function fault_of(plan_object, rule, help, key, what)
   local file, line = rule.file, rule.line
   if not file then file, line = native.origin(plan_object.plan, key or "") end
   local path = key or (rule.file and "plan:rule") or ""
   local theirs = plan_object.key_of and key and plan_object.key_of(key)
-  if theirs then path = file:sub(1, 2) == "--" and "" or theirs end
+  if theirs then
+    file, line = plan_object.place_of(theirs)
+    path = file:sub(1, 2) == "--" and "" or theirs
+    help = help and in_yaml(help, key, theirs)
+  end
   return {
     path = path, message = what or rule.sentence or rule.name, help = help or "", file = file, line = line,
     rule = (what or rule.sentence) and rule.name or "", warning = rule.severity == "warning",

@@ -26,6 +26,15 @@ function mesh.literal(shape)
   return "{ " .. table.concat(parts, ", ") .. " }"
 end
 
+--- mesh.keys(shape): the shape in the words of a YAML configuration.
+function mesh.keys(shape)
+  local parts = {}
+  for _, axis in ipairs(axes) do
+    if shape[axis] > 1 or axis == "shard" then parts[#parts + 1] = ("%s: %d"):format(other_name[axis], shape[axis]) end
+  end
+  return table.concat(parts, ", ")
+end
+
 --- mesh.nearest(shape, ranks): the axes cut down to what divides the ranks (engine/parallel/mesh.cpp does the same).
 function mesh.nearest(shape, ranks)
   local near = { tensor = gcd(shape.tensor, ranks) }

@@ -112,6 +112,7 @@ local function make(given, config)
   if require("ft.verify").layout() then require("ft.verify").shrink(plan) end
   return setmetatable({
     plan = plan, host = host, ranks = ranks, own_rules = {}, off = {}, environment = said, key_of = config.key_of,
+    place_of = config.place_of,
   }, Plan)
 end
 

@@ -58,10 +58,11 @@ local function given(config)
 end
 
 function dialect.plan(config)
-  local file, line = config.reader:place("resume_from_checkpoint")
+  local file, line = config.reader:place(config.parts.keys["save.resume"])
   return require("ft.plan").from(given(config), {
-    key_of = function(path) return config.parts:key_of(path) end, resume = config.parts.resume, resume_file = file,
-    resume_line = line,
+    key_of = function(path) return config.parts:key_of(path) end,
+    place_of = function(key) return config.reader:place(key) end,
+    resume = config.parts.resume, resume_file = file, resume_line = line,
   })
 end
 

@@ -47,7 +47,10 @@ return function(r, plan)
     block:set("zero_stage", shares > 1 and 3 or 0, nil)
   end
   for _, axis in ipairs(axes) do
-    if v[axis[1]] then block:set(axis[2], v[axis[1]], axis[1]) end
+    if v[axis[1]] then
+      block:set(axis[2], v[axis[1]], axis[1])
+      plan.keys["parallel.mesh"] = plan.keys["parallel.mesh"] or axis[1]
+    end
   end
   if v.ddp_timeout then block:set("timeout", v.ddp_timeout, "ddp_timeout") end
 end

@@ -27,8 +27,11 @@ function Reader:unsupported(key, message, help)
     "remove it, or run with --allow-unsupported, which leaves it out"), "dialect.unsupported")
 end
 
---- File and line of a key; of the nearest block that is known.
-function Reader:place(key) return native.origin(self.written, key) end
+--- File and line of a key; of the nearest block that is known. A key that is not there has no line.
+function Reader:place(key)
+  if not key:find("[.%[]") and self.written[key] == nil and not self.mentioned[key] then return self.file, 0 end
+  return native.origin(self.written, key)
+end
 
 --- One option's declaration as the registry reads it.
 local function declared_of(list)
@@ -165,8 +168,10 @@ function reader.read(file, settings, allowed)
     native.raise { kind = "config", where = file, message = "got no keys and values",
       help = "a configuration says base_model: …, datasets: …" }
   end
-  local self = setmetatable({ file = file, written = written, allowed = allowed, faults = {}, notes = {}, keys = {} }, Reader)
+  local self = setmetatable({ file = file, written = written, allowed = allowed, faults = {}, notes = {}, keys = {},
+    mentioned = {} }, Reader)
   for _, entry in ipairs(order) do
+    self.mentioned[entry.key] = true
     local origin, line = native.origin(written, entry.key)
     if origin == "" or line == 0 then native.place(written, entry.key, file, entry.line) end
   end

@@ -33,10 +33,10 @@ return function(rule)
     help = "change the mesh or the number of ranks",
   }, function(p)
     local shape, ranks = p.parallel.mesh, p.world_size
-    local size = mesh.size(shape)
+    local size, near = mesh.size(shape), mesh.nearest(shape, ranks)
     return size == ranks,
-      ("write mesh = %s for %d rank%s, or start %d (--nproc)"):format(mesh.literal(mesh.nearest(shape, ranks)), ranks,
-        ranks == 1 and "" or "s", size),
+      ("write %s for %d rank%s, or start %d (--nproc)"):format(p.facts.yaml and mesh.keys(near)
+        or "mesh = " .. mesh.literal(near), ranks, ranks == 1 and "" or "s", size),
       "parallel.mesh", ("%s makes %d ranks, but there are %d"):format(mesh.literal(shape), size, ranks)
   end)
 

@@ -57,6 +57,7 @@ TEST(Yaml, RefusesWhatItDoesNotRead) {
   EXPECT_ERROR(parse("[1, 2]: 3\n"), format, "no scalar");
   EXPECT_ERROR(parse("a: 1\n b: 2\n"), format, "x.yaml:2: is not YAML");
   EXPECT_ERROR(parse("a: 1\nb:\n\tc: 2\n"), format, "x.yaml:3: is not YAML");
+  EXPECT_ERROR(parse("a: 1\nb:\n\tc: 2\n"), format, "help: indent by spaces");
   EXPECT_ERROR(parse("a: 1\nb: &x\n  - 1\n  - [*x]\n"), format, "x.yaml:");
   EXPECT_ERROR(parse("a: 1\nb: &x\n  - 1\n  - [*x]\n"), format, "nested deeper than");
   EXPECT_ERROR(parse("a: *nobody\n"), format, "x.yaml:1: is not YAML");

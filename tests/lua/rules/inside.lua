@@ -40,6 +40,11 @@ function inside.check(file, how)
   end)
 end
 
+--- Reads a configuration of the dialect without a word.
+function inside.read(file)
+  return as_check(file, {}, function() return require("ft.dialect").read(file) end)
+end
+
 --- Whether rules that failed are among an answer's faults.
 function inside.named(answer, rule)
   for _, list in ipairs { answer.errors, answer.warnings } do
