@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "engine/error/error.h"
-#include "engine/layers/attention.h"
 #include "engine/layers/kv_cache.h"
 #include "engine/layers/ops.h"
 
@@ -17,7 +16,7 @@ Attention::Attention(Builder& builder, const Value& description, const std::stri
       heads_(description.at("heads").as_integer()),
       kv_heads_(description.at("kv_heads").as_integer()),
       head_dim_(description.at("head_dim").as_integer()),
-      window_(description.get("window", 0)),
+      scores_{description.get("window", 0), description.get("softcap", 0.0)},
       tensor_(builder.tensor()) {
   check_sizes();
   const double usual = 1 / std::sqrt(static_cast<double>(head_dim_));
@@ -31,9 +30,9 @@ void Attention::check_sizes() const {
     throw Error(ErrorKind::config, "got " + std::to_string(heads_) + " heads and " + std::to_string(kv_heads_) +
                                        " key-value heads, want a multiple")
         .key(name());
-  if (window_ < 0)
+  if (scores_.window < 0)
     throw Error(ErrorKind::config,
-                "got a window of " + std::to_string(window_) + " tokens, want 1 or more, or 0 for none")
+                "got a window of " + std::to_string(scores_.window) + " tokens, want 1 or more, or 0 for none")
         .key(name());
 }
 
@@ -46,7 +45,13 @@ void Attention::read_rope(Builder& builder, const Value& description) {
     throw Error(ErrorKind::config, "got rotary_dim " + std::to_string(rotary_dim_) +
                                        ", want an even number up to head_dim, " + std::to_string(head_dim_))
         .key(name());
-  rope_ = builder.rope_table(RopeOptions::read(description.at("rope"), name()), rotary_dim_);
+  const RopeOptions rope = RopeOptions::read(description.at("rope"), name());
+  for (const auto* factors : {&rope.short_factor, &rope.long_factor})
+    if (rope.type == "longrope" && static_cast<int64_t>(factors->size()) != rotary_dim_ / 2)
+      throw Error(ErrorKind::config, "got " + std::to_string(factors->size()) + " factors of longrope, want " +
+                                         std::to_string(rotary_dim_ / 2) + ", half the features that are rotated")
+          .key(name());
+  rope_ = builder.rope_table(rope, rotary_dim_);
 }
 
 // Query heads go by rank; key-value heads too, or several ranks have the one that their queries look at.
@@ -114,7 +119,7 @@ at::Tensor Attention::forward(const at::Tensor& x_in, const Context& context) {
   const at::Tensor k = placed(made.k, k_norm_, kv_heads_, context, turn);
   const at::Tensor v = placed(made.v, nullptr, kv_heads_, context, nullptr);
   const at::Tensor mixed =
-      context.cache ? context.cache->attend(name(), q, k, v, window_) : attend(q, k, v, context, window_);
+      context.cache ? context.cache->attend(name(), q, k, v, scores_) : attend(q, k, v, context, scores_);
   return o_->forward(mixed.reshape({x.size(0), x.size(1), heads_ * head_dim_}), context);
 }
 

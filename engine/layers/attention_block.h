@@ -2,6 +2,7 @@
 /// The attention block of a decoder layer: projections, norms, rotary positions, and attention over what the context
 /// says (attention.h, kv_cache.h). Built by Builder.
 
+#include "engine/layers/attention.h"
 #include "engine/layers/builder.h"
 #include "engine/layers/linear.h"
 
@@ -15,8 +16,8 @@ class Attention : public Module {
   /// three (their features one after another). Optional: rope (RopeOptions; absent: tokens have no positions),
   /// rotary_dim (features of a head that are rotated, the first ones; head_dim), interleaved (false: feature i is
   /// rotated with i + rotary_dim/2; true: with its neighbour), window (tokens that a query sees, itself among them; 0:
-  /// all), scale (of scores; head_dim^-0.5), norms q_norm, k_norm (over each head, or over all heads where their dim
-  /// says so).
+  /// all), scale (of scores; head_dim^-0.5), softcap (c: they become c · tanh(score / c); 0), norms q_norm, k_norm
+  /// (over each head, or over all heads where their dim says so).
   Attention(Builder& builder, const Value& description, const std::string& parent);
   at::Tensor forward(const at::Tensor& x, const Context& context) override;
 
@@ -33,8 +34,9 @@ class Attention : public Module {
                     const Rotation* rotation) const;
   at::Tensor rotate(const at::Tensor& x, const Rotation& rotation) const;
 
-  int64_t heads_, kv_heads_, head_dim_, window_;  // heads: this rank's
-  int64_t rotary_dim_ = 0;                        // 0: nothing is rotated
+  int64_t heads_, kv_heads_, head_dim_;  // heads: this rank's
+  ScoreOptions scores_;
+  int64_t rotary_dim_ = 0;  // 0: nothing is rotated
   bool interleaved_ = false, whole_norms_ = false;
   double query_scale_ = 1;  // what queries are multiplied by, where scores are not scaled by head_dim^-0.5
   TensorAxis tensor_;

@@ -13,6 +13,7 @@ Head::Head(Builder& builder, const Value& description, Parameter& embedding)
     : Module("lm_head"),
       tied_(description.get("tied", false)),
       logit_scale_(description.get("logit_scale", 1.0)),
+      softcap_(description.get("softcap", 0.0)),
       tensor_(builder.tensor()) {
   norm_ = &add_child(builder.block(description.at("norm"), ""));
   if (tied_) {
@@ -34,16 +35,18 @@ at::Tensor Head::forward(const at::Tensor& x_in, const Context& context) {
   if (logit_scale_ != 1) x = x.mul(logit_scale_);  // logits are linear in it, and hidden states are fewer
   if (!context.targets.defined()) return logits(x, context);
   const ops::LowRank addition = output_ ? output_->low_rank(x, context) : ops::LowRank{};
-  if (!tensor_.split())
+  if (!tensor_.split() && softcap_ == 0)
     return ops::linear_cross_entropy(x, weight_->value, context.targets, context.loss_scale, name(), addition);
   check_gathered(weight_->value, name());
-  return vocab_parallel_cross_entropy(x, weight_->value, context.targets, context.loss_scale, addition, tensor_);
+  return vocab_parallel_cross_entropy(x, weight_->value, context.targets, {context.loss_scale, softcap_}, addition,
+                                      tensor_);
 }
 
 at::Tensor Head::logits(const at::Tensor& x, const Context& context) {
   const at::Tensor own =
       output_ ? output_->forward(x, context) : ops::linear(x, {.value = weight_->value}, {}, {}, name());
-  return gather_features(own.to(at::kFloat), tensor_);
+  const at::Tensor exact = own.to(at::kFloat);
+  return gather_features(softcap_ == 0 ? exact : exact.div(softcap_).tanh().mul(softcap_), tensor_);
 }
 
 }  // namespace ft

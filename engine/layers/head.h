@@ -10,7 +10,8 @@ namespace ft {
 
 class Head : public Module {
  public:
-  /// @param description keys norm (a block), output (linear), or tied = true in its stead; logit_scale (1)
+  /// @param description keys norm (a block), output (linear), or tied = true in its stead; logit_scale (1),
+  /// softcap (c: logits become c · tanh(logit / c); 0: none)
   /// @param embedding the weight to borrow where tied
   Head(Builder& builder, const Value& description, Parameter& embedding);
 
@@ -23,7 +24,7 @@ class Head : public Module {
   at::Tensor logits(const at::Tensor& x, const Context& context);
 
   bool tied_;
-  double logit_scale_;
+  double logit_scale_, softcap_;
   TensorAxis tensor_;
   Module* norm_ = nullptr;
   Linear* output_ = nullptr;     // null where tied

@@ -12,16 +12,24 @@
 #include <limits>
 
 #include "engine/error/error.h"
+#include "engine/layers/soft_capped_attention.h"
 
 namespace ft {
 namespace {
 
 at::Tensor heads_first(const at::Tensor& x) { return x.transpose(1, 2); }
 
+// 0 for what is seen, -inf for the rest.
+at::Tensor mask(const at::Tensor& seen, at::ScalarType dtype) {
+  return at::where(seen, at::scalar_tensor(0, dtype),
+                   at::scalar_tensor(-std::numeric_limits<double>::infinity(), dtype));
+}
+
 }  // namespace
 
 at::Tensor KvCache::attend(const std::string& layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           int64_t window) {
+                           const ScoreOptions& options) {
+  const int64_t window = options.window;
   const int64_t rows = q.size(0), tokens = q.size(1);
   FT_CHECK(rows == static_cast<int64_t>(lengths_.size()), layer + ": the cache has another number of rows");
   Layer& entry = layers_[layer];
@@ -38,13 +46,18 @@ at::Tensor KvCache::attend(const std::string& layer, const at::Tensor& q, const 
   }
   const int64_t longest = *std::max_element(lengths_.begin(), lengths_.end());
   const int64_t keys = std::min(capacity_, longest + tokens);
+  if (options.softcap > 0)
+    return soft_capped_rows(heads_first(q), heads_first(entry.k.narrow(1, 0, keys)),
+                            heads_first(entry.v.narrow(1, 0, keys)), seen(tokens, keys, window).to(q.device()),
+                            options.softcap)
+        .transpose(1, 2);
   const bool causal = longest == 0 && (window == 0 || tokens <= window);  // nothing else is masked
   at::Tensor out;
   if (!q.is_cpu()) {
-    const std::optional<at::Tensor> seen =
-        causal ? std::nullopt : std::optional(mask(tokens, keys, window, q.scalar_type()).to(q.device()));
+    const std::optional<at::Tensor> masked =
+        causal ? std::nullopt : std::optional(mask(seen(tokens, keys, window), q.scalar_type()).to(q.device()));
     out = at::scaled_dot_product_attention(heads_first(q), heads_first(causal ? k : entry.k.narrow(1, 0, keys)),
-                                           heads_first(causal ? v : entry.v.narrow(1, 0, keys)), seen, 0.0,
+                                           heads_first(causal ? v : entry.v.narrow(1, 0, keys)), masked, 0.0,
                                            /*is_causal=*/causal, std::nullopt, /*enable_gqa=*/true);
   } else if (causal) {
     out = std::get<0>(
@@ -52,19 +65,18 @@ at::Tensor KvCache::attend(const std::string& layer, const at::Tensor& q, const 
   } else {
     out = std::get<0>(at::_scaled_dot_product_flash_attention_for_cpu(
         heads_first(q), heads_first(entry.k.narrow(1, 0, keys)), heads_first(entry.v.narrow(1, 0, keys)), 0.0, false,
-        mask(tokens, keys, window, q.scalar_type())));
+        mask(seen(tokens, keys, window), q.scalar_type())));
   }
   return out.transpose(1, 2);
 }
 
-// [B, 1, T, keys]: 0 for the keys up to the query's own position in its row, -inf beyond and before the window.
-at::Tensor KvCache::mask(int64_t tokens, int64_t keys, int64_t window, at::ScalarType dtype) const {
+// bool [B, 1, T, keys]: the keys up to the query's own position in its row, from its window on.
+at::Tensor KvCache::seen(int64_t tokens, int64_t keys, int64_t window) const {
   const at::Tensor last = next_positions(tokens).view({-1, 1, tokens, 1});
   const at::Tensor key = at::arange(keys, at::kLong).view({1, 1, 1, keys});
   at::Tensor allowed = key.le(last);
   if (window > 0) allowed = allowed.logical_and(key.gt(last.sub(window)));
-  return at::where(allowed, at::scalar_tensor(0, dtype),
-                   at::scalar_tensor(-std::numeric_limits<double>::infinity(), dtype));
+  return allowed;
 }
 
 at::Tensor KvCache::next_positions(int64_t tokens) const {

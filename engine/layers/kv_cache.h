@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/layers/attention.h"
+
 namespace ft {
 
 class KvCache {
@@ -21,10 +23,9 @@ class KvCache {
   /// Attention of T new tokens a row over the row's cached ones and themselves; appends the new keys and values.
   /// @param layer module path that keeps this layer's entry apart
   /// @param q [B, T, H, D]   @param k,v [B, T, Hkv, D]   @return [B, T, H, D]
-  /// @param window tokens that a query sees, its own among them; 0: all before it
   /// @throws Error(shape) when a row would outgrow the capacity by counted tokens.
   at::Tensor attend(const std::string& layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                    int64_t window = 0);
+                    const ScoreOptions& options = {});
   /// Counts the first counts[row] of the tokens just run as decoded.
   void advance(const std::vector<int64_t>& counts);
   const std::vector<int64_t>& lengths() const { return lengths_; }
@@ -35,7 +36,7 @@ class KvCache {
   struct Layer {
     at::Tensor k, v;  // [B, capacity, Hkv, D]
   };
-  at::Tensor mask(int64_t tokens, int64_t keys, int64_t window, at::ScalarType dtype) const;
+  at::Tensor seen(int64_t tokens, int64_t keys, int64_t window) const;
 
   std::vector<int64_t> lengths_;
   int64_t capacity_;

@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/pow.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <c10/core/GradMode.h>
 
@@ -19,9 +20,9 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 
-int64_t longest_document(const Context& context) {
+int64_t longest_of(const std::vector<std::vector<int64_t>>& documents) {
   int64_t longest = 1;
-  for (const auto& row : context.documents)
+  for (const auto& row : documents)
     for (const int64_t length : row) longest = std::max(longest, length);
   return longest;
 }
@@ -29,7 +30,7 @@ int64_t longest_document(const Context& context) {
 // Documents say it on the host, since positions restart in each; asking a GPU would wait for it in every layer.
 int64_t last_position(const Context& context) {
   if (context.cache || context.documents.empty()) return context.positions.max().item<int64_t>();
-  return longest_document(context) - 1;
+  return longest_of(context.documents) - 1;
 }
 
 // Waves longer than the model has seen are stretched by `factor`, short ones kept.
@@ -88,9 +89,16 @@ RopeOptions RopeOptions::read(const Value& d, const std::string& path) {
   o.beta_slow = d.get("beta_slow", o.beta_slow);
   o.truncate = d.get("truncate", o.truncate);
   o.attention_factor = d.get("attention_factor", o.attention_factor);
-  static const std::vector<std::string> kTypes{"default", "linear", "dynamic", "llama3", "yarn"};
+  const auto numbers = [&](const char* key, std::vector<double>& into) {
+    if (const Value* list = d.find(key))
+      for (const Value& number : list->as_list()) into.push_back(number.as_number());
+  };
+  numbers("short_factor", o.short_factor);
+  numbers("long_factor", o.long_factor);
+  static const std::vector<std::string> kTypes{"default", "linear", "dynamic", "llama3", "yarn", "longrope"};
   if (std::find(kTypes.begin(), kTypes.end(), o.type) == kTypes.end())
-    throw Error(ErrorKind::config, "got rope type '" + o.type + "', want default, linear, dynamic, llama3 or yarn")
+    throw Error(ErrorKind::config,
+                "got rope type '" + o.type + "', want default, linear, dynamic, llama3, yarn or longrope")
         .key(path);
   const bool needs_length = o.type != "default" && o.type != "linear";
   if (o.theta <= 1 || o.factor <= 0 || (needs_length && o.original < 1) ||
@@ -102,7 +110,7 @@ RopeOptions RopeOptions::read(const Value& d, const std::string& path) {
   return o;
 }
 
-// fp32 [width/2]. @param seen tokens of the document; only "dynamic" asks.
+// fp32 [width/2]. @param seen tokens of the document; only "dynamic" and "longrope" ask.
 at::Tensor RopeTable::inverse_frequencies(int64_t seen) const {
   const auto fp32 = at::TensorOptions(at::kFloat);
   const at::Tensor exponents = at::arange(0, width_, 2, fp32).div(static_cast<double>(width_));
@@ -111,7 +119,12 @@ at::Tensor RopeTable::inverse_frequencies(int64_t seen) const {
     const double stretch = options_.factor * static_cast<double>(seen) / static_cast<double>(options_.original);
     theta *= std::pow(stretch - (options_.factor - 1), static_cast<double>(width_) / static_cast<double>(width_ - 2));
   }
-  const at::Tensor inverse = at::pow(at::Scalar(theta), exponents).reciprocal();
+  const at::Tensor powers = at::pow(at::Scalar(theta), exponents);
+  if (options_.type == "longrope") {
+    const auto& factors = seen > options_.original ? options_.long_factor : options_.short_factor;
+    return at::tensor(factors, fp32).mul(powers).reciprocal();
+  }
+  const at::Tensor inverse = powers.reciprocal();
   if (options_.type == "linear") return inverse.div(options_.factor);
   if (options_.type == "llama3") return llama3(inverse, options_);
   if (options_.type == "yarn") return yarn(inverse, options_, width_);
@@ -135,7 +148,7 @@ void RopeTable::reach(int64_t last) {
   append(std::max(last + 1, 2 * have), 0);  // generation asks for one more at a time
 }
 
-Rotation RopeTable::dynamic(const Context& context, at::Device device) {
+Rotation RopeTable::by_length(const Context& context, at::Device device) {
   const bool by_document = !context.cache && !context.documents.empty();
   const auto lengths =
       by_document ? context.documents : std::vector<std::vector<int64_t>>{{last_position(context) + 1}};
@@ -143,17 +156,20 @@ Rotation RopeTable::dynamic(const Context& context, at::Device device) {
   if (!cos_.defined() || lengths != documents_ || other_rows) {
     cos_.reset();
     sin_.reset();
-    std::map<int64_t, int64_t> first;  // seen length -> its first row of the tables; those not scaled share the first
+    // All documents up to `original` have the same angles; under longrope all longer ones have, too.
+    const int64_t longest = longest_of(lengths);
+    const auto seen_by = [&](int64_t length) {
+      return options_.type == "longrope" && length > options_.original ? longest : std::max(length, options_.original);
+    };
+    std::map<int64_t, int64_t> first;  // seen length -> its first row of the tables
     for (const auto& row : lengths)
-      for (const int64_t length : row) first.emplace(std::max(length, options_.original), 0);
+      for (const int64_t length : row) first.emplace(seen_by(length), 0);
     for (auto& [seen, begin] : first) {
       begin = cos_.defined() ? cos_.size(0) : 0;
       append(seen, seen);
     }
     rows_ = at::Tensor();
-    if (by_document) {
-      rows_ = table_rows(context, [&](int64_t length) { return first.at(std::max(length, options_.original)); });
-    }
+    if (by_document) rows_ = table_rows(context, [&](int64_t length) { return first.at(seen_by(length)); });
     documents_ = lengths;
   }
   cos_ = cos_.to(device);
@@ -165,7 +181,7 @@ Rotation RopeTable::dynamic(const Context& context, at::Device device) {
 
 Rotation RopeTable::rotation(const Context& context, at::Device device) {
   c10::AutoGradMode no_graph(false);
-  if (options_.type == "dynamic") return dynamic(context, device);
+  if (options_.type == "dynamic" || options_.type == "longrope") return by_length(context, device);
   reach(last_position(context));
   cos_ = cos_.to(device);
   sin_ = sin_.to(device);

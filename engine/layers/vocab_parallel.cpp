@@ -42,34 +42,41 @@ struct Softmax {
   at::Tensor nll;    // fp64
   at::Tensor own;    // bool: the target is among this rank's rows
   at::Tensor place;  // int64: which row it is there, else 0
+  at::Tensor slope;  // fp32 [n, V/size]: of capped logits over logits; undefined where none are capped
 };
 
-Softmax softmax(const at::Tensor& logits, const at::Tensor& target, const TensorAxis& axis) {
+Softmax softmax(const at::Tensor& logits, const at::Tensor& target, const TensorAxis& axis, double cap) {
   const int64_t rows = logits.size(1);
   Softmax s;
   const at::Tensor local = target.sub(axis.rank * rows);
   s.own = local.ge(0).logical_and_(local.lt(rows));
   s.place = local.mul(s.own);
   s.p = logits.to(at::kFloat);
+  if (cap > 0) {
+    s.p.div_(cap).tanh_();
+    s.slope = s.p.square().neg_().add_(1);
+    s.p.mul_(cap);
+  }
   const at::Tensor top = s.p.amax(1);
-  axis.group->all_reduce_max(top).wait();
+  if (axis.split()) axis.group->all_reduce_max(top).wait();
   const at::Tensor picked = s.p.gather(1, s.place.unsqueeze(1)).squeeze(1).sub(top).to(at::kDouble).mul_(s.own);
   s.p.sub_(top.unsqueeze(1)).exp_();  // in the place of fp32 logits, which nobody reads again
   const at::Tensor both = at::stack({s.p.sum(1, /*keepdim=*/false, at::kDouble), picked});
-  axis.group->all_reduce_sum(both).wait();
+  if (axis.split()) axis.group->all_reduce_sum(both).wait();
   s.nll = both[0].log().sub_(both[1]);
   s.p.div_(both[0].to(at::kFloat).unsqueeze(1));
   return s;
 }
 
-// scale · (softmax - one at the target), in place.
+// scale · (softmax - one at the target) · slope, in place.
 void to_gradient(Softmax& s, double scale) {
   s.p.scatter_add_(1, s.place.unsqueeze(1), s.own.to(at::kFloat).neg_().unsqueeze(1));
   s.p.mul_(scale);
+  if (s.slope.defined()) s.p.mul_(s.slope);
 }
 
 struct LossFacts {
-  double scale;
+  LossOptions options;
   bool want_x, want_weight;
 };
 
@@ -96,10 +103,10 @@ struct CrossEntropy : Function<CrossEntropy> {
       const at::Tensor index = rows.narrow(0, begin, size), part = tokens.index_select(0, index);
       at::Tensor logits = at::mm(part, w.t()), low_part;
       if (low) logits.addmm_(low_part = lows.index_select(0, index), b.t());
-      Softmax s = softmax(logits, target.narrow(0, begin, size), axis);
+      Softmax s = softmax(logits, target.narrow(0, begin, size), axis, facts.options.softcap);
       total.add_(s.nll.sum());
       if (!facts.want_x && !facts.want_weight) continue;
-      to_gradient(s, facts.scale);
+      to_gradient(s, facts.options.scale);
       const at::Tensor g = s.p.to(x.scalar_type());
       if (facts.want_x) gx.index_copy_(0, index, at::mm(g, w));
       if (facts.want_weight) gw.add_(at::mm(g.t(), part));
@@ -108,7 +115,7 @@ struct CrossEntropy : Function<CrossEntropy> {
     if (gx.defined()) gx = gx.view(x.sizes());
     if (glow.defined()) glow = glow.view(low->sizes());
     node->save_for_backward({gx, gw, glow, gup});
-    return total.mul_(facts.scale).to(at::kFloat);
+    return total.mul_(facts.options.scale).to(at::kFloat);
   }
 
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
@@ -124,9 +131,10 @@ struct CrossEntropy : Function<CrossEntropy> {
 }  // namespace
 
 at::Tensor vocab_parallel_cross_entropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets,
-                                        double scale, const ops::LowRank& addition, const TensorAxis& axis) {
+                                        const LossOptions& options, const ops::LowRank& addition,
+                                        const TensorAxis& axis) {
   const bool graph = at::GradMode::is_enabled(), adapted = addition.low.defined();
-  const LossFacts facts{scale, graph && (x.requires_grad() || adapted), graph && weight.requires_grad()};
+  const LossFacts facts{options, graph && (x.requires_grad() || adapted), graph && weight.requires_grad()};
   std::optional<at::Tensor> low, up;
   if (adapted) low = addition.low, up = addition.up;
   return CrossEntropy::apply(x, weight, targets, low, up, facts, axis);

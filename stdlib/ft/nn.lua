@@ -86,7 +86,7 @@ nn.layernorm = block("layernorm", { name = true, dim = true, heads = false }, { 
 
 local attention = block("attention", {
   name = true, heads = true, kv_heads = true, head_dim = true, rope = true, q = false, k = false, v = false, qkv = false,
-  o = true, q_norm = false, k_norm = false, rotary_dim = false, interleaved = false, scale = false,
+  o = true, q_norm = false, k_norm = false, rotary_dim = false, interleaved = false, scale = false, softcap = false,
 }, { window = 0 }, spell_attention)
 --- Causal self-attention.
 --- - linears q, k, v, o; or qkv, whose features are those of q, k and v one after another, in the stead of three
@@ -94,7 +94,7 @@ local attention = block("attention", {
 --- - rope = { theta = … }, or false: tokens have no positions; rotary_dim: how many of a head's features are rotated, the
 ---   first ones (all); interleaved: each with its neighbour, not with the one half a head on
 --- - window: tokens that each one sees, itself among them (0: all before it)
---- - scale of the scores (head_dim ^ -0.5)
+--- - scale of the scores (head_dim ^ -0.5); softcap c: scores become c * tanh(score / c)
 function nn.attention(stated)
   local made = attention(stated)
   if made.rope == false then made.rope = nil end
@@ -128,8 +128,8 @@ nn.residual = joined("residual", { name = true, scale = true })
 nn.sum = joined("sum", { name = true })
 
 --- The whole: an embedding, a list of layers (each is gathered, run and released as one), and the head: a norm with a linear
---- as `output`, or `tied = true` where it shares the embedding's weight; logit_scale multiplies logits.
---- Parts without a name are called embed, layers.0, …,
+--- as `output`, or `tied = true` where it shares the embedding's weight; logit_scale multiplies logits, softcap c
+--- makes c * tanh(logit / c) of them. Parts without a name are called embed, layers.0, …,
 --- norm and lm_head.
 function nn.decoder(parts)
   local function name(part, called) if part then part.name = part.name or called end end

@@ -13,9 +13,10 @@ import pathlib
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
-                          Olmo2Config, Olmo2ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
-                          SmolLM3Config, SmolLM3ForCausalLM)
+from transformers import (CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig,
+                          GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+                          Olmo2Config, Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 
 OUT = pathlib.Path(__file__).parent / "models"
 SEED, ROWS, TOKENS, SIGNS = 20261121, 2, 19, 8
@@ -149,6 +150,46 @@ CASES = {
         hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
         vocab_size=97, pad_token_id=None, tie_word_embeddings=False, no_rope_layers=[0, 1, 0], use_sliding_window=True,
         sliding_window=6, mlp_bias=True)),
+    # Heads of 24, of which 12 features are rotated; rows longer than the original length, and shorter.
+    "phi3_untied": (Phi3ForCausalLM, Phi3Config(
+        hidden_size=96, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=131, pad_token_id=None, tie_word_embeddings=False, sliding_window=6, max_position_embeddings=64,
+        original_max_position_embeddings=8,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
+                         "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 1.5, 2.5, 4.0, 6.0, 8.0]})),
+    "phi3_tied": (Phi3ForCausalLM, Phi3Config(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
+        vocab_size=97, pad_token_id=None, tie_word_embeddings=True, max_position_embeddings=64,
+        original_max_position_embeddings=32,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.2, 1.5, 2.0],
+                         "long_factor": [1.0, 2.0, 4.0, 8.0]})),
+    "cohere_tied": (CohereForCausalLM, CohereConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=131, pad_token_id=None, logit_scale=0.5)),
+    "cohere_untied": (CohereForCausalLM, CohereConfig(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
+        vocab_size=97, pad_token_id=None, tie_word_embeddings=False, use_qk_norm=True, attention_bias=True,
+        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0})),
+    # Scores and logits large enough to be bent by their caps.
+    "gemma2_tied": (Gemma2ForCausalLM, Gemma2Config(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        vocab_size=131, pad_token_id=None, sliding_window=6, query_pre_attn_scalar=10, attn_logit_softcapping=3.0,
+        final_logit_softcapping=4.0)),
+    "gemma2_untied": (Gemma2ForCausalLM, Gemma2Config(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, head_dim=12,
+        vocab_size=97, pad_token_id=None, tie_word_embeddings=False, sliding_window=4, query_pre_attn_scalar=16,
+        attn_logit_softcapping=50.0, final_logit_softcapping=30.0, attention_bias=True,
+        layer_types=["full_attention", "sliding_attention"])),
+    "gemma3_tied": (Gemma3ForCausalLM, Gemma3TextConfig(
+        hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        vocab_size=131, pad_token_id=None, sliding_window=6, query_pre_attn_scalar=16,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"])),
+    "gemma3_untied": (Gemma3ForCausalLM, Gemma3TextConfig(
+        hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, head_dim=12,
+        vocab_size=97, pad_token_id=None, tie_word_embeddings=False, sliding_window=5, query_pre_attn_scalar=20,
+        final_logit_softcapping=6.0, layer_types=["full_attention", "sliding_attention"],
+        rope_parameters={"full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+                         "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}})),
 }
 
 
@@ -156,7 +197,9 @@ def config_of(config):
     keys = ("model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
             "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act "
             "max_position_embeddings use_sliding_window sliding_window max_window_layers layer_types embedding_multiplier "
-            "logits_scaling residual_multiplier attention_multiplier no_rope_layers")
+            "logits_scaling residual_multiplier attention_multiplier no_rope_layers "
+            "original_max_position_embeddings layer_norm_eps logit_scale use_qk_norm hidden_activation query_pre_attn_scalar "
+            "attn_logit_softcapping final_logit_softcapping")
     return {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
 
 

@@ -102,7 +102,7 @@ void compare(const Case& c, ProcessGroup& group, ContextAxis::Method method, at:
   const auto run = [&] {
     return results({part(in[0]).to(dtype), part(in[1]).to(dtype), part(in[2]).to(dtype)}, part(weights),
                    [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-                     return attend(q, k, v, context, c.window);
+                     return attend(q, k, v, context, {.window = c.window});
                    });
   };
   const Results found = run(), again = run();
@@ -175,7 +175,7 @@ RANK_BODY(shares_few_heads) {
   const Context context = context_of(three, *group, ContextAxis::Method::ulysses, 48);
   const at::Tensor q = at::empty({1, 12, 6, 8}), kv = at::empty({1, 12, 3, 8});
   try {
-    attend(q, kv, kv, context, 0);
+    attend(q, kv, kv, context, {});
     ADD_FAILURE() << "6 heads on 4 ranks";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::config);

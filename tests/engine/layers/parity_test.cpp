@@ -97,7 +97,9 @@ INSTANTIATE_TEST_SUITE_P(Models, Parity,
                          ::testing::Values("llama_untied", "llama_tied", "llama3_untied", "llama_yarn_tied",
                                            "qwen2_untied", "qwen2_tied", "qwen3_untied", "qwen3_tied", "mistral_untied",
                                            "mistral_tied", "granite_untied", "granite_tied", "olmo2_untied",
-                                           "olmo2_tied", "smollm3_untied", "smollm3_tied"));
+                                           "olmo2_tied", "smollm3_untied", "smollm3_tied", "phi3_untied", "phi3_tied",
+                                           "cohere_tied", "cohere_untied", "gemma2_tied", "gemma2_untied",
+                                           "gemma3_tied", "gemma3_untied"));
 
 }  // namespace
 }  // namespace ft::testing

@@ -151,7 +151,7 @@ TEST(VocabParallel, IsTheLossOfOneRank) {
     return torch::autograd::grad({loss}, {x, w, low, up}, {at::scalar_tensor(0.5)});
   };
   const at::Tensor want = ops::linear_cross_entropy(x, w, targets, 0.25, "", {low, up});
-  const at::Tensor got = vocab_parallel_cross_entropy(x, w, targets, 0.25, {low, up}, axis);
+  const at::Tensor got = vocab_parallel_cross_entropy(x, w, targets, {.scale = 0.25}, {low, up}, axis);
   EXPECT_LE(std::abs(got.item<double>() / want.item<double>() - 1), 1e-6);
   const auto expected = gradients(want), found = gradients(got);
   for (size_t i = 0; i < found.size(); ++i)
@@ -174,7 +174,7 @@ TEST(VocabParallel, RefusesIdsThatNoRankHas) {
   EXPECT_THAT(said([&] { vocab_parallel_embedding(w, ids, at::kFloat, "e", axis); }),
               HasSubstr("got token 10, want an id below 10"));
   EXPECT_THAT(said([&] {
-                vocab_parallel_cross_entropy(at::randn({1, 2, 4}), w, ids, 1, {}, axis);
+                vocab_parallel_cross_entropy(at::randn({1, 2, 4}), w, ids, {}, {}, axis);
               }),
               HasSubstr("got target 10, want an id below 10"));
 }
