@@ -9,6 +9,15 @@ local function sizes_that_fit(most, fits)
   return sizes[1] and table.concat(sizes, ", ")
 end
 
+--- The first attention block that caps its scores.
+local function capped(block)
+  if block.type == "attention" and (block.softcap or 0) > 0 then return block end
+  for _, inner in ipairs(block.blocks or {}) do
+    local found = capped(inner)
+    if found then return found end
+  end
+end
+
 return function(rule)
   rule("context.rows_are_long_enough", {
     keys = { "parallel.context_parallel_size", "data.train.seq_len" },
@@ -52,5 +61,23 @@ return function(rule)
         .. "context_method = \"ring\", which takes any", "parallel.context_parallel_size",
       ("got %d, but ulysses shares out %d heads and %d key-value heads%s"):format(ranks, heads, kv_heads,
         tensor > 1 and " of a tensor rank" or "")
+  end)
+
+  rule("context.a_ring_caps_no_scores", {
+    keys = { "parallel.context_parallel_size", "parallel.context_method" },
+    sentence = "a model that caps its attention scores splits rows by ulysses",
+    reason = "a ring merges parts by the sums of scores that are not capped",
+    source = "engine/layers/attention.h",
+    help = "write context_method = \"ulysses\"",
+  }, function(p)
+    if p.parallel.mesh.context == 1 or p.parallel.context_method == "ulysses" then return true end
+    for _, layer in ipairs(p.model.description.layers) do
+      local block = capped(layer)
+      if block then
+        return false, "write context_method = \"ulysses\"", "parallel.context_parallel_size",
+          ("got %d ranks in a ring, but %s caps its scores"):format(p.parallel.mesh.context, layer.name)
+      end
+    end
+    return true
   end)
 end

@@ -8,7 +8,7 @@ local function walk(block, path, visit)
   local name = block.name and block.name ~= "" and block.name or nil
   local here = path == "" and (name or "") or name and path .. "." .. name or path
   visit(block, here)
-  for _, key in ipairs { "q", "k", "v", "o", "gate", "up", "down" } do
+  for _, key in ipairs { "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down" } do
     if type(block[key]) == "table" then walk(block[key], here, visit) end
   end
   for _, inner in ipairs(block.blocks or {}) do walk(inner, here, visit) end
@@ -16,7 +16,7 @@ end
 
 --- What must divide: { what, path, fits(ranks) }, by kind.
 local function demands_of(p)
-  local description, found = p.model.description, { heads = {}, matrices = {}, nf4 = {}, native = {} }
+  local description, found = p.model.description, { heads = {}, matrices = {}, nf4 = {}, native = {}, cuts = {} }
   local function add(kind, path, what, fits) table.insert(found[kind], { path = path, what = what, fits = fits }) end
   local function even(path, size, what)
     add("matrices", path, ("%d %s"):format(size, what), function(ranks) return size % ranks == 0 end)
@@ -38,21 +38,32 @@ local function demands_of(p)
   end
   for _, layer in ipairs(description.layers) do
     walk(layer, "", function(block, path)
-      if block.type == "lua" then add("native", path, "its forward is Lua", function() return false end) end
+      local function never() return false end
+      if block.type == "lua" then add("native", path, "its forward is Lua", never) end
+      if block.qkv or block.gate_up then
+        add("cuts", path .. "." .. (block.qkv or block.gate_up).name, "it holds several projections", never)
+      end
+      if block.q_norm and block.q_norm.dim ~= block.head_dim then
+        add("cuts", path .. "." .. block.q_norm.name, "it is over the features of all heads", never)
+      end
       if block.type == "attention" then
         local heads, kv_heads = block.heads, block.kv_heads
         add("heads", path, ("%d heads with %d key-value heads"):format(heads, kv_heads), function(ranks)
           return heads % ranks == 0 and (kv_heads % ranks == 0 or ranks % kv_heads == 0)
         end)
         local function of_kv(ranks) return math.min(ranks, kv_heads) end
-        blocks(path, block.q, false, all)
-        blocks(path, block.k, false, of_kv)
-        blocks(path, block.v, false, of_kv)
+        if block.q then
+          blocks(path, block.q, false, all)
+          blocks(path, block.k, false, of_kv)
+          blocks(path, block.v, false, of_kv)
+        end
         blocks(path, block.o, true, all)
       elseif block.type == "swiglu" then
         even(path, block.down["in"], "hidden features")
-        blocks(path, block.gate, false, all)
-        blocks(path, block.up, false, all)
+        if block.gate then
+          blocks(path, block.gate, false, all)
+          blocks(path, block.up, false, all)
+        end
         blocks(path, block.down, true, all)
       end
     end)
@@ -81,6 +92,7 @@ local reasons = {
   matrices = { "the tensor axis divides hidden features and the vocabulary", "every rank holds as many rows or columns" },
   nf4 = { "no rank's part of an NF4 weight ends within a block", "64 elements share a scale" },
   native = { "layers that are shared are native", "a forward in Lua computes whole matrices" },
+  cuts = { "what ranks share can be cut into equal parts", "a matrix of several projections is not cut by heads or features" },
 }
 
 local function key_of(p)
@@ -112,6 +124,7 @@ return function(rule)
   all_fit("nf4_blocks_stay_whole", "nf4",
     "got %d, but the NF4 weight %s %s would be cut within blocks of 64 elements")
   all_fit("blocks_are_native", "native", "got %d, but %s cannot be shared: %s")
+  all_fit("parts_can_be_cut", "cuts", "got %d, but %s cannot be shared: %s")
 
   rule("tensor.optimizer_goes_by_element", {
     keys = { "optimizer.kind", "parallel.mesh.tensor" },

@@ -9,6 +9,11 @@ local small_blocks = [[ft.scratch { ft.config { model_type = "llama", hidden_siz
     num_hidden_layers = 1, num_attention_heads = 2, vocab_size = 64, max_position_embeddings = 64 }, quantize = "nf4" }]]
 local wide_blocks = small_blocks:gsub("hidden_size = 32", "hidden_size = 128"):gsub("intermediate_size = 64",
   "intermediate_size = 128")
+local joined = [[ft.scratch { ft.config { model_type = "phi3", hidden_size = 64, intermediate_size = 128,
+    num_hidden_layers = 1, num_attention_heads = 4, vocab_size = 64, max_position_embeddings = 64 } }]]
+local capped = [[ft.scratch { ft.config { model_type = "gemma2", hidden_size = 64, intermediate_size = 128, head_dim = 16,
+    num_hidden_layers = 1, num_attention_heads = 4, num_key_value_heads = 2, vocab_size = 64,
+    max_position_embeddings = 64, attn_logit_softcapping = 50.0, final_logit_softcapping = 30.0 } }]]
 local own_layer = [[
 local nn = ft.nn
 local Block = nn.module("Block", function(m, c)
@@ -58,6 +63,10 @@ return {
     refuses = { parallel = "ft.fsdp2 { context_parallel_size = 8, context_method = \"ulysses\" }", nproc = 8 },
     passes = { parallel = "ft.fsdp2 { context_parallel_size = 2, context_method = \"ulysses\" }", nproc = 2 },
   },
+  ["context.a_ring_caps_no_scores"] = {
+    refuses = { model = capped, parallel = "ft.fsdp2 { context_parallel_size = 2 }", nproc = 2 },
+    passes = { model = capped, parallel = "ft.fsdp2 { context_parallel_size = 2, context_method = \"ulysses\" }", nproc = 2 },
+  },
   ["tensor.heads_are_shared_evenly"] = {
     refuses = { model = heads3, parallel = "ft.fsdp2 { tensor_parallel_size = 2 }", nproc = 2 },
     passes = { parallel = "ft.fsdp2 { tensor_parallel_size = 2 }", nproc = 2 },
@@ -73,6 +82,10 @@ return {
   ["tensor.blocks_are_native"] = {
     refuses = { before = own_layer, model = own_model, parallel = "ft.fsdp2 { tensor_parallel_size = 2 }", nproc = 2 },
     passes = { before = own_layer, model = own_model, parallel = "ft.fsdp2 {}", nproc = 2 },
+  },
+  ["tensor.parts_can_be_cut"] = {
+    refuses = { model = joined, parallel = "ft.fsdp2 { tensor_parallel_size = 2 }", nproc = 2 },
+    passes = { model = joined, parallel = "ft.fsdp2 {}", nproc = 2 },
   },
   ["tensor.optimizer_goes_by_element"] = {
     refuses = { optimizer = "ft.muon { lr = 1e-3 }", parallel = "ft.fsdp2 { tensor_parallel_size = 2 }", nproc = 2 },
