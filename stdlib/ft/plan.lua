@@ -29,16 +29,22 @@ local function fill_seq_len(splits)
   end
 end
 
+--- What a recipe has no place for in its layout.
+local elsewhere = {
+  state_dict_type = "checkpoints are sharded, and save.final says what a run ends with",
+  cpu_ram_efficient_loading = "each rank reads its own bytes",
+}
+
 --- What the environment variables of other tools say of the layout, where neither recipe nor profile says it.
-local function from_environment(parallel)
-  local known = { offload_params = true, cpu_offload_pin_memory = true, reshard_after_forward = true, auto_wrap_policy = true,
-    transformer_layer_cls_to_wrap = true, min_num_params = true }
-  local function given(key) return not known[key] or native.entry_origin(parallel, key) ~= "" end
-  local said = require("ft.dialect.environment").says(given, "2")
+local function from_environment(plan)
+  local function block_of(key) return key == "activation_checkpointing" and plan or plan.parallel end
+  local function given(key) return elsewhere[key] or native.entry_origin(block_of(key), key) ~= "" end
+  local function called(key) return (key == "activation_checkpointing" and "" or "parallel.") .. key end
+  local said = require("ft.dialect.environment").says(given, "2", called)
   for _, one in ipairs(said) do
     if one.key then
-      parallel[one.key] = one.value
-      native.place(parallel, one.key, one.name .. " (environment)", 0)
+      block_of(one.key)[one.key] = one.value
+      native.place(block_of(one.key), one.key, one.name .. " (environment)", 0)
     end
   end
   return said
@@ -104,7 +110,7 @@ local function make(given, config)
   end
   plan.nproc_given = host.nproc
   plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
-  local said = config.key_of and {} or from_environment(plan.parallel)
+  local said = config.environment or from_environment(plan)
   require("ft.mesh").resolve(plan)
   fill_batch(plan)
   fill_seq_len(plan.data)
@@ -160,6 +166,8 @@ function Plan:resolved()
   local out = {}
   for key, value in pairs(self.plan) do out[key] = value end
   out.nproc_given = nil
+  local said = require("ft.dialect.environment").lines(self.environment)
+  out.environment = said[1] and said or nil
   out.recipe = self.host.recipe
   return out
 end
@@ -182,6 +190,7 @@ function Plan:start()
   if command == "check" or command == "plan" then return require("ft.report")[command](self) end
   if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
   native.open_device(self.plan.parallel.device)
+  if self.ranks.rank == 0 then require("ft.report").environment(self) end
   local data, tokenizer = require("ft.data").load(self.plan)
   judge.apply(self, data)
   fill_every(self.plan, data)

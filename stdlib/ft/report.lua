@@ -54,6 +54,12 @@ local function data_lines(plan)
   end
 end
 
+--- Names the environment variables of other tools that said something, or tried to, above the start-up table.
+function report.environment(plan_object)
+  for _, said in ipairs(require("ft.dialect.environment").lines(plan_object.environment)) do print("environment  " .. said) end
+  io.stdout:flush() -- the table is written past Lua's buffer
+end
+
 --- Prints what the plan comes to. Returns a run of no steps.
 function report.check(plan_object)
   local plan = plan_object.plan
@@ -79,23 +85,29 @@ function report.check(plan_object)
   local data_ranks = shape.replicate * shape.shard
   line("step", ("%d rows: %d ranks x %d micro x %d accumulated"):format(batch.total, data_ranks, batch.micro,
     batch.total / (data_ranks * batch.micro)))
-  for _, said in ipairs(plan_object.environment) do
-    line("environment", said.name, " ", said.note or ("fills parallel.%s = %s"):format(said.key, tostring(said.value)))
-  end
+  for _, said in ipairs(require("ft.dialect.environment").lines(plan_object.environment)) do line("environment", said) end
   for _, name in ipairs(plan_object.waiting) do line("needs data", name) end
   print(("ok: %d rules hold%s"):format(plan_object.passed, #plan_object.waiting > 0 and
     (", %d wait for the data (applied by plan and run)"):format(#plan_object.waiting) or ""))
   return require("ft.run").empty()
 end
 
---- Reads the data as well, and applies the rules that wait for it.
+--- Reads the data as well, where there is a tokenizer to read it by, applies the rules that wait for it, and says what
+--- the run takes.
 function report.plan(plan_object)
-  local data = require("ft.data").load(plan_object.plan)
-  require("ft.judge").apply(plan_object, data)
+  local plan = plan_object.plan
+  local readable = plan.model.tokenizer or plan.data.train.kind == "tokenized"
+  local data = readable and require("ft.data").load(plan) or nil
+  if data then require("ft.judge").apply(plan_object, data) end
   local run = report.check(plan_object)
-  local train = data.train:facts(plan_object.plan.data.train.seq_len, plan_object.plan.data.train.pack)
-  line("data", data.train:report())
-  line("packing", train.packing)
+  if data then
+    local train = data.train:facts(plan.data.train.seq_len, plan.data.train.pack)
+    line("data", data.train:report())
+    line("packing", train.packing)
+  else
+    line("data", "not read, since the model has no tokenizer: rows are taken to be seq_len long, and every token learned")
+  end
+  require("ft.memory").report(plan_object, data)
   return run
 end
 

@@ -57,15 +57,45 @@ end
 
 local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
---- Runs this program with arguments. @return what it printed (stdout and stderr together), its exit code
-function checks.program(...)
-  local words = { quoted(native.host().program) }
-  for i, word in ipairs { ... } do words[i + 1] = quoted(word) end
-  local pipe = io.popen(table.concat(words, " ") .. " 2>&1; echo \"code $?\"")
+--- The shell's words for this program; a table before the arguments sets environment variables.
+local function command_of(first, ...)
+  local words, from = {}, { first, ... }
+  if type(first) == "table" then
+    words[1], from = "env", { ... }
+    for name, value in pairs(first) do words[#words + 1] = quoted(name .. "=" .. value) end
+  end
+  words[#words + 1] = quoted(native.host().program)
+  for _, word in ipairs(from) do words[#words + 1] = quoted(word) end
+  return table.concat(words, " ")
+end
+
+local function output_of(command)
+  local pipe = io.popen(command .. "; echo \"code $?\"")
   local output = pipe:read("*a")
   pipe:close()
   local text, code = output:match("^(.*)code (%d+)\n$")
   return text, tonumber(code)
+end
+
+--- Runs this program with arguments: t.program("check", file), t.program({ WORLD_SIZE = 2 }, "check", file).
+--- @return what it printed (stdout and stderr together), its exit code
+function checks.program(...) return output_of(command_of(...) .. " 2>&1") end
+
+--- Checks a recipe or a configuration, with more words of the command line: t.check("my.lua", "--nproc", "2").
+--- @return { ok =, errors = { { rule, key, where, message, help }, … }, warnings =, normalized = the plan }
+function checks.check(file, ...)
+  local output, code = output_of(command_of("check", file, "--json", ...))
+  local done, answer = pcall(native.parse_json, output)
+  if not done or code == 2 then fail(("check %s gave no answer (exit code %s): %s"):format(file, tostring(code), output)) end
+  return answer
+end
+
+--- A rule (its id, or a rule of one's own: its sentence) is among an answer's errors and warnings. Returns what it said.
+function checks.refused(answer, rule)
+  for _, list in ipairs { answer.errors, answer.warnings } do
+    for _, fault in ipairs(list) do if fault.rule == rule or fault.message == rule then return fault end end
+  end
+  fail(("no fault of rule '%s' in %s"):format(rule, show { errors = answer.errors, warnings = answer.warnings }))
 end
 
 --- Writes a file and returns its path; it goes with the test's folder.

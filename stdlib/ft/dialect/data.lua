@@ -160,7 +160,7 @@ return function(r, plan)
     if v.val_set_size >= 1 then
       r:unsupported("val_set_size", ("%g rows would have been held out"):format(v.val_set_size), "write a share such as 0.05")
     else
-      local val = split(r, plan, "val", key, entry, nil)
+      local val = split(r, plan, "val", key, entry, entry.split)
       if val then
         val:set("split", v.val_set_size, "val_set_size")
         train:set("split", "train", "val_set_size")

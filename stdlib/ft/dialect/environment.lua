@@ -22,6 +22,10 @@ environment.variables = {
   { name = "FSDP_USE_ORIG_PARAMS", no_effect = "parameters keep their names" },
   { name = "FSDP_FORWARD_PREFETCH", no_effect = "the next unit is always gathered ahead" },
   { name = "FSDP_BACKWARD_PREFETCH", no_effect = "the next unit is always gathered ahead" },
+  { name = "PARALLELISM_CONFIG_TP_SIZE", no_effect = "tensor_parallel_size says it" },
+  { name = "PARALLELISM_CONFIG_CP_SIZE", no_effect = "context_parallel_size says it" },
+  { name = "PARALLELISM_CONFIG_DP_SHARD_SIZE", no_effect = "dp_shard_size says it" },
+  { name = "PARALLELISM_CONFIG_DP_REPLICATE_SIZE", no_effect = "dp_replicate_size says it" },
   { name = "ACCELERATE_MIXED_PRECISION", no_effect = "bf16 and fp16 of the configuration say it" },
   { name = "ACCELERATE_DYNAMO_BACKEND", no_effect = "nothing is compiled" },
 }
@@ -52,21 +56,31 @@ local function read(variable)
   return text
 end
 
---- What the variables say of a block of FSDP that has `given(key)`: { { name, key, value, note }, … }. Nothing without
+--- What the variables say: { { name, text, key, value }, … }; key and value of those that fill something. Nothing without
 --- ACCELERATE_USE_FSDP.
-function environment.says(given, version)
+--- @param given function (key) -> whether the user says it, or the reason why nobody can
+--- @param called function (key) -> its name in the text
+function environment.says(given, version, called)
   local out = {}
   if not environment.boolean("ACCELERATE_USE_FSDP") then return out end
   for _, variable in ipairs(environment.variables) do
     if text_of(variable.name) then
       if variable.no_effect then
-        out[#out + 1] = { name = variable.name, note = "has no effect here: " .. variable.no_effect }
+        out[#out + 1] = { name = variable.name, text = "has no effect here: " .. variable.no_effect }
       elseif variable.version and version ~= variable.version then
-        out[#out + 1] = { name = variable.name, note = "is read with FSDP_VERSION=2 alone" }
+        out[#out + 1] = { name = variable.name, text = "is read with FSDP_VERSION=2 alone" }
       else
         local value = read(variable)
-        if value ~= nil and not given(variable.key) then
-          out[#out + 1] = { name = variable.name, key = variable.key, value = value }
+        local before = given(variable.key)
+        if type(before) == "string" then
+          out[#out + 1] = { name = variable.name, text = "has no effect here: " .. before }
+        elseif before then
+          out[#out + 1] = { name = variable.name, text = "is overruled by " .. called(variable.key) }
+        else
+          out[#out + 1] = {
+            name = variable.name, key = variable.key, value = value,
+            text = ("fills %s = %s"):format(called(variable.key), tostring(value)),
+          }
         end
       end
     end
@@ -74,12 +88,13 @@ function environment.says(given, version)
   return out
 end
 
---- Fills a configuration of the dialect: fsdp_config and fsdp_version, where it does not say them.
+--- Fills a configuration of the dialect: fsdp_config and fsdp_version, where it does not say them. What is said stays in
+--- reader.environment.
 function environment.fill(reader)
-  local written = reader.written
+  local written, said = reader.written, {}
+  reader.environment = said
   if environment.boolean("ACCELERATE_USE_DEEPSPEED") and written.deepspeed == nil then
-    reader.notes[#reader.notes + 1] = { key = "ACCELERATE_USE_DEEPSPEED", text =
-      "names no configuration: write deepspeed: zero2.json (or another) into the file" }
+    said[1] = { name = "ACCELERATE_USE_DEEPSPEED", text = "names no configuration: write deepspeed: zero2.json (or another)" }
   end
   if written.deepspeed ~= nil or not environment.boolean("ACCELERATE_USE_FSDP") then return end
   local fsdp = type(written.fsdp_config) == "table" and written.fsdp_config or {}
@@ -89,21 +104,27 @@ function environment.fill(reader)
     version = text_of("FSDP_VERSION")
     written.fsdp_version = version
     native.place(written, "fsdp_version", "FSDP_VERSION (environment)", 0)
-    reader.notes[#reader.notes + 1] = { key = "FSDP_VERSION", text = "fills fsdp_version = " .. version }
+    said[#said + 1] = { name = "FSDP_VERSION", text = "fills fsdp_version = " .. version }
   end
-  if written.fsdp_config == nil then
+  if type(written.fsdp_config) ~= "table" then
     written.fsdp_config = fsdp
     native.place(written, "fsdp_config", "ACCELERATE_USE_FSDP (environment)", 0)
   end
   reader.file_has_fsdp = true
-  for _, said in ipairs(environment.says(given, tostring(version or "1"))) do
-    if said.key then
-      fsdp[said.key] = said.value
-      native.place(fsdp, said.key, said.name .. " (environment)", 0)
+  for _, one in ipairs(environment.says(given, tostring(version or "1"), function(key) return "fsdp_config." .. key end)) do
+    if one.key then
+      fsdp[one.key] = one.value
+      native.place(fsdp, one.key, one.name .. " (environment)", 0)
     end
-    reader.notes[#reader.notes + 1] = { key = said.name, text = said.note
-      or ("fills fsdp_config.%s = %s"):format(said.key, tostring(said.value)) }
+    said[#said + 1] = one
   end
+end
+
+--- Lines of the start-up table: "FSDP_OFFLOAD_PARAMS fills parallel.offload_params = true".
+function environment.lines(said)
+  local lines = {}
+  for i, one in ipairs(said) do lines[i] = one.name .. " " .. one.text end
+  return lines
 end
 
 return environment

@@ -62,7 +62,7 @@ function dialect.plan(config)
   return require("ft.plan").from(given(config), {
     key_of = function(path) return config.parts:key_of(path) end,
     place_of = function(key) return config.reader:place(key) end,
-    resume = config.parts.resume, resume_file = file, resume_line = line,
+    environment = config.reader.environment, resume = config.parts.resume, resume_file = file, resume_line = line,
   })
 end
 
