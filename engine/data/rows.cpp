@@ -5,120 +5,48 @@
 #include <numeric>
 
 #include "engine/error/error.h"
-#include "engine/formats/file.h"
-#include "engine/formats/json.h"
 #include "engine/tensor/counter_random.h"
 
 namespace ft {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-constexpr std::string_view kSpace = " \t\r\n";
+/// The end of a name that says what the file holds: ".csv" of "a.csv.gz".
+std::string kind_of(std::filesystem::path path) {
+  if (const auto packed = path.extension(); packed == ".gz" || packed == ".zst") path.replace_extension();
+  return path.extension();
+}
 
-/// Where the value that begins at `at` ends: behind its closing bracket, or before the comma that follows a bare word.
-/// Looks at brackets and strings only; the parser sees to the rest.
-size_t end_of_value(std::string_view text, size_t at) {
-  int depth = 0;
-  bool quoted = false;
-  for (; at < text.size(); ++at) {
-    const char c = text[at];
-    if (quoted) {
-      if (c == '\\') ++at;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      if (depth == 0) return at;
-      if (--depth == 0) return at + 1;
-    } else if (c == ',' && depth == 0) {
-      return at;
-    }
-  }
-  return std::min(at, text.size());
+std::unique_ptr<RowFormat> open_rows(const std::filesystem::path& path, TextUnit unit) {
+  const std::string kind = kind_of(path);
+  if (kind == ".csv") return open_csv_rows(path, ',');
+  if (kind == ".tsv") return open_csv_rows(path, '\t');
+  if (kind == ".txt" || kind == ".text" || kind == ".md") return open_text_rows(path, unit);
+  return open_json_rows(path);
 }
 
 }  // namespace
 
-RowReader::RowReader(std::filesystem::path path) : path_(std::move(path)) {
-  const InputFile probe(path_);  // its message names the path and the system's reason
-  stream_.open(path_, std::ios::binary);
-  char c = 0;
-  std::string head(kByteOrderMark.size(), '\0');
-  stream_.read(head.data(), static_cast<std::streamsize>(head.size()));
-  const bool marked = head == kByteOrderMark;
-  stream_.clear();
-  stream_.seekg(marked ? static_cast<std::streamoff>(kByteOrderMark.size()) : 0);
-  const std::streamoff begin = stream_.tellg();
-  while (stream_.get(c) && kSpace.find(c) != std::string_view::npos) {
-  }
-  array_ = stream_ && c == '[';
-  stream_.clear();
-  stream_.seekg(begin);
-  if (!array_) return;
-  buffer_ = read_text(path_).substr(static_cast<size_t>(begin));
-  cursor_ = buffer_.find('[') + 1;
-  cursor_line_ += std::count(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(cursor_), '\n');
+bool is_data_file(const std::filesystem::path& path) {
+  constexpr const char* kKinds[] = {".jsonl", ".json", ".csv", ".tsv", ".txt", ".text", ".md"};
+  const std::string kind = kind_of(path);
+  return std::find(std::begin(kKinds), std::end(kKinds), kind) != std::end(kKinds);
 }
+
+RowReader::RowReader(std::filesystem::path path, TextUnit unit)
+    : path_(std::move(path)), rows_(open_rows(path_, unit)) {}
 
 std::optional<Value> RowReader::next() {
-  if (ended_) return std::nullopt;
-  std::optional<Value> row = array_ ? next_element() : next_line();
-  ended_ = !row;
-  count_ += row ? 1 : 0;
+  std::optional<Value> row = rows_->next();
+  if (!row) return std::nullopt;
+  ++count_;
+  row->origin = {path_.string(), static_cast<int>(rows_->line())};
   return row;
 }
 
-std::optional<Value> RowReader::next_line() {
-  while (std::getline(stream_, buffer_)) {
-    line_ = cursor_line_++;
-    if (buffer_.find_first_not_of(kSpace) != std::string::npos) return parse(buffer_, line_);
-  }
-  if (stream_.bad())
-    throw Error(ErrorKind::io, "stopped being readable").at(Origin{path_.string(), static_cast<int>(line_)}.str());
-  return std::nullopt;
-}
-
-std::optional<Value> RowReader::next_element() {
-  const auto fail = [&](const std::string& what) {
-    throw Error(ErrorKind::format, "not valid JSON: " + what)
-        .at(Origin{path_.string(), static_cast<int>(cursor_line_)}.str());
-  };
-  const auto skip_space = [&] {
-    for (; cursor_ < buffer_.size() && kSpace.find(buffer_[cursor_]) != std::string_view::npos; ++cursor_)
-      cursor_line_ += buffer_[cursor_] == '\n';
-    if (cursor_ >= buffer_.size()) fail("the file ends inside its list of rows");
-  };
-  skip_space();
-  if (count_ > 0 && buffer_[cursor_] != ']') {
-    if (buffer_[cursor_] != ',') fail("want ',' or ']' after a row");
-    ++cursor_;
-    skip_space();
-  } else if (buffer_[cursor_] == ']') {
-    if (const size_t more = buffer_.find_first_not_of(kSpace, cursor_ + 1); more != std::string::npos)
-      fail("text after the list of rows");
-    return std::nullopt;
-  }
-  const size_t end = end_of_value(buffer_, cursor_);
-  const std::string_view text = std::string_view(buffer_).substr(cursor_, end - cursor_);
-  line_ = cursor_line_;
-  cursor_line_ += std::count(text.begin(), text.end(), '\n');
-  cursor_ = end;
-  return parse(text, line_);
-}
-
-Value RowReader::parse(std::string_view text, int64_t line) const {
-  JsonOptions options;
-  options.origins = false;
-  options.first_line = static_cast<int>(line);
-  Value row = parse_json(text, path_.string(), options);
-  row.origin = {path_.string(), static_cast<int>(line)};
-  if (!row.is_map())
-    throw Error(ErrorKind::format, std::string("got ") + describe(row) + ", want a JSON object a row")
-        .at(row.origin.str())
-        .help("a data file is JSONL (an object a line) or one JSON list of objects");
-  return row;
+bool RowReader::skip() {
+  const bool there = rows_->skip();
+  count_ += there;
+  return there;
 }
 
 std::vector<Value> read_rows(const std::filesystem::path& path) {

@@ -4,41 +4,40 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <memory>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "engine/data/row_format.h"
 #include "engine/schema/value.h"
 
 namespace ft {
 
-/// Reads JSONL (a JSON object a line; empty lines are passed over) or a JSON array of objects (a file that begins with
-/// '[').
+/// Reads JSONL or a JSON array of objects, and by the end of the name CSV (.csv), tab-separated values (.tsv) and plain
+/// text (.txt, .text, .md); each as it is, or compressed by gzip or Zstandard.
 class RowReader {
  public:
+  /// @param unit what a row of a plain text is
   /// @throws Error(io) when the file cannot be opened.
-  explicit RowReader(std::filesystem::path path);
+  explicit RowReader(std::filesystem::path path, TextUnit unit = TextUnit::line);
 
   /// The next row, a map whose origin is file:line; nothing at the end of the file.
-  /// @throws Error(format) with file:line for text that is not JSON, is not UTF-8, or is not an object.
+  /// @throws Error(format) with file:line for text that is not of the file's format, or no object.
   std::optional<Value> next();
-  int64_t line() const { return line_; }    ///< line the last row began on, 1-based
-  int64_t count() const { return count_; }  ///< rows read so far
+  /// Passes over a row.   @return false at the end
+  bool skip();
+  int64_t line() const { return rows_->line(); }               ///< line the last row began on, 1-based
+  int64_t count() const { return count_; }                     ///< rows read so far, those passed over included
+  uint64_t bytes_read() const { return rows_->bytes_read(); }  ///< of the file
 
  private:
-  std::optional<Value> next_line();
-  std::optional<Value> next_element();
-  Value parse(std::string_view text, int64_t line) const;
-
   std::filesystem::path path_;
-  std::ifstream stream_;
-  std::string buffer_;  ///< the line, or with an array the whole file
-  size_t cursor_ = 0;
-  int64_t line_ = 0, cursor_line_ = 1, count_ = 0;
-  bool array_ = false, ended_ = false;
+  std::unique_ptr<RowFormat> rows_;
+  int64_t count_ = 0;
 };
+
+/// Whether a name ends as those of data files do: .jsonl, .json, .csv, .tsv, .txt, .text, .md, each with .gz or .zst.
+bool is_data_file(const std::filesystem::path& path);
 
 /// All rows of a file.   @throws as RowReader, and Error(format) for a file without rows.
 std::vector<Value> read_rows(const std::filesystem::path& path);

@@ -2,7 +2,7 @@
 
 build_packages=(g++ cmake ninja-build mold ccache
   libluajit-5.1-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev nlohmann-json3-dev libxxhash-dev
-  libgloo-dev libgtest-dev libgmock-dev)
+  zlib1g-dev libzstd-dev libgloo-dev libgtest-dev libgmock-dev)
 lint_packages=(clang-format lua-check)
 download_packages=(python3-pip unzip ca-certificates) # the clients that fetch and unpack LibTorch, when it must be fetched
 
