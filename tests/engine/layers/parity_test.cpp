@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "engine/layers/kv_cache.h"
 #include "engine/tensor/counter_random.h"
 #include "tests/engine/layers/model_fixture.h"
 
@@ -91,6 +92,52 @@ TEST_P(Parity, LoraEqualsPeft) {
   Model model(description(GetParam()), {.lora = &lora});
   fill(model);
   expect_parity(model, file, file["lora"]);
+}
+
+// Token by token with a cache, as `ftengine generate` decodes.
+TEST_P(Parity, DecodingEqualsTheWholeForward) {
+  const json file = golden(GetParam());
+  Model model(description(GetParam()), {});
+  fill(model);
+  const auto rows = file["rows"].get<int64_t>(), tokens = file["tokens"].get<int64_t>();
+  Batch whole = golden_batch(rows, tokens, model.vocab_size());
+  whole.context.targets = at::Tensor();
+  KvCache cache(rows, tokens);
+  // Angles that depend on how much is seen are those of the whole row once all of it is seen: it is decoded at once.
+  const std::string rope = file["config"].contains("rope_parameters") ? file["config"]["rope_parameters"].dump() : "";
+  const bool by_length = rope.find("dynamic") != std::string::npos || rope.find("longrope") != std::string::npos;
+  const at::Tensor want = forward(model, whole);
+  for (int64_t begin = 0; begin < tokens;) {
+    const int64_t width = by_length ? tokens : begin == 0 ? 7 : std::min<int64_t>(tokens - begin, 1 + begin % 3);
+    Batch part{whole.tokens.narrow(1, begin, width), {}};
+    part.context.positions = cache.next_positions(width);
+    part.context.cache = &cache;
+    const at::Tensor got = forward(model, part);
+    EXPECT_LT(got.sub(want.narrow(1, begin, width)).abs().max().item<double>(), 1e-4) << "from token " << begin;
+    cache.advance(std::vector<int64_t>(static_cast<size_t>(rows), width));
+    begin += width;
+  }
+}
+
+// Documents that share rows, of lengths around the windows and the original lengths, are computed as rows of their own.
+TEST_P(Parity, PackedDocumentsEqualRowsOfTheirOwn) {
+  const json file = golden(GetParam());
+  Model model(description(GetParam()), {});
+  fill(model);
+  const std::vector<std::vector<int64_t>> documents{{3, 16}, {9, 4, 6}};
+  Batch packed = golden_batch(2, 19, model.vocab_size());
+  packed.context = packed_context(documents);
+  const at::Tensor got = forward(model, packed);
+  for (int64_t row = 0; row < 2; ++row) {
+    int64_t begin = 0;
+    for (const int64_t length : documents[static_cast<size_t>(row)]) {
+      const at::Tensor alone =
+          forward(model, {packed.tokens.narrow(0, row, 1).narrow(1, begin, length), packed_context({{length}})});
+      EXPECT_LT(got[row].narrow(0, begin, length).sub(alone[0]).abs().max().item<double>(), 1e-4)
+          << "row " << row << ", document at " << begin;
+      begin += length;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Parity,
