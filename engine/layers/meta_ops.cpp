@@ -7,9 +7,12 @@
 #include <algorithm>
 
 #include "engine/layers/attention_slices.h"
+#include "engine/parallel/imagined.h"
 
 namespace ft::meta {
 namespace {
+
+constexpr int64_t kGpuLogitBytes = int64_t{256} << 20;  // linear_cross_entropy_cuda.cpp
 
 at::Tensor dense_like(const at::Tensor& x) { return at::empty(x.sizes(), x.options()); }
 
@@ -17,14 +20,17 @@ at::Tensor fp32(at::IntArrayRef sizes, const at::Tensor& like) {
   return at::empty(sizes, like.options().dtype(at::kFloat));
 }
 
+// A GPU's kernel takes all slices in one call, in their own dtype.
+bool in_fp32(const AttentionSlice& s) { return !ImaginedMemory::gpu() && cpu::attends_in_fp32(s); }
+
 // What the CPU's flash kernel is given of a slice [rows, H, n, D]: a copy where it multiplies in fp32.
 at::Tensor operand(const at::Tensor& x, const AttentionSlice& s, int64_t tokens) {
-  const auto sizes = {s.rows, x.size(2), tokens, x.size(3)};
-  return cpu::attends_in_fp32(s) && x.scalar_type() != at::kFloat ? fp32(sizes, x) : at::Tensor();
+  if (!in_fp32(s) || x.scalar_type() == at::kFloat) return {};
+  return fp32({s.rows, x.size(2), tokens, x.size(3)}, x);
 }
 
 at::Tensor result(const at::Tensor& x, const AttentionSlice& s, int64_t tokens) {
-  const auto dtype = cpu::attends_in_fp32(s) ? at::kFloat : x.scalar_type();
+  const auto dtype = in_fp32(s) ? at::kFloat : x.scalar_type();
   return at::empty({s.rows, x.size(2), tokens, x.size(3)}, x.options().dtype(dtype));
 }
 
@@ -133,7 +139,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     if (want_x) glow = dense_like(*low), gup = fp32(up->sizes(), x);
   }
   if (want_x) gx = dense_like(x);
-  const int64_t chunk = std::max<int64_t>(1, cpu::kLogitBytes / (vocab * static_cast<int64_t>(x.element_size())));
+  const MadeFor made_for(MemoryKind::loss);
+  const int64_t logit_bytes = ImaginedMemory::gpu() ? kGpuLogitBytes : cpu::kLogitBytes;
+  const int64_t chunk = std::max<int64_t>(1, logit_bytes / (vocab * static_cast<int64_t>(x.element_size())));
   const bool whole = count > 0 && count <= chunk;
   if (want_weight) gw = at::empty(weight.sizes(), x.options().dtype(whole ? x.scalar_type() : at::kFloat));
   // The first chunk is the largest.

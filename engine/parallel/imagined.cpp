@@ -3,34 +3,78 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <array>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "engine/error/error.h"
 
 namespace ft {
+namespace {
+
+constexpr uint8_t kAllocatorPriority = 1;
+
+// What the thread that plans makes now, and whether for a GPU.
+thread_local MemoryKind making = MemoryKind::activations;
+thread_local bool on_gpu = false;
+
+}  // namespace
+
+const char* to_string(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::nf4:
+      return "nf4 base";
+    case MemoryKind::frozen:
+      return "frozen";
+    case MemoryKind::masters:
+      return "masters";
+    case MemoryKind::whole:
+      return "whole parameters";
+    case MemoryKind::gathered:
+      return "gathered units";
+    case MemoryKind::gradients:
+      return "gradients";
+    case MemoryKind::optimizer:
+      return "optimizer";
+    case MemoryKind::activations:
+      return "activations";
+    case MemoryKind::loss:
+      return "loss";
+    case MemoryKind::buffers:
+      return "buffers";
+  }
+  return "?";
+}
+
+MadeFor::MadeFor(MemoryKind kind) : before_(std::exchange(making, kind)) {}
+MadeFor::~MadeFor() { making = before_; }
+
+int64_t total(const BytesByKind& bytes) { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 
 class ImaginedMemory::Allocator : public c10::Allocator {
  public:
+  struct Account {
+    Holding held{}, device_peak{}, home_peak{}, joint_peak{};
+    void add(Place place, MemoryKind kind, int64_t bytes) {
+      held[static_cast<size_t>(place)][static_cast<size_t>(kind)] += bytes;
+      if (bytes < 0) return;
+      const auto at = [](const Holding& holding, Place where) { return total(holding[static_cast<size_t>(where)]); };
+      const int64_t device = at(held, Place::device), home = at(held, Place::home);
+      if (device > at(device_peak, Place::device)) device_peak = held;
+      if (home > at(home_peak, Place::home)) home_peak = held;
+      if (device + home > at(joint_peak, Place::device) + at(joint_peak, Place::home)) joint_peak = held;
+    }
+  };
+
   // An address that is nobody's: layers tell by it that a parameter is gathered.
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) return {nullptr, c10::Device(c10::DeviceType::Meta)};
-    auto* block = new Block{account_, place, static_cast<int64_t>(bytes)};
-    account_->add(place, block->bytes);
+    auto* block = new Block{account_, place, making, static_cast<int64_t>(bytes)};
+    account_->add(place, block->kind, block->bytes);
     return {block, block, free_block, c10::Device(c10::DeviceType::Meta)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
   void copy_data(void*, const void*, size_t) const override {}
-
-  struct Account {
-    std::array<int64_t, 2> held{}, peak{};
-    void add(Place place, int64_t bytes) {
-      const auto at = static_cast<size_t>(place);
-      held[at] += bytes;
-      peak[at] = std::max(peak[at], held[at]);
-    }
-  };
   Account& account() const { return *account_; }
   Place place = Place::device;
 
@@ -38,45 +82,52 @@ class ImaginedMemory::Allocator : public c10::Allocator {
   struct Block {
     std::shared_ptr<Account> account;  // tensors may outlive the allocator
     Place place;
+    MemoryKind kind;
     int64_t bytes;
   };
   static void free_block(void* data) {
     const std::unique_ptr<Block> block(static_cast<Block*>(data));
-    block->account->add(block->place, -block->bytes);
+    block->account->add(block->place, block->kind, -block->bytes);
   }
   std::shared_ptr<Account> account_ = std::make_shared<Account>();
 };
 
-namespace {
-
-constexpr uint8_t kAllocatorPriority = 1;
-
-}  // namespace
-
-ImaginedMemory::ImaginedMemory()
+ImaginedMemory::ImaginedMemory(bool gpu)
     : allocator_(std::make_unique<Allocator>()), before_(c10::GetAllocator(c10::DeviceType::Meta)) {
   c10::SetAllocator(c10::DeviceType::Meta, allocator_.get(), kAllocatorPriority);
+  on_gpu = gpu;
 }
 
-ImaginedMemory::~ImaginedMemory() { c10::SetAllocator(c10::DeviceType::Meta, before_, kAllocatorPriority); }
+ImaginedMemory::~ImaginedMemory() {
+  c10::SetAllocator(c10::DeviceType::Meta, before_, kAllocatorPriority);
+  on_gpu = false;
+}
 
-int64_t ImaginedMemory::held(Place place) const { return allocator_->account().held[static_cast<size_t>(place)]; }
-int64_t ImaginedMemory::peak(Place place) const { return allocator_->account().peak[static_cast<size_t>(place)]; }
-void ImaginedMemory::mark() { allocator_->account().peak = allocator_->account().held; }
+const ImaginedMemory::Holding& ImaginedMemory::held() const { return allocator_->account().held; }
+const ImaginedMemory::Holding& ImaginedMemory::device_peak() const { return allocator_->account().device_peak; }
+const ImaginedMemory::Holding& ImaginedMemory::home_peak() const { return allocator_->account().home_peak; }
+const ImaginedMemory::Holding& ImaginedMemory::joint_peak() const { return allocator_->account().joint_peak; }
 
-c10::DataPtr ImaginedMemory::allocate_at_home(size_t bytes) {
-  allocator_->place = Place::home;
+void ImaginedMemory::mark() {
+  Allocator::Account& account = allocator_->account();
+  account.device_peak = account.home_peak = account.joint_peak = account.held;
+}
+
+c10::DataPtr ImaginedMemory::allocate(Place place, size_t bytes) {
+  allocator_->place = place;
   c10::DataPtr memory = allocator_->allocate(bytes);
   allocator_->place = Place::device;
   return memory;
 }
 
-at::Tensor ImaginedMemory::at_home(int64_t count, at::ScalarType dtype) {
-  allocator_->place = Place::home;
+at::Tensor ImaginedMemory::make(Place place, int64_t count, at::ScalarType dtype) {
+  allocator_->place = place;
   at::Tensor made = at::empty({count}, at::TensorOptions(dtype).device(at::kMeta));
   allocator_->place = Place::device;
   return made;
 }
+
+bool ImaginedMemory::gpu() { return on_gpu; }
 
 namespace {
 
@@ -111,10 +162,12 @@ class ImaginedGroup : public ProcessGroup {
     FT_CHECK(whole.numel() == mine.numel() * size(), "reduce_scatter_sum: the whole is one part a rank");
     if (mine.is_cpu()) return mine.copy_(whole.narrow(0, rank() * mine.numel(), mine.numel())), Pending();
     traffic_->reduced += bytes(whole) - bytes(mine);
+    if (ImaginedMemory::gpu()) return {};
     const int64_t others = whole.numel() - mine.numel();
     const auto fits = [others](const at::Tensor& parts) { return parts.numel() == others; };
     const auto found = std::find_if(scratch_->begin(), scratch_->end(), fits);
     const bool reused = found != scratch_->end();
+    const MadeFor made_for(MemoryKind::buffers);
     at::Tensor parts = reused ? *found : at::empty({others}, mine.options());
     if (reused) scratch_->erase(found);
     return Pending(std::make_unique<Reduction>(std::move(parts), scratch_));

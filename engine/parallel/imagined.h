@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -15,25 +16,59 @@
 
 namespace ft {
 
+/// What memory is for.
+enum class MemoryKind { nf4, frozen, masters, whole, gathered, gradients, optimizer, activations, loss, buffers };
+inline constexpr size_t kNumMemoryKinds = 10;
+/// "nf4 base", "gathered units", …: a row's name in plans.
+const char* to_string(MemoryKind kind);
+
+/// While it lives, what is made on the imagined device counts as `kind`; without one, as activations. Costs nothing in
+/// a run, whose tensors nobody counts.
+class MadeFor {
+ public:
+  explicit MadeFor(MemoryKind kind);
+  ~MadeFor();
+  MadeFor(const MadeFor&) = delete;
+  MadeFor& operator=(const MadeFor&) = delete;
+
+ private:
+  MemoryKind before_;
+};
+
+/// Bytes by kind.
+using BytesByKind = std::array<int64_t, kNumMemoryKinds>;
+int64_t total(const BytesByKind& bytes);
+
 /// While it lives, meta tensors are counted as if they had memory.
 class ImaginedMemory {
  public:
-  enum class Place { device, home };
+  /// `map`: a read-only file map, whose pages the system may drop.
+  enum class Place { device, home, map };
+  static constexpr size_t kNumPlaces = 3;
+  using Holding = std::array<BytesByKind, kNumPlaces>;  // by Place
 
-  ImaginedMemory();
+  /// @param gpu the device is a GPU: its kernels take other temporaries than a CPU's
+  explicit ImaginedMemory(bool gpu = false);
   ~ImaginedMemory();
   ImaginedMemory(const ImaginedMemory&) = delete;
   ImaginedMemory& operator=(const ImaginedMemory&) = delete;
 
-  /// What stands there now, and the most since the last mark(); bytes as tensors ask for them.
-  int64_t held(Place place) const;
-  int64_t peak(Place place) const;
-  /// Starts both peaks anew.
+  /// What stands there now.
+  const Holding& held() const;
+  /// What stood there when the device held the most since the last mark(), when the home did, and when both together
+  /// did.
+  const Holding& device_peak() const;
+  const Holding& home_peak() const;
+  const Holding& joint_peak() const;
+  /// Starts the peaks anew.
   void mark();
 
-  /// Memory of the host that an OffloadHome would map: no bytes, and an account of them.
-  c10::DataPtr allocate_at_home(size_t bytes);
-  at::Tensor at_home(int64_t count, at::ScalarType dtype);
+  /// Memory that an OffloadHome would map: no bytes, and an account of them.
+  c10::DataPtr allocate(Place place, size_t bytes);
+  at::Tensor make(Place place, int64_t count, at::ScalarType dtype);
+
+  /// Whether a GPU is imagined now.
+  static bool gpu();
 
  private:
   class Allocator;

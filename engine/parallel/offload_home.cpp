@@ -139,7 +139,7 @@ c10::DataPtr held_by(std::shared_ptr<Mapping> mapping, std::byte* data) {
 }  // namespace
 
 c10::DataPtr OffloadHome::allocate(size_t bytes) {
-  if (options_.imagined) return options_.imagined->allocate_at_home(bytes);
+  if (options_.imagined) return options_.imagined->allocate(ImaginedMemory::Place::home, bytes);
   if (bytes == 0) return {nullptr, c10::Device(c10::DeviceType::CPU)};
   auto mapping = map(bytes);
   std::byte* data = mapping->data;
@@ -159,7 +159,7 @@ c10::DataPtr OffloadHome::share(size_t bytes) {
 }
 
 at::Tensor OffloadHome::zeros(int64_t count, at::ScalarType dtype) {
-  if (options_.imagined) return options_.imagined->at_home(count, dtype);
+  if (options_.imagined) return options_.imagined->make(ImaginedMemory::Place::home, count, dtype);
   c10::DataPtr memory = allocate(static_cast<size_t>(count) * c10::elementSize(dtype));
   void* data = memory.get();
   auto held = std::make_shared<c10::DataPtr>(std::move(memory));

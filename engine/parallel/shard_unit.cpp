@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "engine/error/error.h"
+#include "engine/parallel/imagined.h"
 #include "engine/quant/nf4.h"
 
 namespace ft {
@@ -68,6 +69,11 @@ void set_to(const at::Tensor& into, const at::Tensor& grad, OffloadHome* home = 
   add_to(into, grad, home);
 }
 
+MemoryKind memory_kind(Storage storage) {
+  if (storage == Storage::nf4) return MemoryKind::nf4;
+  return storage == Storage::frozen ? MemoryKind::frozen : MemoryKind::masters;
+}
+
 int64_t alignment(Storage storage) {
   return storage == Storage::trainable ? kTrainableAlignment : storage == Storage::frozen ? kFrozenAlignment : 1;
 }
@@ -96,6 +102,7 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
                     .atom_elements = kind.record,
                     .layout = ShardLayout(members, alignment(kind.storage), group.size())};
     const int64_t mine = range.layout.per_rank() * kind.record;
+    std::optional<MadeFor> made_for(memory_kind(kind.storage));
     if (options.home) {
       range.owned = options.home->zeros(mine, kind.dtype);
     } else {
@@ -106,6 +113,7 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
       if (part_of_whole) range.whole = made;
     }
     if (kind.storage == Storage::trainable) {
+      made_for.emplace(MemoryKind::gradients);
       // On the device not touched: it goes back at once.
       const int64_t count = range.layout.per_rank();
       grad_ = options.home ? options.home->zeros(count, at::kFloat)
@@ -153,6 +161,7 @@ FlatRange* ShardUnit::trainable() {
 // Pads between parameters are zeroed here: no gradient fills them.
 void ShardUnit::hold_grad() {
   if (grad_held_) return;
+  const MadeFor made_for(MemoryKind::gradients);
   c10::Storage storage = grad_.storage();
   storage.set_data_ptr_noswap(options_.home ? options_.home->allocate(storage.nbytes())
                                             : storage.allocator()->allocate(storage.nbytes()));
@@ -194,6 +203,7 @@ void ShardUnit::zero_grad() {
 }
 
 void ShardUnit::accumulate(size_t parameter, const at::Tensor& grad) {
+  const MadeFor made_for(MemoryKind::gradients);
   const bool late = group_->size() > 1;
   const ShardLayout& layout = trainable()->layout;
   if (!late) hold_grad();
@@ -241,6 +251,7 @@ void ShardUnit::await_gathers() {
 
 void ShardUnit::start_gather() {
   if (users_++ > 0) return;
+  const MadeFor made_for(MemoryKind::gathered);
   for (FlatRange& range : ranges_) {
     if (group_->size() == 1) {
       // Not from the pool, which would keep what a backward has done with from the gradients that come next.
@@ -276,6 +287,7 @@ void ShardUnit::gather(FlatRange& range) {
 
 // Not from the pool: nothing else could use what is never given back.
 void ShardUnit::gather_whole(FlatRange& range) {
+  const MadeFor made_for(MemoryKind::whole);
   const int64_t mine = range.owned.numel();
   if (!range.whole.defined()) range.whole = at::empty({range.flat.numel()}, range.flat.options());
   point(range, range.whole.data_ptr());
@@ -324,6 +336,7 @@ void ShardUnit::release_to_neighbours() {
   if (users_ > 1 || !options_.neighbours || group_->size() == 1 || options_.keep_whole) return release();
   double waited = 0;
   finish_gather(waited);  // a prefetch that nobody used
+  const MadeFor made_for(MemoryKind::gathered);
   std::vector<BufferPool::Buffer> parts;
   for (FlatRange& range : ranges_) {
     const int64_t part = range.flat.numel() / options_.neighbours->size();
@@ -349,6 +362,7 @@ void ShardUnit::start_reduce(const std::vector<at::Tensor>& grads) {
       if (grads[i].defined()) accumulate(i, grads[i]);
     return;
   }
+  const MadeFor made_for(MemoryKind::buffers);
   reduce_whole_ = pool_->take(range->layout.total() * static_cast<int64_t>(sizeof(float)));
   reduce_own_ = pool_->take(range->layout.per_rank() * static_cast<int64_t>(sizeof(float)));
   const at::Tensor whole = reduce_whole_.view(range->layout.total(), at::kFloat);
@@ -386,6 +400,7 @@ void ShardUnit::start_late_reduce() {
   if (!range || group_->size() == 1 || !options_.reduce_late) return;
   FT_CHECK(!reduction_, name_ + ": reduce with one on its way");
   const ShardLayout& layout = range->layout;
+  const MadeFor made_for(MemoryKind::gradients);
   // On every rank, whether gradients came or not: the others wait for it.
   if (!late_.defined())
     late_ = at::empty({layout.total()}, at::TensorOptions(at::kFloat).device(options_.device->where()));

@@ -97,6 +97,8 @@ int host_table(lua_State* L) {
                               {"nproc", host.nproc},
                               {"resume", host.resume},
                               {"quiet", host.quiet},
+                              {"device_memory", host.device_memory},
+                              {"host_memory", host.host_memory},
                               {"json", host.json},
                               {"flags", Value(std::move(flags))}}));
     return 1;

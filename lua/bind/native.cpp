@@ -22,6 +22,7 @@ int open(lua_State* L) {
   bind_chat_template(L);
   bind_rows(L);
   bind_model(L);
+  bind_memory_plan(L);
   bind_modules(L);
   bind_run(L);
   lua_pushlightuserdata(L, nullptr);

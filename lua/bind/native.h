@@ -22,6 +22,8 @@ struct Host {
   int64_t max_restarts = 0;            ///< --max-restarts
   int64_t min_nproc = 0;               ///< --min-nproc; 0: not given
   std::string resume{};                ///< --resume: "auto", a run directory or a checkpoint; empty: a new run
+  int64_t device_memory = 0;           ///< plan --device-memory; 0: not given
+  int64_t host_memory = 0;             ///< plan --host-memory; 0: not given
   bool json = false;                   ///< check --json: its answer is one JSON object
   bool quiet = false;                  ///< a rank other than 0: warnings are not printed
   EmbeddedFiles files;
@@ -52,6 +54,7 @@ void bind_tokenizer(lua_State* state);
 void bind_chat_template(lua_State* state);
 void bind_rows(lua_State* state);
 void bind_model(lua_State* state);
+void bind_memory_plan(lua_State* state);
 void bind_modules(lua_State* state);
 void bind_run(lua_State* state);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <span>
+#include <utility>
 
 #include "engine/schema/fault.h"
 
@@ -18,8 +20,8 @@ constexpr Command kCommands[] = {
     {"run", "RECIPE|CONFIG.yml [--key value …]", "the job that the recipe, or Axolotl's configuration, states", true},
     {"check", "RECIPE|CONFIG.yml [--json] [--key value …]",
      "its rules only: everything that is wrong at once; no weights, no data are read", true},
-    {"plan", "RECIPE|CONFIG.yml [--key value …]",
-     "what the run comes to, its rules on the data included: the data is read, no weights", true},
+    {"plan", "RECIPE|CONFIG.yml [--device-memory 24GiB] [--host-memory 64GiB] [--key value …]",
+     "what the run comes to, its memory and its rules on the data included: the data is read, no weights", true},
     {"verify", "RECIPE [--key value …]",
      "the recipe at a tiny size over every layout that fits: how far losses come from one process's", true},
     {"merge", "CHECKPOINT [-o DIR] [--format F] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
@@ -28,6 +30,8 @@ constexpr Command kCommands[] = {
     {"generate", "DIR --prompt TEXT [--max-new-tokens N] [--temperature T]", "an answer of a model or a checkpoint",
      false},
     {"eval", "DIR DATA [--json]", "the mean loss over a data file", false},
+    {"parity", "DIR --reference VALUES.safetensors [--json]",
+     "a model's loss, logits and gradients against those that another implementation stored", false},
     {"tokenize", "DIR [--no-special] [--decode] [--threads N] [--debug] < ROWS.jsonl",
      "the ids of each row's text; --debug: a data set's tokens beside their labels", false},
     {"render", "DIR [--keep-going] [--threads N] < ROWS.jsonl",
@@ -70,11 +74,39 @@ constexpr NumberFlag kNumberFlags[] = {
 };
 constexpr int64_t kMostRanks = 1 << 20;
 
-/// The flag that "--name" or "--name=text" begins, or nullptr.
-const NumberFlag* number_flag(const std::string& argument) {
-  for (const NumberFlag& flag : kNumberFlags)
+constexpr NumberFlag kSizeFlags[] = {
+    {"--device-memory", &CommandLine::device_memory, 1, "bytes, such as 24GiB or 80GB"},
+    {"--host-memory", &CommandLine::host_memory, 1, "bytes, such as 64GiB or 512GB"},
+};
+
+/// "24GiB", "23.5 GiB", "80GB", "1000000"; 0 for what is no size.
+int64_t size_of(const std::string& text) {
+  double number = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (read.ec != std::errc()) return 0;
+  std::string unit(read.ptr, text.data() + text.size());
+  unit.erase(0, unit.find_first_not_of(' '));
+  constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1},      {"B", 1},        {"kB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  constexpr double kMost = 0x1p53;
+  for (const auto& [name, bytes] : kUnits)
+    if (unit == name && number * bytes <= kMost) return static_cast<int64_t>(number * bytes);
+  return 0;
+}
+
+/// The flag among `flags` that "--name" or "--name=text" begins, or nullptr.
+const NumberFlag* number_flag(std::span<const NumberFlag> flags, const std::string& argument) {
+  for (const NumberFlag& flag : flags)
     if (argument == flag.name || argument.rfind(std::string(flag.name) + "=", 0) == 0) return &flag;
   return nullptr;
+}
+
+/// What follows a flag, in its own word or the next one, which `next` then names.
+std::string text_of(const NumberFlag& flag, const std::vector<std::string>& arguments, size_t& next) {
+  const size_t name = std::string(flag.name).size();
+  if (arguments[next].size() > name) return arguments[next].substr(name + 1);
+  return next + 1 < arguments.size() ? arguments[++next] : "";
 }
 
 }  // namespace
@@ -126,14 +158,16 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
     } else if (out.command == "check" && argument == "--json") {
       out.json = true;
     } else if (const NumberFlag* flag =
-                   command->takes_recipe || out.command == "doctor" ? number_flag(argument) : nullptr) {
-      const size_t name = std::string(flag->name).size();
-      const std::string text = argument.size() > name        ? argument.substr(name + 1)
-                               : next + 1 < arguments.size() ? arguments[++next]
-                                                             : "";
+                   command->takes_recipe || out.command == "doctor" ? number_flag(kNumberFlags, argument) : nullptr) {
+      const std::string text = text_of(*flag, arguments, next);
       int64_t& value = out.*flag->value;
       const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
       if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > kMostRanks)
+        out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
+    } else if (const NumberFlag* flag = out.command == "plan" ? number_flag(kSizeFlags, argument) : nullptr) {
+      const std::string text = text_of(*flag, arguments, next);
+      out.*flag->value = size_of(text);
+      if (out.*flag->value < flag->least)
         out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
     } else if (command->takes_recipe && (argument == "--resume" || argument.rfind("--resume=", 0) == 0)) {
       out.resume = argument.size() > 8 ? argument.substr(9) : next + 1 < arguments.size() ? arguments[++next] : "";

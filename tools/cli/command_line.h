@@ -15,6 +15,8 @@ struct CommandLine {
   int64_t max_restarts = 0;        ///< --max-restarts
   int64_t min_nproc = 0;           ///< --min-nproc; 0: not given
   std::string resume{};            ///< --resume: "auto", a run directory or a checkpoint; empty: not given
+  int64_t device_memory = 0;       ///< plan --device-memory, bytes; 0: not given
+  int64_t host_memory = 0;         ///< plan --host-memory, bytes; 0: not given
   bool trace = false;              ///< --trace
   bool json = false;               ///< check --json
   std::string wrong;               ///< what is wrong with it (exit code 2); "" when nothing is

@@ -79,6 +79,8 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .max_restarts = line.max_restarts,
             .min_nproc = line.min_nproc,
             .resume = restart_directory().empty() ? line.resume : restart_directory(),
+            .device_memory = line.device_memory,
+            .host_memory = line.host_memory,
             .json = line.json,
             .quiet = under_launcher() || another_speaks(),
             .files = embedded_files()};
