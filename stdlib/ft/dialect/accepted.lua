@@ -37,6 +37,7 @@ notes.gradient_checkpointing_kwargs = "is accepted: layers are always run again 
 notes.tf32 = "is accepted: it says how GPUs multiply fp32; bf16 and NF4 runs are the same with and without it"
 notes.save_safetensors = "is accepted: every checkpoint is safetensors"
 notes.pad_to_sequence_len = "is accepted: rows are padded where the layout asks for it; the loss is the same"
+notes.loraplus_lr_embedding = "is accepted: it is the rate of an embedding's adapter, where there is one"
 notes.strict = "is accepted: unknown keys are always refused"
 notes.debug = "is accepted: --trace prints frames with an error"
 notes.device, notes.local_rank = "is accepted: ranks find their device", "is accepted: the launcher says it"

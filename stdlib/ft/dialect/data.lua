@@ -9,6 +9,14 @@ local kinds = {
 }
 local chat_fields = { messages = true, conversations = true }
 
+--- A map's keys, sorted.
+local function sorted_keys(map)
+  local names = {}
+  for name in pairs(map) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 local function first(value) return type(value) == "table" and value[1] or value end
 
 --- The data set's file: the path itself, data_files in it, or in the cache.
@@ -46,24 +54,43 @@ local function format_of(r, key, name)
   return "auto"
 end
 
+--- Fields of a message that are not called as they are read here.
+local function message_fields(r, key, entry)
+  local fields = { role = entry.message_field_role, content = entry.message_field_content }
+  local mapping = r.written[key] and r.written[key][1] and r.written[key][1].message_property_mappings
+  for property, field in pairs(type(mapping) == "table" and mapping or {}) do fields[property] = field end
+  local plain = { role = { role = true, from = true }, content = { content = true, value = true } }
+  for _, property in ipairs(sorted_keys(fields)) do
+    if not (plain[property] and plain[property][fields[property]]) then
+      r:unsupported(key, ("%s: '%s' would have named a message's field"):format(property, tostring(fields[property])),
+        "call it role and content, or from and value, in the file")
+    end
+  end
+end
+
 local function chat(r, block, entry, key)
   local v = r.values
-  block:set("format", format_of(r, entry.chat_template and key or "chat_template", entry.chat_template or v.chat_template),
+  local template = entry.chat_template or v.chat_template
+  if v.chat_template_jinja then
+    if native.exists(v.chat_template_jinja) == "file" then
+      block:set("chat_template", v.chat_template_jinja, "chat_template_jinja")
+    else
+      r:unsupported("chat_template_jinja", "the text of a template would have been conversations' template",
+        "write it into a file, and give the file's path")
+    end
+    template = nil
+  end
+  if entry.conversation then
+    r:unsupported(key, ("conversation: '%s' would have been conversations' template"):format(entry.conversation),
+      "write chat_template")
+  end
+  block:set("format", format_of(r, entry.chat_template and key or "chat_template", template),
     entry.chat_template and key or "chat_template")
   if entry.field_messages and not chat_fields[entry.field_messages] then
     r:unsupported(key, ("field_messages: '%s' would have named the list of messages"):format(entry.field_messages),
       "call it messages (role, content) or conversations (from, value) in the file")
   end
-  local mapping = r.written[key] and r.written[key][1] and r.written[key][1].message_property_mappings
-  for property, field in pairs(type(mapping) == "table" and mapping or {}) do
-    local plain = (property == "role" and (field == "role" or field == "from"))
-      or (property == "content" and (field == "content" or field == "value"))
-    if not plain then
-      r:unsupported(key, ("message_property_mappings.%s: '%s' would have named a message's field"):format(property,
-        tostring(field)),
-        "call it role and content, or from and value, in the file")
-    end
-  end
+  message_fields(r, key, entry)
   local roles = entry.roles_to_train or v.roles_to_train
   local inputs = entry.train_on_inputs
   if inputs == nil then inputs = v.train_on_inputs end
@@ -149,6 +176,13 @@ return function(r, plan)
   if type(entry) == "string" then entry = { path = entry } end
   if key == "pretraining_dataset" and entry.type ~= "completion" then
     entry = { path = entry.path, type = "completion", field = entry.field or r.written[key].text_column, split = entry.split }
+  end
+  for _, inert in ipairs { "name", "roles" } do
+    if entry[inert] and entry.type == "chat_template" or entry[inert] and inert == "name" then
+      r:unsupported(key, inert == "name" and "name would have taken a part of a hub's data set"
+        or "roles would have given roles other names", inert == "name" and "name its file: data_files: FILE.jsonl"
+        or "call them system, user and assistant in the file")
+    end
   end
   if entry.shards then r:unsupported(key, "shards would have taken one part in that many",
     "split: train[:N] takes the first N rows") end

@@ -39,7 +39,8 @@ local function help(file)
   for key in pairs(keys.known) do names[#names + 1] = key end
   table.sort(names)
   for _, key in ipairs(names) do
-    print(("  --%-34s %s"):format(key:gsub("_", "-"), keys.known[key].kind))
+    print(("  --%-34s %-18s %s"):format(key:gsub("_", "-"), keys.known[key].kind, keys.known[key].help
+      or accepted.notes[key]))
   end
   print("\n  --set key=value                      one key\n"
     .. "  --allow-unsupported                  leave out what is not supported\n"

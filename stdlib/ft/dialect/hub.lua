@@ -16,18 +16,21 @@ local function first_line(path)
   return line
 end
 
---- @param kind "models" or "datasets"   @return the directory of the name's newest snapshot in the cache, or nil
-function hub.find(name, kind)
+--- @param kind "models" or "datasets"
+--- @param wanted a branch, tag or commit; by default main
+--- @return the directory of the name's snapshot in the cache, or nil
+function hub.find(name, kind, wanted)
   if not name:match("^[%w._-]+/[%w._-]+$") then return nil end
   local folder = ("%s/%s--%s"):format(cache(), kind, (name:gsub("/", "--")))
-  local revision = first_line(folder .. "/refs/main")
+  local revision = first_line(folder .. "/refs/" .. (wanted or "main")) or wanted
   local dir = revision and folder .. "/snapshots/" .. revision
   return dir and native.exists(dir) == "directory" and dir or nil
 end
 
 --- What downloads it.
-function hub.command(name, kind)
-  return ("hf download %s%s"):format(kind == "datasets" and "--repo-type dataset " or "", name)
+function hub.command(name, kind, wanted)
+  return ("hf download %s%s%s"):format(kind == "datasets" and "--repo-type dataset " or "", name,
+    wanted and " --revision " .. wanted or "")
 end
 
 return hub

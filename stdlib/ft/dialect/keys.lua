@@ -1,102 +1,174 @@
---- The keys of the YAML dialect that are read here, with the kinds that they take. What each comes to is said in the
---- file of its subject beside this one.
+--- The keys of the YAML dialect that are read here: kinds, limits and a line of documentation each, from which come the
+--- checks, the flags, --help and docs/api/axolotl.md. What changes nothing here is documented by accepted.lua.
 local keys = {}
 
-local positive = { kind = "integer", above = 0 }
-local switch = { kind = "boolean" }
-local text = { kind = "string" }
-local list = { kind = "list" }
-local map = { kind = "table" }
+local function option(kind, help, more)
+  local out = more or {}
+  out.kind, out.help = kind, help
+  return out
+end
 
---- Key -> { kind =, above =, … } as ft.options takes it.
+local function switch(help) return option("boolean", help) end
+local function text(help) return option("string", help) end
+local function list(help) return option("list", help) end
+local function map(help) return option("table", help) end
+local function positive(help) return option("integer", help, { above = 0 }) end
+local function above(help) return option("number", help, { above = 0 }) end
+local function at_least(kind, least, help) return option(kind, help, { at_least = least }) end
+local function share(help) return option("number", help, { at_least = 0, below = 1 }) end
+local function one_of(help, allowed) return option("string", help, { allowed = allowed }) end
+
+--- Key -> { kind =, help =, above =, … } as ft.options takes it.
 keys.known = {
   -- model
-  base_model = { kind = "string", help = "a Hugging Face directory, or a hub name that the local cache holds" },
-  base_model_config = text, tokenizer_config = text, model_type = text, tokenizer_type = text, trust_remote_code = switch,
-  load_in_4bit = switch, load_in_8bit = switch, bnb_config_kwargs = map, revision_of_model = text, tokenizer_use_fast = switch,
+  base_model = text "a Hugging Face directory, or a hub name that the local cache holds (model)",
+  base_model_config = text(), tokenizer_config = text(), model_type = text(), tokenizer_type = text(),
+  tokenizer_use_fast = switch(), trust_remote_code = switch(), bnb_config_kwargs = map(),
+  revision_of_model = text "branch, tag or commit of a hub name, by default main",
+  load_in_4bit = switch "keep the base's linears in NF4 (model.quantize = \"nf4\")",
+  load_in_8bit = switch "LLM.int8: refused, NF4 takes half of it",
+  special_tokens = map "tokens by role; only those that the tokenizer has already",
   -- adapter
-  adapter = { kind = "string" },
-  lora_r = positive, lora_alpha = { kind = "number", above = 0 },
-  lora_dropout = { kind = "number", at_least = 0, below = 1 },
-  lora_target_modules = { kind = "string or list" }, lora_target_linear = switch, lora_model_dir = text,
-  lora_modules_to_save = list, lora_fan_in_fan_out = switch, peft_use_rslora = switch, peft_use_dora = switch,
-  loraplus_lr_ratio = { kind = "number", above = 0 }, loraplus_lr_embedding = { kind = "number", above = 0 },
-  lora_mlp_kernel = switch, lora_qkv_kernel = switch, lora_o_kernel = switch, lora_embedding_kernel = switch,
-  merge_lora = switch,
+  adapter = text "lora or qlora; without it every parameter is trained (adapter)",
+  lora_r = positive "rank, by default 8 (adapter.r)", lora_alpha = above "scale, by default 16 (adapter.alpha)",
+  lora_dropout = share "share of inputs set to zero (adapter.dropout)",
+  lora_target_modules = option("string or list", "names of linears, or all-linear (adapter.target_modules)"),
+  lora_target_linear = switch "every linear (adapter.target_modules = \"all-linear\")",
+  lora_model_dir = text "an adapter to go on from (adapter.from)",
+  lora_modules_to_save = list "modules that are trained whole beside the adapters (adapter.modules_to_save)",
+  lora_fan_in_fan_out = switch(),
+  peft_use_rslora = switch "scale by alpha / sqrt(r) (adapter.use_rslora)",
+  peft_use_dora = switch "train a magnitude beside each direction (adapter.use_dora)",
+  loraplus_lr_ratio = above "rate of lora_B over that of lora_A (optimizer.groups)",
+  loraplus_lr_embedding = above(),
+  lora_mlp_kernel = switch(), lora_qkv_kernel = switch(), lora_o_kernel = switch(), lora_embedding_kernel = switch(),
+  merge_lora = switch "merging is a command of its own: ftengine merge",
   -- data
-  datasets = list, test_datasets = list, pretraining_dataset = { kind = "string or list" },
-  sequence_len = { kind = "integer", at_least = 2 }, sample_packing = switch, eval_sample_packing = switch,
-  pad_to_sequence_len = switch, train_on_inputs = switch, roles_to_train = list, train_on_eos = { kind = "string" },
-  chat_template = text, chat_template_jinja = text, default_system_message = text,
-  val_set_size = { kind = "number", at_least = 0 }, dataset_prepared_path = text, special_tokens = map,
-  excess_length_strategy = { kind = "string", allowed = { "drop", "truncate", "raise" } },
-  shuffle_merged_datasets = switch, group_by_length = switch, dataset_processes = positive,
-  dataset_num_proc = positive, shuffle_before_merging_datasets = switch, sample_packing_eff_est = { kind = "number" },
-  sample_packing_group_size = positive, sample_packing_bin_size = positive, dataloader_num_workers = { kind = "integer" },
-  dataloader_pin_memory = switch, dataloader_prefetch_factor = { kind = "integer" }, skip_prepare_dataset = switch,
-  dataset_keep_in_memory = switch, total_num_tokens = { kind = "integer" },
-  -- batch and length
-  micro_batch_size = positive, gradient_accumulation_steps = positive, batch_size = positive, eval_batch_size = positive,
-  num_epochs = { kind = "number", above = 0 }, max_steps = { kind = "integer" },
+  datasets = list "what is learned: [{ path, type, … }] (data.train)",
+  test_datasets = list "what is measured: [{ path, type, … }] (data.val)",
+  pretraining_dataset = option("string or list", "plain text to learn (data.train = ft.completion)"),
+  sequence_len = at_least("integer", 2, "tokens a row (data.train.seq_len)"),
+  sample_packing = switch "several samples in a row (data.train.pack)",
+  eval_sample_packing = switch "the same of validation data (data.val.pack)",
+  pad_to_sequence_len = switch(),
+  train_on_inputs = switch "learn prompts, too (data.train.mask_prompts = false)",
+  roles_to_train = list "whose turns are learned (data.train.roles_to_train)",
+  train_on_eos = text "turn: the end of each learned turn is learned; nothing else is offered",
+  chat_template = text "tokenizer_default, chatml or llama3 (data.train.format)",
+  chat_template_jinja = text "a template of one's own (data.train.chat_template)",
+  default_system_message = text "system message of conversations that have none (data.train.system)",
+  val_set_size = at_least("number", 0, "share of the training data that is held out (data.val.split)"),
+  dataset_prepared_path = text(),
+  excess_length_strategy = one_of("what becomes of samples that are too long (data.train.too_long)",
+    { "drop", "truncate", "raise" }),
+  shuffle_merged_datasets = switch(), shuffle_before_merging_datasets = switch(), group_by_length = switch(),
+  dataset_processes = positive(), dataset_num_proc = positive(), skip_prepare_dataset = switch(),
+  dataset_keep_in_memory = switch(), sample_packing_eff_est = option "number", sample_packing_group_size = positive(),
+  sample_packing_bin_size = positive(), total_num_tokens = option "integer", dataloader_num_workers = option "integer",
+  dataloader_pin_memory = switch(), dataloader_prefetch_factor = option "integer",
+  -- rows a step, and how long
+  micro_batch_size = positive "rows in one forward of a rank, by default 1 (batch.micro)",
+  gradient_accumulation_steps = positive "micro batches of a rank in a step, by default 1 (batch.accumulation)",
+  batch_size = positive "changes nothing: a warning says what to write", eval_batch_size = positive(),
+  num_epochs = above "passes over the data (epochs)", max_steps = option("integer", "stop after so many steps (max_steps)"),
   -- optimizer
-  optimizer = text, lr_scheduler = text, learning_rate = { kind = "number or string" },
-  weight_decay = { kind = "number", at_least = 0 }, adam_beta1 = { kind = "number", at_least = 0, below = 1 },
-  adam_beta2 = { kind = "number", at_least = 0, below = 1 }, adam_epsilon = { kind = "number", above = 0 },
-  max_grad_norm = { kind = "number", at_least = 0 }, warmup_steps = { kind = "integer", at_least = 0 },
-  warmup_ratio = { kind = "number", at_least = 0, at_most = 1 }, lr_groups = list,
-  cosine_min_lr_ratio = { kind = "number", at_least = 0, at_most = 1 }, lr_scheduler_kwargs = map, optim_args = {
-    kind = "string or table" },
+  optimizer = text "adamw_torch_fused by default; adamw_torch_8bit, muon, lion_32bit, sgd, adafactor (optimizer)",
+  lr_scheduler = text "cosine by default; linear, constant, … (optimizer.schedule)",
+  lr_scheduler_kwargs = map "min_lr_rate, num_cycles, num_decay_steps (optimizer.schedule)",
+  learning_rate = option("number or string", "peak rate (optimizer.lr)"),
+  weight_decay = at_least("number", 0, "by default 0 (optimizer.weight_decay)"),
+  adam_beta1 = share "by default 0.9 (optimizer.betas)", adam_beta2 = share "by default 0.999 (optimizer.betas)",
+  adam_epsilon = above "by default 1e-8 (optimizer.eps)",
+  max_grad_norm = at_least("number", 0, "norm that gradients are clipped to, by default 1; 0: not (run:clip)"),
+  warmup_steps = at_least("integer", 0, "steps of warm-up (schedule.warmup)"),
+  warmup_ratio = option("number", "share of the run that warms up, by default 0.03 (schedule.warmup)",
+    { at_least = 0, at_most = 1 }),
+  lr_groups = list "rates of their own: [{ name, modules, lr }] (optimizer.groups)",
+  cosine_min_lr_ratio = option("number", "where the cosine ends (schedule.min_lr_ratio)", { at_least = 0, at_most = 1 }),
+  optim_args = option("string or table", "more arguments of the optimizer: write the keys above"),
   -- precision and memory
-  bf16 = { kind = "boolean or string", allowed = { true, false, "auto", "full" } },
-  fp16 = switch, tf32 = { kind = "boolean or string", allowed = { true, false, "auto" } },
-  bfloat16 = switch, float16 = switch, gradient_checkpointing = { kind = "boolean or string" },
-  gradient_checkpointing_kwargs = map, activation_offloading = { kind = "boolean or string" },
-  flash_attention = switch, sdp_attention = switch, xformers_attention = switch, flex_attention = switch,
-  eager_attention = switch, s2_attention = switch, attn_implementation = text, torch_compile = { kind = "boolean or string" },
-  torch_compile_backend = text, torch_compile_mode = text, torch_compile_options = map, plugins = list,
-  liger_rope = switch, liger_rms_norm = switch, liger_layer_norm = switch, liger_glu_activation = switch,
-  liger_swiglu = switch, liger_cross_entropy = switch, liger_fused_linear_cross_entropy = switch,
-  liger_rms_norm_gated = switch, liger_use_token_scaling = switch, cut_cross_entropy = switch,
-  chunked_cross_entropy = switch, flash_attn_cross_entropy = switch, flash_attn_rms_norm = switch,
-  flash_attn_fuse_qkv = switch, flash_attn_fuse_mlp = switch, unsloth_cross_entropy_loss = switch,
+  bf16 = option("boolean or string", "compute in bf16; auto: in what this machine is fast in (model.compute)",
+    { allowed = { true, false, "auto", "full" } }),
+  fp16 = switch "compute in fp16, with a scaled loss (model.compute)", bfloat16 = switch "another name of bf16",
+  float16 = switch "another name of fp16", tf32 = option("boolean or string", nil, { allowed = { true, false, "auto" } }),
+  gradient_checkpointing = option("boolean or string", "run layers again in the backward (activation_checkpointing)"),
+  gradient_checkpointing_kwargs = map(),
+  activation_offloading = option("boolean or string", "activations on the host: see ftengine rules dialect.unsupported"),
+  flash_attention = switch(), sdp_attention = switch(), xformers_attention = switch(), flex_attention = switch(),
+  eager_attention = switch(), attn_implementation = text(),
+  s2_attention = switch "shifted sparse attention: not there",
+  torch_compile = option "boolean or string", torch_compile_backend = text(), torch_compile_mode = text(),
+  torch_compile_options = map(), plugins = list "those of Liger and cut cross entropy, whose work is always done here",
+  liger_rope = switch(), liger_rms_norm = switch(), liger_layer_norm = switch(), liger_glu_activation = switch(),
+  liger_swiglu = switch(), liger_cross_entropy = switch(),
+  liger_fused_linear_cross_entropy = switch(), liger_rms_norm_gated = switch(), liger_use_token_scaling = switch(),
+  cut_cross_entropy = switch(), chunked_cross_entropy = switch(), flash_attn_cross_entropy = switch(),
+  flash_attn_rms_norm = switch(), flash_attn_fuse_qkv = switch(), flash_attn_fuse_mlp = switch(),
+  unsloth_cross_entropy_loss = switch(),
   -- layout
-  fsdp = { kind = "list or string" }, fsdp_config = map, fsdp_version = { kind = "integer or string" },
-  fsdp_final_state_dict_type = text, deepspeed = { kind = "string or table" },
-  tensor_parallel_size = positive, context_parallel_size = positive, sequence_parallel_degree = positive,
-  tensor_parallel_degree = positive, dp_shard_size = positive, dp_replicate_size = positive,
-  heads_k_stride = positive, ring_attn_func = { kind = "string", allowed = { "varlen_llama3", "batch_ring" } },
-  qlora_sharded_model_loading = switch, cpu_ram_efficient_loading = switch, experimental_skip_move_to_device = switch,
-  ddp = switch, ddp_timeout = positive, ddp_bucket_cap_mb = positive, ddp_broadcast_buffers = switch,
-  ddp_find_unused_parameters = switch, low_cpu_mem_usage = switch,
+  fsdp = option("list or string", "the older spelling: [full_shard, auto_wrap, offload]"),
+  fsdp_config = map "what is split over the ranks, and how (parallel); its keys are listed below",
+  fsdp_version = option("integer or string", "2; 1, and none, are read as 2 with a warning"),
+  fsdp_final_state_dict_type = text "how the run ends: see fsdp_config.state_dict_type",
+  deepspeed = option("string or table", "a JSON file, a built-in name such as zero2.json, or the mapping (parallel)"),
+  tensor_parallel_size = positive "ranks that share each matrix (parallel.tensor_parallel_size)",
+  tensor_parallel_degree = positive "another name of tensor_parallel_size",
+  context_parallel_size = positive "ranks that share each row (parallel.context_parallel_size)",
+  sequence_parallel_degree = positive "another name of context_parallel_size",
+  dp_shard_size = positive "ranks that parameters are split over (parallel.dp_shard_size)",
+  dp_replicate_size = positive "copies of the split model (parallel.dp_replicate_size)",
+  heads_k_stride = positive(), ring_attn_func = one_of(nil, { "varlen_llama3", "batch_ring" }),
+  qlora_sharded_model_loading = switch(), cpu_ram_efficient_loading = switch(), experimental_skip_move_to_device = switch(),
+  low_cpu_mem_usage = switch(), ddp = switch(), ddp_bucket_cap_mb = positive(), ddp_broadcast_buffers = switch(),
+  ddp_find_unused_parameters = switch(), ddp_timeout = positive "seconds that ranks wait for one (parallel.timeout)",
   -- running and saving
-  output_dir = text, save_steps = { kind = "number", above = 0 }, saves_per_epoch = { kind = "integer", above = 0 },
-  save_strategy = { kind = "string", allowed = { "no", "steps", "epoch", "best" } }, save_total_limit = positive,
-  save_safetensors = switch, eval_steps = { kind = "number", above = 0 }, evals_per_epoch = { kind = "integer", at_least = 0 },
-  eval_strategy = { kind = "string", allowed = { "no", "steps", "epoch" } }, logging_steps = positive,
-  do_eval = switch, resume_from_checkpoint = { kind = "string or boolean" }, auto_resume_from_checkpoints = switch,
-  seed = { kind = "integer", at_least = 0 }, strict = switch, debug = switch, device = text, local_rank = { kind = "integer" },
+  output_dir = text "the run's directory, by default ./model-out (save.out)",
+  save_steps = above "steps between checkpoints (save.every)", saves_per_epoch = positive "checkpoints an epoch (save.per_epoch)",
+  save_strategy = one_of("no: at the end alone; epoch: after each", { "no", "steps", "epoch", "best" }),
+  save_total_limit = positive "newest checkpoints that stay, by default 4 (save.keep)", save_safetensors = switch(),
+  eval_steps = above "steps between evaluations", evals_per_epoch = at_least("integer", 0, "evaluations an epoch"),
+  eval_strategy = one_of("epoch: after each", { "no", "steps", "epoch" }), do_eval = switch(),
+  logging_steps = positive "steps between rows of metrics, by default 1",
+  resume_from_checkpoint = option("string or boolean", "a checkpoint or run to go on from (--resume)"),
+  auto_resume_from_checkpoints = switch "go on from the newest checkpoint of output_dir (--resume auto)",
+  seed = at_least("integer", 0, "by default 42 (seed)"), strict = switch(), debug = switch(), device = text(),
+  local_rank = option "integer",
 }
+
+local state_dicts = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT" }
 
 --- Of fsdp_config, without the fsdp_ prefix.
 keys.fsdp = {
-  version = { kind = "integer or string" }, fsdp_version = { kind = "integer or string" },
-  state_dict_type = { kind = "string", allowed = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT" } },
-  final_state_dict_type = { kind = "string", allowed = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT" } },
-  auto_wrap_policy = { kind = "string", allowed = { "TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP" } },
-  transformer_layer_cls_to_wrap = { kind = "string or list" }, min_num_params = { kind = "integer", at_least = 1 },
-  reshard_after_forward = switch, offload_params = switch, cpu_offload_pin_memory = switch,
-  cpu_ram_efficient_loading = switch, activation_checkpointing = switch, sync_module_states = switch,
-  use_orig_params = switch, mixed_precision_policy = text, sharding_strategy = { kind = "string or integer" },
-  backward_prefetch = text, backward_prefetch_policy = text, forward_prefetch = switch, limit_all_gathers = switch,
-  xla = switch, xla_fsdp_v2 = switch, xla_fsdp_grad_ckpt = switch,
+  version = option("integer or string", "as fsdp_version"), fsdp_version = option("integer or string", "as at the top"),
+  state_dict_type = one_of("checkpoints are always sharded; FULL_STATE_DICT: one model at the end (save.final)", state_dicts),
+  final_state_dict_type = one_of("the same, of the end alone", state_dicts),
+  auto_wrap_policy = one_of("what is gathered together (parallel.auto_wrap_policy)",
+    { "TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP" }),
+  transformer_layer_cls_to_wrap = option("string or list", "the model's layer class (parallel.transformer_layer_cls_to_wrap)"),
+  min_num_params = at_least("integer", 1, "of SIZE_BASED_WRAP (parallel.min_num_params)"),
+  reshard_after_forward = switch "release parameters after forward (parallel.reshard_after_forward)",
+  offload_params = switch "what a rank owns lives on the host (parallel.offload_params)",
+  cpu_offload_pin_memory = switch "false: pageable, so that the system may swap it out (parallel.cpu_offload_pin_memory)",
+  cpu_ram_efficient_loading = switch "always so: each rank reads its own bytes",
+  activation_checkpointing = switch "run layers again in the backward (activation_checkpointing)",
+  sync_module_states = switch "dropped", use_orig_params = switch "dropped", mixed_precision_policy = text "dropped",
+  sharding_strategy = option("string or integer", "of FSDP1: FULL_SHARD, SHARD_GRAD_OP, HYBRID_SHARD, NO_SHARD"),
+  backward_prefetch = text "dropped", backward_prefetch_policy = text "dropped", forward_prefetch = switch "dropped",
+  limit_all_gathers = switch "dropped", xla = switch "dropped", xla_fsdp_v2 = switch "dropped",
+  xla_fsdp_grad_ckpt = switch "dropped",
 }
 
 --- Of an entry of datasets.
 keys.dataset = {
-  path = text, type = { kind = "string or table" }, data_files = { kind = "string or list" }, ds_type = text, split = text,
-  field = text, field_messages = text, chat_template = text, message_field_role = text, message_field_content = text,
-  message_property_mappings = map, roles_to_train = list, train_on_eos = text, train_on_inputs = switch, shards = positive,
-  name = text, roles = map, conversation = text,
+  path = text "a .jsonl file, a folder, or a hub name that the local cache holds",
+  type = option("string or table", "chat_template, alpaca, completion; none: input_ids and labels"),
+  data_files = option("string or list", "the file in the folder"), ds_type = text "json", name = text "of the hub's subset",
+  split = text "train, or train[:N] for the first N rows", shards = positive "one part of so many: refused",
+  field = text "the key of the text", field_messages = text "the key of the messages",
+  chat_template = text "as at the top", message_field_role = text "the key of the role",
+  message_field_content = text "the key of the content", message_property_mappings = map "keys of a message",
+  roles_to_train = list "as at the top", train_on_eos = text "as at the top", train_on_inputs = switch "as at the top",
+  roles = map "other names of roles", conversation = text "the older name of a template",
 }
 
 return keys

@@ -10,13 +10,20 @@ local function directory(r)
       "dialect.missing")
     return nil
   end
-  if native.exists(name) == "directory" then return name end
-  local found = hub.find(name, "models")
+  local revision = r.values.revision_of_model
+  if native.exists(name) == "directory" then
+    if revision then
+      r:refuse("revision_of_model", "is of a hub name, and base_model is a folder", "remove it", "dialect.no_such_model")
+    end
+    return name
+  end
+  local found = hub.find(name, "models", revision)
   if found then return found end
   local like_a_hub_name = name:match("^[%w._-]+/[%w._-]+$")
   r:refuse("base_model", ("no directory '%s'%s"):format(name,
     like_a_hub_name and ", and the Hugging Face cache has none of that name" or ""),
-    like_a_hub_name and "download it first: " .. hub.command(name, "models") or "give the folder of a Hugging Face model",
+    like_a_hub_name and "download it first: " .. hub.command(name, "models", revision)
+      or "give the folder of a Hugging Face model",
     "dialect.no_such_model")
   return nil
 end

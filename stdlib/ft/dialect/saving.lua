@@ -44,6 +44,15 @@ return function(r, plan)
   local here = v.gradient_checkpointing ~= nil and v.gradient_checkpointing ~= false and "gradient_checkpointing"
     or fsdp.activation_checkpointing and "fsdp_config.activation_checkpointing"
   if here then plan:set("activation_checkpointing", true, here) end
+  for _, plugin in ipairs(v.plugins or {}) do
+    local name = tostring(plugin):lower()
+    if not (name:find("liger", 1, true) or name:find("cut_cross_entropy", 1, true)) then
+      r:unsupported("plugins", ("'%s' would have changed how models are built or trained"):format(tostring(plugin)))
+    end
+  end
+  if v.s2_attention then
+    r:unsupported("s2_attention", "would have attended to shifted parts of each row", "write context_parallel_size for long rows")
+  end
   if v.activation_offloading and v.activation_offloading ~= "" then
     r:unsupported("activation_offloading", "would have kept activations on the host", "write gradient_checkpointing: true")
   end
