@@ -142,7 +142,7 @@ int raise_one(lua_State* L) {
 }
 
 /// native.schema(name) -> { name, doc, positional, options = { { key, kind, limits, doc, required, default, allowed },
-/// … }, renames = { { from, to }, … } }: the reference, of which docs/options.md is made.
+/// … }, renames = { { from, to }, … } }: the reference, of which docs/api/options.md is made.
 int schema_table(lua_State* L) {
   return guarded(L, [&] {
     const Schema* schema = find_schema(text_argument(L, 1, "a schema's name"));

@@ -1,4 +1,4 @@
---- docs/options.md is what the option registry says, key by key. After a change to engine/schema/registry.cpp, write it again:
+--- docs/api/options.md is what the option registry says, key by key. After a change to the registry, write it again:
 ---   FTENGINE_UPDATE_GOLDEN=1 ftengine test tests/lua/options_page_test.lua
 local ft = require "ft"
 local native = require "ft.native"
@@ -8,7 +8,7 @@ local opening = [[
 # Options
 
 Every key that a plan takes, with its kind, its default and its meaning. Unknown keys are refused, with the nearest known one.
-[recipes.md](recipes.md) shows them at work. This page is made from `engine/schema/registry.cpp` by
+[recipes.md](../recipes.md) shows them at work. This page is made from `engine/schema/registry.cpp` by
 `tests/lua/options_page_test.lua`, which fails when it differs.
 ]]
 
@@ -62,12 +62,12 @@ local function page()
 end
 
 test.case("the page of options is what the registry says", function(t)
-  local path = t.here .. "/../../docs/options.md"
+  local path = t.here .. "/../../docs/api/options.md"
   if os.getenv("FTENGINE_UPDATE_GOLDEN") then
     local file = assert(io.open(path, "wb"))
     file:write(page())
     file:close()
   end
   t.truthy(t.read(path) == page(),
-    "docs/options.md differs; write it again: FTENGINE_UPDATE_GOLDEN=1 ftengine test tests/lua/options_page_test.lua")
+    "docs/api/options.md differs; write it again: FTENGINE_UPDATE_GOLDEN=1 ftengine test tests/lua/options_page_test.lua")
 end)
