@@ -137,8 +137,10 @@ bool is_whole_checkpoint(const std::filesystem::path& directory);
 /// @throws Error(format) when a newer format stands after it: going on from an older one unasked would lose steps.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run_directory,
                                                        std::string* passed_over = nullptr);
-/// Removes all but the `keep` newest whole checkpoints (manifest first, so that a half-removed one is none); keep ≤ 0
-/// removes nothing. Rank 0 alone calls it.
+/// Removes all but the `keep` newest whole checkpoints and those that links name (manifest first, so that a
+/// half-removed one is none); keep ≤ 0 removes nothing. Rank 0 alone calls it.
 void prune_checkpoints(const std::filesystem::path& run_directory, int64_t keep);
+/// Removes those of more steps: of a course that a run left when it went on from an older one. Rank 0 alone calls it.
+void remove_checkpoints_after(const std::filesystem::path& run_directory, int64_t step);
 
 }  // namespace ft

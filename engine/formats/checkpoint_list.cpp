@@ -4,6 +4,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
+#include "engine/formats/checkpoint_links.h"
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
 
@@ -32,6 +33,13 @@ bool is_newer_format(const fs::path& checkpoint) try {
   return manifest.get("format_version", 0) > kCheckpointVersion;
 } catch (const Error&) {
   return false;
+}
+
+void remove_checkpoint(const fs::path& checkpoint) {
+  std::error_code error;
+  fs::remove(checkpoint / "manifest.json", error);
+  if (!error) fs::remove_all(checkpoint, error);
+  if (error) throw Error(ErrorKind::io, "cannot remove: " + error.message()).at(checkpoint.string());
 }
 
 }  // namespace
@@ -79,12 +87,14 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run_directory, std::st
 void prune_checkpoints(const fs::path& run_directory, int64_t keep) {
   if (keep <= 0) return;
   const std::vector<fs::path> all = list_checkpoints(run_directory);
-  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i) {
-    std::error_code error;
-    fs::remove(all[i] / "manifest.json", error);
-    if (!error) fs::remove_all(all[i], error);
-    if (error) throw Error(ErrorKind::io, "cannot remove: " + error.message()).at(all[i].string());
-  }
+  const auto latest = linked_checkpoint(run_directory, kLatestLink), best = linked_checkpoint(run_directory, kBestLink);
+  for (size_t i = 0; i + static_cast<size_t>(keep) < all.size(); ++i)
+    if (all[i] != latest && all[i] != best) remove_checkpoint(all[i]);
+}
+
+void remove_checkpoints_after(const fs::path& run_directory, int64_t step) {
+  for (const Candidate& candidate : candidates(run_directory))
+    if (candidate.step > step) remove_checkpoint(candidate.path);
 }
 
 }  // namespace ft

@@ -159,6 +159,7 @@ RankProcess start_rank(int rank, const std::vector<std::string>& arguments, cons
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != supervisor) _exit(1);  // it died before the line above
     setpgid(0, 0);
+    signal(SIGUSR1, SIG_IGN);  // until the rank watches for it
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -185,7 +186,7 @@ class Supervisor {
   explicit Supervisor(Attempt attempt) : attempt_(std::move(attempt)) {
     sigset_t set;
     sigemptyset(&set);
-    for (int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP}) sigaddset(&set, signal);
+    for (int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1}) sigaddset(&set, signal);
     if (sigprocmask(SIG_BLOCK, &set, &mask_before_) != 0) fail("cannot block signals");
     signals_ = Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_) fail("cannot watch for signals");
@@ -261,6 +262,10 @@ class Supervisor {
     while (read(signals_.get(), &info, sizeof info) == sizeof info) {
       const int signal = static_cast<int>(info.ssi_signo);
       if (signal == SIGCHLD) continue;
+      if (signal == SIGUSR1) {  // a wish to save and go on
+        signal_all(signal);
+        continue;
+      }
       if (signal == SIGTSTP) {  // Ctrl-Z: all stop, and all go on together
         signal_all(SIGSTOP);
         kill(getpid(), SIGSTOP);

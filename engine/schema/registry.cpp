@@ -306,10 +306,17 @@ Schema save_schema() {
                 .doc = "steps between checkpoints; 0: only at the end",
                 .fallback = 0,
                 .at_least = 0},
-               {.key = "per_epoch", .kinds = kInteger, .doc = "checkpoints an epoch, in place of every", .at_least = 1},
+               {.key = "per_epoch",
+                .kinds = kInteger,
+                .doc = "checkpoints an epoch, in place of every; the last one at its end",
+                .at_least = 1},
+               {.key = "every_minutes",
+                .kinds = kNumber,
+                .doc = "minutes from one checkpoint to the next, beside those that every or per_epoch ask for",
+                .above = 0},
                {.key = "keep",
                 .kinds = kInteger,
-                .doc = "newest checkpoints that stay on the disk",
+                .doc = "newest checkpoints that stay on the disk; the one that best names stays, too",
                 .fallback = 2,
                 .at_least = 1},
                {.key = "on_error",
@@ -321,9 +328,15 @@ Schema save_schema() {
                 .allowed = {"stop", "continue"}},
                {.key = "state_dict_type",
                 .kinds = kString,
-                .doc = "each rank writes its own shard",
+                .doc = "SHARDED_STATE_DICT: each rank writes its own shard, behind the steps; FULL_STATE_DICT: rank 0 "
+                       "writes whole tensors in one file, which come to it one by one while training waits",
                 .fallback = "SHARDED_STATE_DICT",
-                .allowed = {"SHARDED_STATE_DICT"}},
+                .allowed = {"SHARDED_STATE_DICT", "FULL_STATE_DICT"}},
+               {.key = "save_only_model",
+                .kinds = kBoolean,
+                .doc = "checkpoints without the optimizer's state: smaller, to be merged or measured; no run goes on "
+                       "from one",
+                .fallback = false},
                {.key = "final",
                 .kinds = kString,
                 .doc = "what the run ends with; huggingface: also merged at once",
@@ -333,8 +346,6 @@ Schema save_schema() {
                       {"save_total_limit", "keep", "is called keep here"},
                       {"output_dir", "dir", "is called dir here"}},
           .replacements = {
-              {"state_dict_type", "FULL_STATE_DICT",
-               "write \"SHARDED_STATE_DICT\"; save.final = \"huggingface\" also writes the whole model at the end"},
               {"state_dict_type", "LOCAL_STATE_DICT", "FSDP2 has none; write \"SHARDED_STATE_DICT\""}}};
 }
 

@@ -7,6 +7,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/json.h"
+#include "engine/train/full_checkpoint.h"
 
 namespace ft {
 namespace {
@@ -19,6 +20,14 @@ std::string failure_text(const std::exception& exception) {
   if (dynamic_cast<const std::bad_alloc*>(&exception)) return "host memory is out";
   if (!error) return exception.what();
   return error->where().empty() ? error->message() : error->where() + ": " + error->message();
+}
+
+// "+" and the record of what was written, "-" and what failed.
+template <class Write>
+std::string result_of(const Write& write) try {
+  return "+" + write_json(write().to_value());
+} catch (const std::exception& e) {
+  return "-" + failure_text(e);
 }
 
 // Tells all ranks how each one's work went.   @return each rank's result, without its mark.
@@ -51,14 +60,24 @@ CheckpointSaver::~CheckpointSaver() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool CheckpointSaver::start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header) {
+bool CheckpointSaver::start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header,
+                            bool replace) {
   FT_CHECK(!at_work(), "one checkpoint at a time");
-  const auto prepared = on_every_rank(
-      *group_, [&] { return std::string(group_->rank() == 0 && !prepare_checkpoint(directory) ? "whole" : ""); });
+  const auto prepared = on_every_rank(*group_, [&] {
+    std::error_code absent;
+    if (replace && group_->rank() == 0) std::filesystem::remove(directory / "manifest.json", absent);
+    return std::string(group_->rank() == 0 && !prepare_checkpoint(directory) ? "whole" : "");
+  });
   if (prepared[0] == "whole") return false;
   values_made_ = device_->mark();
   directory_ = directory;
   header_ = std::move(header);
+  at_work_ = true;
+  if (kind_ == StateDict::full) {
+    result_ = result_of([&] { return write_full_checkpoint(*group_, directory_, pieces); });
+    read_ = done_ = true;
+    return true;
+  }
   read_ = done_ = false;
   thread_ = std::thread([this, all = std::move(pieces)] { write(all); });
   return true;
@@ -70,8 +89,7 @@ void CheckpointSaver::write(const std::vector<SavedPiece>& pieces) {
     what = true;
     news_.notify_all();
   };
-  std::string result;
-  try {
+  result_ = result_of([&] {
     std::vector<Piece> table;
     for (const SavedPiece& saved : pieces) table.push_back(saved.piece);
     CheckpointShardWriter writer(directory_, group_->rank(), group_->size(), std::move(table));
@@ -80,11 +98,8 @@ void CheckpointSaver::write(const std::vector<SavedPiece>& pieces) {
     for (const SavedPiece& saved : pieces)
       if (saved.piece.count > 0) append(writer, saved.value);
     tell(read_);  // the rest, above all the wait for the disk, needs no tensor
-    result = "+" + write_json(writer.finish().to_value());
-  } catch (const std::exception& e) {
-    result = "-" + failure_text(e);
-  }
-  result_ = std::move(result);
+    return writer.finish();
+  });
   tell(read_);
   tell(done_);
 }
@@ -115,16 +130,17 @@ bool CheckpointSaver::done_everywhere() {
   return group_->max(done ? 0 : 1) == 0;
 }
 
-void CheckpointSaver::finish(int64_t keep) {
+void CheckpointSaver::finish(const std::function<void()>& on_first_rank) {
   FT_CHECK(at_work(), "finish follows start");
-  thread_.join();
-  thread_ = {};
+  if (thread_.joinable()) thread_.join();
+  at_work_ = false;
   const auto complete = [&](const std::vector<std::string>& records) {
     std::vector<ShardRecord> shards;
     for (const std::string& record : records)
-      shards.push_back(ShardRecord::from_value(parse_json(record, "shard record")));
+      if (const Value value = parse_json(record, "shard record"); value.at("file") != Value(""))
+        shards.push_back(ShardRecord::from_value(value));
     write_manifest(directory_, header_, shards);
-    prune_checkpoints(directory_.parent_path(), keep);
+    if (on_first_rank) on_first_rank();
     return std::string();
   };
   try {

@@ -24,27 +24,30 @@ namespace ft {
 
 class CheckpointSaver {
  public:
-  /// @param device that tensors lie on
+  /// @param device that tensors lie on   @param kind full: start() writes while training waits
   explicit CheckpointSaver(std::shared_ptr<ProcessGroup> group,
-                           std::shared_ptr<ComputeDevice> device = ComputeDevice::cpu())
-      : group_(std::move(group)), device_(std::move(device)) {}
+                           std::shared_ptr<ComputeDevice> device = ComputeDevice::cpu(),
+                           StateDict kind = StateDict::sharded)
+      : group_(std::move(group)), device_(std::move(device)), kind_(kind) {}
   ~CheckpointSaver();  ///< gives up what is not finished: it is no checkpoint then
   CheckpointSaver(const CheckpointSaver&) = delete;
 
   /// Begins to write `directory` (…/checkpoint-<step>) and returns. `header` is kept as it is now. Tensors are read
   /// where they lie, those of a GPU a few MB at a time on a queue of their own. Collective; none may be at work.
+  /// @param replace a whole checkpoint that stands there
   /// @return false when a whole checkpoint stands there already: then nothing is at work.
   /// @throws Error(io) on every rank, naming the one that could not begin.
-  bool start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header);
+  bool start(const std::filesystem::path& directory, std::vector<SavedPiece> pieces, Value header,
+             bool replace = false);
   /// Between start and finish.
-  bool at_work() const { return thread_.joinable(); }
+  bool at_work() const { return at_work_; }
   /// Returns when this rank's tensors may change. @return seconds waited.
   double wait_for_reads();
   /// True when every rank has written its shard: finish() will not wait. Collective.
   bool done_everywhere();
-  /// Waits for all shards, writes the manifest, then removes all but the `keep` newest checkpoints (0: none).
+  /// Waits for all shards and writes the manifest; then rank 0 does what is left to do of a whole checkpoint.
   /// Collective. @throws Error(io) on every rank, naming the one that failed; what was written is removed.
-  void finish(int64_t keep);
+  void finish(const std::function<void()>& on_first_rank = {});
 
  private:
   void write(const std::vector<SavedPiece>& pieces);
@@ -52,6 +55,8 @@ class CheckpointSaver {
 
   std::shared_ptr<ProcessGroup> group_;
   std::shared_ptr<ComputeDevice> device_;
+  StateDict kind_;
+  bool at_work_ = false;
   Mark values_made_;  // the update whose values are saved
   std::filesystem::path directory_;
   Value header_;

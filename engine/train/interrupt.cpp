@@ -7,7 +7,7 @@
 namespace ft {
 namespace {
 
-volatile std::sig_atomic_t g_signal = 0;
+volatile std::sig_atomic_t g_signal = 0, g_asked_to_save = 0;
 
 // The supervisor queues its signal when another rank has failed: that is no wish of the user's, and is not answered.
 void on_signal(int signal, siginfo_t* info, void*) {
@@ -38,8 +38,14 @@ void watch_for_interrupts() {
   sigaddset(&action.sa_mask, SIGTERM);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  action.sa_sigaction = [](int, siginfo_t*, void*) { g_asked_to_save = 1; };
+  sigaction(SIGUSR1, &action, nullptr);
 }
 
 int interrupted() { return g_signal; }
+
+bool asked_to_save() { return g_asked_to_save != 0; }
+
+void met_wish_to_save() { g_asked_to_save = 0; }
 
 }  // namespace ft

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include "engine/error/error.h"
+#include "engine/formats/checkpoint_links.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/train/saved_blocks.h"
 #include "engine/train/saved_place.h"
@@ -52,14 +53,14 @@ std::optional<ResumePoint> resume_point(const Value& plan) {
     if (!fs::exists(out / "run.json")) return std::nullopt;
     return open_newest(out);
   }
-  const fs::path path = fs::absolute(wanted).lexically_normal();
+  const fs::path path = without_link(fs::absolute(wanted).lexically_normal());
   if (fs::exists(path / "run.json")) return open_newest(path);
   if (checkpoint_step(path) && fs::exists(path.parent_path() / "run.json"))
     return ResumePoint{path.parent_path(), std::make_unique<Checkpoint>(path)};
   throw Error(ErrorKind::config, "is neither a run directory nor a checkpoint in one")
       .at(path.string())
       .key("--resume")
-      .help("give the directory that the run printed when it started, or a checkpoint-<step> in it");
+      .help("give the directory that the run printed when it started, or a checkpoint-<step>, latest or best in it");
 }
 
 void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& plan) {
@@ -88,6 +89,11 @@ void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& pl
   if (!what.empty())
     throw Error(ErrorKind::shape, "is a checkpoint of another model or adapter: " + what)
         .at(checkpoint.path().string());
+  if (checkpoint.header().get("save_only_model", false))
+    throw Error(ErrorKind::config, "holds the weights alone, without the optimizer's state (save.save_only_model)")
+        .at(checkpoint.path().string())
+        .key("--resume")
+        .help("merge it, and begin a run with what comes of that");
   check_same(checkpoint, "seed", plan.get("seed", 0), "seed");
   check_same(checkpoint, "rows_per_step", plan.at("batch").at("total").as_integer(), "batch.total");
 }

@@ -20,7 +20,6 @@
 #include "engine/optim/learning_rate.h"
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
-#include "engine/train/checkpoint_saver.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/gradient_norm.h"
 #include "engine/train/interrupt.h"
@@ -30,6 +29,7 @@
 #include "engine/train/out_of_memory.h"
 #include "engine/train/resume.h"
 #include "engine/train/run_output.h"
+#include "engine/train/run_saves.h"
 #include "engine/train/save.h"
 #include "engine/train/sharded_model.h"
 
@@ -88,19 +88,16 @@ struct Run::State {
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
         model(inputs.plan, source, inputs.group),
         sampler(make_split("train").packing.size(), sampler_options(inputs.plan, model.mesh())),
-        saver(inputs.group, model.device()),
+        saves(inputs.plan, inputs.group, model.device(), [this] { return save_moment(); }),
         loss_scale(inputs.plan, model.compute()) {}
 
   /// A split's rows and their packing, made at its first use.
   Split& make_split(const std::string& name);
   void make_window();
-  bool due_to_save() const;
   void go_on();
-  std::string start_save();
-  void finish_save();
-  template <class Action>
-  bool saving(const Action& action);
-  void end_saves_that_are_done();
+  RunSaves::Moment save_moment();
+  void meet_wishes();
+  [[noreturn]] void stop(const std::string& saved);
   Context training_context(double tokens) const;
   bool finite_step();
   bool only_overflowed();
@@ -128,9 +125,7 @@ struct Run::State {
   double offload_began = 0, offload_seconds = 0;  // of copies: before the step, and in it
   int64_t window_tokens_all = 0;                  // over all ranks, as the recipe summed it
   Waits waits;
-  int64_t saved_step = -1;
-  CheckpointSaver saver;
-  double save_seconds = 0;          // waited for the saver since the step began
+  RunSaves saves;
   double tokens = 1;                // that the loss of this step is divided by
   bool loss_is_finite = true;       // of this rank's micro batches of this step
   std::optional<double> grad_norm;  // of this step, once it was clipped
@@ -163,11 +158,6 @@ void Run::State::make_window() {
   data_seconds = seconds_now() - started;
 }
 
-bool Run::State::due_to_save() const {
-  const int64_t every = inputs.plan.at("save").get("every", 0);
-  return every > 0 && sampler.step() > 0 && sampler.step() % every == 0 && saved_step != sampler.step();
-}
-
 /// Takes up the optimizer, the place in the data and the count of steps where the checkpoint left them.
 void Run::State::go_on() {
   const Checkpoint& from = *checkpoint();
@@ -176,15 +166,13 @@ void Run::State::go_on() {
   skipped_steps = from.header().get("skipped_steps", int64_t{0});
   const Value& position = from.header().at("data");
   sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
-  saved_step = sampler.step();
 }
 
-/// Begins to write a checkpoint of this moment. @return its directory
-std::string Run::State::start_save() {
-  const int64_t step = sampler.step();
-  const std::filesystem::path at = std::filesystem::path(output->directory()) / ("checkpoint-" + std::to_string(step));
+/// What a checkpoint of this moment holds.
+RunSaves::Moment Run::State::save_moment() {
   const Sampler::Position position = sampler.position();
-  Value header = Value::map({{"step", step},
+  const bool only_model = inputs.plan.at("save").get("save_only_model", false);
+  Value header = Value::map({{"step", sampler.step()},
                              {"total_steps", sampler.total_steps()},
                              {"optimizer_steps", optimizer->steps},
                              {"seed", inputs.plan.get("seed", 0)},
@@ -194,36 +182,33 @@ std::string Run::State::start_save() {
                              {"loss_scale", loss_scale.state()},
                              {"skipped_steps", skipped_steps},
                              {"data", Value::map({{"epoch", position.epoch}, {"window", position.window}})}});
-  output->status("saving " + at.filename().string());
-  saver.start(at, saved_pieces(model, *optimizer), std::move(header));
-  saved_step = step;
-  return at.string();
+  if (only_model) header.set("save_only_model", true);
+  output->status("saving checkpoint-" + std::to_string(sampler.step()));
+  return {saved_pieces(model, only_model ? nullptr : optimizer.get()), std::move(header)};
 }
 
-/// Completes the checkpoint that is being written, if any.
-void Run::State::finish_save() {
-  if (!saver.at_work()) return;
-  const double started = seconds_now();
-  saver.finish(inputs.plan.at("save").get("keep", 0));
-  save_seconds += seconds_now() - started;
+/// Between two steps: saves where that is due or asked for, and stops where that is asked for. Signals reach ranks at
+/// different moments, and the clock is rank 0's: the ranks agree on the most that one of them was asked.
+void Run::State::meet_wishes() {
+  constexpr double kSave = 0.5;  // less than any signal that stops: what stops saves, too
+  const bool wants_save = asked_to_save() || (inputs.group->rank() == 0 && saves.minutes_are_over());
+  const double wish = inputs.group->max(interrupted() != 0 ? interrupted() : wants_save ? kSave : 0);
+  if (wish == kSave) met_wish_to_save();
+  saves.between_steps(sampler.step(), sampler.steps_per_epoch(), wish == kSave);
+  if (wish > kSave) stop(sampler.step() > 0 ? saves.save(sampler.step()) : "");
 }
 
-/// Runs `action`. @return false where a checkpoint could not be written, and the plan says to go on without it.
-template <class Action>
-bool Run::State::saving(const Action& action) try {
-  action();
-  return true;
-} catch (const Error& error) {
-  if (error.kind() != ErrorKind::io || inputs.plan.at("save").get("on_error", "stop") != "continue") throw;
-  saved_step = -1;
-  if (inputs.group->rank() == 0)
-    log_warning(std::string("a checkpoint could not be written, training goes on (save.on_error): ") + error.what());
-  return false;
-}
-
-/// Completes a checkpoint that every rank has written, or that the next one has to wait for.
-void Run::State::end_saves_that_are_done() {
-  if (saver.at_work() && (due_to_save() || saver.done_everywhere())) saving([&] { finish_save(); });
+/// @throws Error(interrupt), always.
+void Run::State::stop(const std::string& saved) {
+  const int64_t step = sampler.step();
+  std::string text = "stopped before the first step";
+  if (step > 0)
+    text =
+        "stopped after step " + std::to_string(step) + (saved.empty() ? "; it could not be saved" : "; saved " + saved);
+  output->finish();
+  output->say(text);
+  if (step > 0) output->say_merge_line();
+  throw Error(ErrorKind::interrupt, text);
 }
 
 Context Run::State::training_context(double over_tokens) const {
@@ -250,7 +235,7 @@ bool Run::State::finite_step() {
     ++skipped_steps;
     return false;
   }
-  saving([&] { finish_save(); });
+  saves.complete();
   const std::string found = find_non_finite(model, window, training_context(tokens));
   const std::string what = "step " + std::to_string(sampler.step()) +
                            ": the loss or its gradient is not finite (norm " + std::to_string(*grad_norm) +
@@ -310,6 +295,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
     s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
   }
   if (s.checkpoint()) s.go_on();
+  s.saves.open(s.output->directory(), s.checkpoint() ? std::optional(s.checkpoint()->step()) : std::nullopt);
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
   s.in_memory(false, [&] { s.output->load(s.model, s.source); });
   return std::shared_ptr<Run>(new Run(std::move(state)));
@@ -318,22 +304,8 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
 bool Run::next_step() {
   State& s = *state_;
   if (step() < total_steps()) s.output->end_row();  // what is measured after the last step joins its row
-  s.save_seconds = 0;
-  s.end_saves_that_are_done();
-  if (s.due_to_save()) s.saving([&] { s.start_save(); });
-  // Ctrl-C reaches ranks at different moments: they agree between steps.
-  if (const int signal = static_cast<int>(s.inputs.group->max(interrupted())); signal != 0) {
-    const std::string saved = step() > 0 ? save() : "";
-    const std::string text =
-        (step() > 0 ? "stopped after step " + std::to_string(step()) : "stopped before the first step") +
-        (!saved.empty() ? "; saved " + saved
-         : step() > 0   ? "; it could not be saved"
-                        : "");
-    s.output->finish();
-    s.output->say(text);
-    if (step() > 0) s.output->say_merge_line();
-    throw Error(ErrorKind::interrupt, text);
-  }
+  s.saves.reset_seconds();
+  s.meet_wishes();
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();
   s.model.schedule().waits = {};
@@ -414,7 +386,7 @@ void Run::update() {
     if (!s.optimizer->scale_gradients(s.grad_factor) && s.grad_factor != 1)
       for (auto& shard : s.model.shards())
         if (shard->grad().defined()) shard->grad().mul_(s.grad_factor);
-    s.save_seconds += s.saver.wait_for_reads();
+    s.saves.wait_for_reads();
     s.in_memory(false, [&] { s.optimizer->step(lr()); });
     s.model.masters_changed();
   }
@@ -434,7 +406,7 @@ void Run::log(const Value& row) {
   measures.wait_reduce = s.waits.reduce;
   measures.wait_offload = s.offload_seconds;
   measures.wait_data = s.data_seconds;
-  measures.wait_save = s.save_seconds;
+  measures.wait_save = s.saves.seconds();
   measures.skipped_steps = s.skipped_steps;
   if (s.loss_scale.on()) measures.loss_scale = s.loss_scale.scale();
   const DeviceMemory on_device = s.model.device()->memory();
@@ -452,27 +424,16 @@ Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& option
     return s.in_memory(true, [&] { return evaluate_answers(s.model, *measured.rows, *s.inputs.tokenizer, options); });
   }
   const int64_t rows = s.inputs.plan.at("batch").at("micro").as_integer();
-  return s.in_memory(true, [&] { return evaluate_loss(s.model, measured, rows, s.pad_id()); });
+  const Evaluation found = s.in_memory(true, [&] { return evaluate_loss(s.model, measured, rows, s.pad_id()); });
+  if (split == "val") s.saves.validated(step(), found.loss);
+  return found;
 }
 
-std::string Run::save() {
-  State& s = *state_;
-  std::string at;
-  const bool saved = s.saving([&] {
-    s.finish_save();
-    at = s.start_save();
-    s.finish_save();
-  });
-  return saved ? at : "";
-}
+std::string Run::save() { return state_->saves.save(step()); }
 
 void Run::finish() {
   State& s = *state_;
-  s.saving([&] { s.finish_save(); });
-  if (s.saved_step != step()) {  // the last one: nothing goes on without it
-    s.start_save();
-    s.finish_save();
-  }
+  s.saves.finish(step());
   s.output->finish();
   if (s.skipped_steps > 0)
     s.output->say(std::to_string(s.skipped_steps) + " steps were skipped: their loss or gradient was not finite");

@@ -49,9 +49,9 @@ class Run {
   static std::shared_ptr<Run> start(RunInputs inputs);
   ~Run();
 
-  /// Moves on to the next window; false when the plan's steps are done. Begins to save when the plan's save.every says
-  /// so; what it writes is complete some steps later.
-  /// Collective. @throws Error(interrupt) after Ctrl-C, once the run is saved.
+  /// Moves on to the next window; false when the plan's steps are done. Begins to save when the plan's `save` block
+  /// or SIGUSR1 says so; what it writes is complete some steps later.
+  /// Collective. @throws Error(interrupt) after Ctrl-C or SIGTERM, once the run is saved.
   bool next_step();
   int64_t step() const;  ///< 1-based number of the current step; 0 before the first
   int64_t total_steps() const;

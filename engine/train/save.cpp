@@ -39,7 +39,7 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
   return pieces;
 }
 
-std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) {
+std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer* optimizer) {
   std::vector<SavedPiece> all;
   if (model.replicas().rank() != 0) return all;  // the first of those that own the same writes it
   for (auto& shard : model.shards()) {
@@ -49,9 +49,10 @@ std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) 
       if (p.parameter->slice.copy == 0)
         all.push_back({place_of_master(*p.parameter, p.begin, p.count), range->piece(p)});
   }
+  if (!optimizer) return all;
   std::map<std::string, const Parameter*> parameters;
   for (const Parameter* p : model.model().parameters()) parameters[p->name] = p;
-  for (const StateTensor& state : optimizer.state()) {
+  for (const StateTensor& state : optimizer->state()) {
     const Parameter& parameter = *parameters.at(state.name);
     if (state.saved && parameter.slice.copy == 0) all.push_back({place_of_state(parameter, state), state.value});
   }
@@ -59,10 +60,10 @@ std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer) 
 }
 
 void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer,
-                     const Value& header) {
+                     const Value& header, StateDict kind) {
   // The model keeps its group; the saver goes before it.
-  CheckpointSaver saver(std::shared_ptr<ProcessGroup>(&model.group(), [](ProcessGroup*) {}), model.device());
-  if (saver.start(directory, saved_pieces(model, optimizer), header)) saver.finish(0);
+  CheckpointSaver saver(std::shared_ptr<ProcessGroup>(&model.group(), [](ProcessGroup*) {}), model.device(), kind);
+  if (saver.start(directory, saved_pieces(model, &optimizer), header)) saver.finish();
 }
 
 }  // namespace ft

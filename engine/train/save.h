@@ -13,6 +13,9 @@
 
 namespace ft {
 
+/// How a checkpoint's tensors lie in files: each rank's pieces in its own, or whole ones in a single file.
+enum class StateDict { sharded, full };
+
 /// This rank's trainable pieces, with views of their masters and gradients, in the order of units and ranges. Vectors
 /// (norms, biases) are left out of weight decay, as transformers' Trainer does.
 std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model);
@@ -24,13 +27,13 @@ struct SavedPiece {
 };
 
 /// This rank's masters and optimizer state, as views of the tensors that training uses; nothing where another rank
-/// saves the same.
-std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer& optimizer);
+/// saves the same.   @param optimizer null: masters alone
+std::vector<SavedPiece> saved_pieces(ShardedModel& model, Optimizer* optimizer);
 
 /// Writes `directory` (…/checkpoint-<step>) and waits: masters, optimizer state, and `header` in the manifest. Does
 /// nothing when a whole checkpoint stands there. Collective.
 /// @throws Error(io) naming the rank that could not write.
 void save_checkpoint(const std::filesystem::path& directory, ShardedModel& model, Optimizer& optimizer,
-                     const Value& header);
+                     const Value& header, StateDict kind = StateDict::sharded);
 
 }  // namespace ft

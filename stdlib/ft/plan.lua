@@ -172,14 +172,6 @@ function Plan:resolved()
   return out
 end
 
---- Checkpoints an epoch become steps between checkpoints, now that the data is known.
-local function fill_every(plan, data)
-  local save = plan.save
-  if not save.per_epoch or save.every > 0 then return end
-  local rows = data.train:facts(plan.data.train.seq_len, plan.data.train.pack).rows
-  save.every = math.max(1, math.floor(math.ceil(rows / plan.batch.total) / save.per_epoch + 0.5))
-end
-
 --- Builds, shards and loads on every rank, after the rules have passed. Collective in a run of several ranks.
 function Plan:start()
   local judge, verify = require "ft.judge", require "ft.verify"
@@ -193,7 +185,6 @@ function Plan:start()
   if self.ranks.rank == 0 then require("ft.report").environment(self) end
   local data, tokenizer = require("ft.data").load(self.plan)
   judge.apply(self, data)
-  fill_every(self.plan, data)
   return require("ft.run").start(self:resolved(), data, tokenizer)
 end
 

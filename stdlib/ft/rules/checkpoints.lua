@@ -9,7 +9,7 @@ local function run_of(save)
   end
   local path = native.absolute(wanted)
   if native.exists(path .. "/run.json") then return path end
-  local above = path:match("^(.*)/checkpoint%-%d+/?$")
+  local above = path:match("^(.*)/checkpoint%-%d+/?$") or path:match("^(.*)/latest/?$") or path:match("^(.*)/best/?$")
   return above and native.exists(path .. "/manifest.json") and native.exists(above .. "/run.json") and above or false
 end
 
@@ -58,7 +58,7 @@ return function(rule)
       return false, "give it with --out DIR, or as save.out", "save.resume", "auto wants to know the run's directory"
     end
     return run_of(p.save) ~= false,
-      "give the directory that the run printed when it started, or a checkpoint-<step> in it", "save.resume",
+      "give the directory that the run printed when it started, or a checkpoint-<step>, latest or best in it", "save.resume",
       ("'%s' is neither a run directory nor a checkpoint in one"):format(tostring(p.save.resume))
   end)
 

@@ -27,7 +27,7 @@ TEST(CheckpointSaver, ReadsOnAQueueOfItsOwnBehindTheUpdate) {
       Value::map({{"step", 1}})));
   saver.wait_for_reads();
   EXPECT_THAT(queues->said(), ElementsAre("compute: mark 1", "saving: wait 1"));
-  saver.finish(0);
+  saver.finish();
   const Checkpoint checkpoint(folder / "checkpoint-1");
   std::vector<float> read(static_cast<size_t>(count));
   checkpoint.read("w", "master", 0, count, read.data());
