@@ -28,6 +28,21 @@ test.case("the recipe of docs/recipes.md trains", function(t)
   t.contains(output, "to merge: ftengine merge ")
 end)
 
+test.case("the test of a rule in docs/recipes.md passes", function(t)
+  t.write("first.lua", block(t, "recipes.md", "first.lua"))
+  local file = t.write("rows_test.lua", (block(t, "recipes.md", "rows_test.lua"):gsub("first%.lua\",", t.folder
+    .. "/first.lua\",")))
+  local output, code = t.program("test", file)
+  t.truthy(code == 0, output)
+end)
+
+test.case("the configuration of docs/axolotl.md passes, but for its model", function(t)
+  local yaml = t.read(t.here .. "/../../docs/axolotl.md"):match("```yaml\n(.-)```")
+  yaml = yaml:gsub("%./Qwen3%-32B", "recipes/demo/model"):gsub("train%.jsonl", "recipes/demo/train.jsonl")
+  local answer = t.check(t.write("swap.yml", (yaml:gsub("2048", "512"))), "--nproc", "2")
+  t.equal({ answer.errors, answer.warnings }, { {}, {} })
+end)
+
 test.case("the architecture of docs/models.md trains in that recipe", function(t)
   t.write("rows.jsonl", rows())
   local recipe, changed = block(t, "recipes.md", "first.lua"):gsub('model_type = "llama"', 'model_type = "sandwich"')
