@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "engine/device/memory.h"
+#include "engine/device/memory_meter.h"
 #include "engine/error/error.h"
 
 namespace ft {
@@ -89,6 +90,7 @@ class HostAllocator : public c10::Allocator {
       places_.give_back(place);
       refuse(bytes);
     }
+    memory_meter::count(static_cast<int64_t>(round_up(bytes, kAlignment) + kGap));
     return base_ + place;
   }
 
@@ -114,7 +116,7 @@ class HostAllocator : public c10::Allocator {
     auto* bytes = static_cast<std::byte*>(data);
     if (bytes < self.base_ || bytes >= self.base_ + self.reserved_) return std::free(data);
     const std::lock_guard<std::mutex> lock(self.mutex_);
-    self.places_.give_back(static_cast<uint64_t>(bytes - self.base_));
+    memory_meter::count(-static_cast<int64_t>(self.places_.give_back(static_cast<uint64_t>(bytes - self.base_))));
   }
 
   std::byte* base_;

@@ -13,6 +13,7 @@
 
 #include "engine/device/figures.h"
 #include "engine/device/memory.h"
+#include "engine/device/memory_meter.h"
 #include "engine/parallel/imagined.h"
 
 namespace ft {
@@ -75,6 +76,7 @@ struct OffloadHome::Mapping {
       C10_THROW_ERROR(Error,
                       "OffloadHome: can't allocate memory: you tried to allocate " + std::to_string(bytes) + " bytes.");
     account_->held += static_cast<int64_t>(bytes);
+    memory_meter::count(static_cast<int64_t>(bytes));
     if (!pin) return;
     locked_ = account_->locking.lock(data, bytes);
     (locked_ ? account_->pinned : account_->refused) += static_cast<int64_t>(bytes);
@@ -85,6 +87,7 @@ struct OffloadHome::Mapping {
     ::munmap(data, bytes);
     const auto freed = static_cast<int64_t>(bytes);
     account_->held -= freed;
+    memory_meter::count(-freed);
     if (locked_) account_->pinned -= freed;
     if (refused_) account_->refused -= freed;
   }
@@ -181,7 +184,10 @@ void OffloadHome::to_home(const at::Tensor& here, const at::Tensor& there) {
 
 void OffloadHome::add_at_home(const at::Tensor& here, const at::Tensor& there) {
   const Stopwatch watch(seconds_);
-  if (!staging_.defined()) staging_ = zeros(kStagingBytes, at::kByte);
+  if (!staging_.defined()) {
+    const MadeFor made_for(MemoryKind::buffers);
+    staging_ = zeros(kStagingBytes, at::kByte);
+  }
   const auto width = static_cast<int64_t>(there.element_size());
   const int64_t at_once = kStagingBytes / width;
   for (int64_t begin = 0; begin < there.numel(); begin += at_once) {

@@ -79,6 +79,7 @@ void Metrics::add(int64_t step, const StepMeasures& m) {
   if (m.loss_scale > 0) set("loss_scale", m.loss_scale);
   if (m.skipped_steps > 0) set("skipped_steps", m.skipped_steps);
   set("peak_memory", m.peak_memory);
+  if (m.peak_tensor_memory > 0) set("peak_tensor_memory", m.peak_tensor_memory);
   if (m.peak_device_memory > 0) set("peak_device_memory", m.peak_device_memory);
 }
 

@@ -15,10 +15,11 @@ struct StepMeasures {
   int64_t tokens = 0;  ///< target tokens of the window over all ranks
   double seconds = 0;  ///< wall time of the step
   double wait_gather = 0, wait_reduce = 0, wait_offload = 0, wait_data = 0, wait_save = 0;  ///< of which spent waiting
-  int64_t skipped_steps = 0;  ///< so far, for a loss or gradient that was not finite; written when there are any
-  double loss_scale = 0;      ///< that the next step uses; written for compute in fp16
-  int64_t peak_memory = 0;    ///< bytes, the most so far on rank 0: VmHWM
-  int64_t device_memory = 0;  ///< bytes that tensors take of rank 0's GPU now; for the live line
+  int64_t skipped_steps = 0;       ///< so far, for a loss or gradient that was not finite; written when there are any
+  double loss_scale = 0;           ///< that the next step uses; written for compute in fp16
+  int64_t peak_memory = 0;         ///< bytes, the most so far on rank 0: VmHWM
+  int64_t peak_tensor_memory = 0;  ///< bytes, the most so far of rank 0's tensors on the host (memory_meter.h)
+  int64_t device_memory = 0;       ///< bytes that tensors take of rank 0's GPU now; for the live line
   int64_t peak_device_memory =
       0;  ///< bytes, the most that tensors took of rank 0's GPU so far; written where it has one
 };
