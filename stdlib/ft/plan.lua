@@ -14,10 +14,12 @@ local default_seq_len = 2048
 --- A profile's name becomes the block it stands for, which says which lines it came from.
 local function with_profile(given)
   local verifying = require("ft.verify").layout()
-  if type(given) ~= "table" or (given.parallel and type(given.parallel) ~= "string" and not verifying) then return given end
+  local asked = type(given) == "table" and given.parallel
+  if asked == native.null then asked = nil end
+  if type(given) ~= "table" or (asked and type(asked) ~= "string" and not verifying) then return given end
   local copy = {}
   for key, value in pairs(given) do copy[key] = value end
-  copy.parallel = native.profile(verifying or given.parallel or default_profile)
+  copy.parallel = native.profile(verifying or asked or default_profile)
   return copy
 end
 

@@ -16,6 +16,7 @@
 #include "engine/formats/torch_file.h"
 #include "engine/formats/yaml.h"
 #include "engine/merge/gguf_model.h"
+#include "engine/schema/registry.h"
 #include "engine/template/chat_template.h"
 #include "engine/text/tokenizer.h"
 
@@ -62,6 +63,26 @@ void json(std::span<const uint8_t> bytes) {
 }
 
 void yaml(std::span<const uint8_t> bytes) { parse_yaml(text_of(bytes), "fuzz.yaml"); }
+
+// A plan of anyone's, as a configuration would state it: what is wrong with it has a text, and what was filled in
+// holds.
+void plan(std::span<const uint8_t> bytes) {
+  Value value = parse_yaml(text_of(bytes), "fuzz.yaml");
+  std::vector<Fault> faults;
+  check(*find_schema("plan"), value, "", faults);
+  const bool holds = std::all_of(faults.begin(), faults.end(), [](const Fault& fault) { return fault.warning; });
+  for (const Fault& fault : faults) {
+    FT_CHECK(!fault.message.empty() && (fault.origin.line > 0 || !fault.path.empty()),
+             "a fault without message or place");
+    (void)write_json(as_value(fault));
+  }
+  (void)render(faults, [](const std::string&, int) { return std::nullopt; });
+  if (!holds) return;
+  const Value filled = value;
+  faults.clear();
+  check(*find_schema("plan"), value, "", faults);
+  FT_CHECK(faults.empty() && value == filled, "a plan that holds changes as it is checked again");
+}
 
 void safetensors(std::span<const uint8_t> bytes) {
   const MemoryFile memory(bytes);
@@ -131,6 +152,7 @@ void refusing(std::span<const uint8_t> bytes) {
 
 constexpr Target kTargets[] = {{"json", refusing<json>},
                                {"yaml", refusing<yaml>},
+                               {"plan", refusing<plan>},
                                {"safetensors", refusing<safetensors>},
                                {"pickle", refusing<pickle>},
                                {"torch_file", refusing<torch_file>},

@@ -174,6 +174,10 @@ return function(r, plan)
   end
   local entry = only_one(r, key, list)
   if type(entry) == "string" then entry = { path = entry } end
+  if type(entry) ~= "table" then
+    r:refuse(key, ("entry 1: got %s, want { path, type }"):format(type(entry)), nil, "dialect.datasets")
+    return
+  end
   if key == "pretraining_dataset" and entry.type ~= "completion" then
     entry = { path = entry.path, type = "completion", field = entry.field or r.written[key].text_column, split = entry.split }
   end

@@ -58,10 +58,12 @@ end
 local function groups(r, optimizer, lr)
   local v = r.values
   local list = {}
-  for _, group in ipairs(r.written.lr_groups or {}) do
+  for _, group in ipairs(v.lr_groups and r.written.lr_groups or {}) do
+    group = type(group) == "table" and group or {}
     local names = {}
-    for i, name in ipairs(type(group.modules) == "table" and group.modules or {}) do names[i] = (tostring(name):gsub("%.",
-      "\\.")) end
+    for i, name in ipairs(type(group.modules) == "table" and group.modules or {}) do
+      names[i] = (tostring(name):gsub("%.", "\\."))
+    end
     if #names == 0 or not tonumber(group.lr) then
       r:refuse("lr_groups", "want { name, modules: [ … ], lr } in each entry", nil, "dialect.lr_groups")
       return

@@ -88,7 +88,7 @@ end
 --- fsdp_config without its prefixes.
 function Reader:read_fsdp()
   local block = self.written.fsdp_config
-  if type(block) ~= "table" then return end
+  if type(block) ~= "table" or #block > 0 then return end -- which is no table of keys, as its kind says
   local plain, prefixed = {}, nil
   for _, key in ipairs(sorted_keys(block)) do
     local name = key:match("^fsdp_(.+)$") or key

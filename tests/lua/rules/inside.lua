@@ -36,7 +36,7 @@ end
 function inside.check(file, how)
   return as_check(file, how or {}, function()
     local answer, raised = verdict.of(file, unpack(how and how.words or {}))
-    return answer, text_of(raised)
+    return answer, text_of(raised), raised
   end)
 end
 
