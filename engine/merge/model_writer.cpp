@@ -76,6 +76,12 @@ Value merged_config(const Value& config, const std::vector<MergeTensor>& tensors
   if (Value* names = result.find("architectures"); names && names->is_list())
     for (Value& name : names->as_list())
       if (name.is_string()) name = plain_architecture(name.as_string());
+  // Lua has one kind of number, and a config that passed through it may say 30 for 30.0: transformers wants these to be
+  // floats.
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping", "initializer_range", "layer_norm_eps",
+                          "logit_scale", "rms_norm_eps", "router_aux_loss_coef", "router_jitter_noise"})
+    if (Value* number = result.find(key); number && number->kind() == Value::Kind::integer)
+      *number = Value(static_cast<double>(number->as_integer()));
   const bool old_spelling = result.find("torch_dtype") && !result.find("dtype");
   const char* dtype = torch_name(main_dtype(tensors));
   result.set(old_spelling ? "torch_dtype" : "dtype", dtype);

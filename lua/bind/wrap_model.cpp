@@ -10,6 +10,7 @@
 #include "engine/optim/parameter_groups.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/generate.h"
+#include "engine/train/parity.h"
 #include "engine/train/sharded_model.h"
 #include "lua/bind/native.h"
 #include "lua/boundary/guarded.h"
@@ -142,11 +143,30 @@ int loss(lua_State* L) {
   });
 }
 
+/// model:parity(path of stored values) -> { loss, want_loss, logits or nil, gradients = { { name, distance }, … },
+/// missing = { names } }
+int parity(lua_State* L) {
+  return guarded(L, [&] {
+    const auto loaded = check_handle<LoadedModel>(L, 1);
+    const Parity found = measure_parity(*loaded->model, SafetensorsFile(text_argument(L, 2, "a safetensors file")));
+    Value::List gradients;
+    for (const Parity::Gradient& one : found.gradients)
+      gradients.push_back(Value::map({{"name", one.name}, {"distance", one.distance}}));
+    Value result = Value::map({{"loss", found.loss},
+                               {"want_loss", found.want_loss},
+                               {"gradients", Value(std::move(gradients))},
+                               {"missing", Value(Value::List(found.missing.begin(), found.missing.end()))}});
+    if (found.logits) result.set("logits", *found.logits);
+    push_value(L, result);
+    return 1;
+  });
+}
+
 }  // namespace
 
 template <>
 const HandleClass& handle_class<LoadedModel>() {
-  static const HandleClass type{"LoadedModel", {{"generate", generate_ids}, {"loss", loss}}};
+  static const HandleClass type{"LoadedModel", {{"generate", generate_ids}, {"loss", loss}, {"parity", parity}}};
   return type;
 }
 

@@ -193,14 +193,15 @@ CASES = {
 }
 
 
-def config_of(config):
+def config_of(cls, config):
     keys = ("model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
             "vocab_size tie_word_embeddings rms_norm_eps attention_bias mlp_bias rope_parameters hidden_act "
             "max_position_embeddings use_sliding_window sliding_window max_window_layers layer_types embedding_multiplier "
             "logits_scaling residual_multiplier attention_multiplier no_rope_layers "
             "original_max_position_embeddings layer_norm_eps logit_scale use_qk_norm hidden_activation query_pre_attn_scalar "
             "attn_logit_softcapping final_logit_softcapping")
-    return {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
+    stated = {k: getattr(config, k) for k in keys.split() if getattr(config, k, None) is not None}
+    return {"architectures": [cls.__name__], **stated}
 
 
 def lora_case(cls, config, rslora):
@@ -223,7 +224,7 @@ def main():
     OUT.mkdir(exist_ok=True)
     for name, (cls, config) in CASES.items():
         config._attn_implementation = "eager"
-        stored = {"config": config_of(config), "seed": SEED, "rows": ROWS, "tokens": TOKENS, "signs": SIGNS}
+        stored = {"config": config_of(cls, config), "seed": SEED, "rows": ROWS, "tokens": TOKENS, "signs": SIGNS}
         stored["full"] = run(build(cls, config), lambda n: n)
         stored["lora"] = lora_case(cls, config, rslora=name.endswith("_tied"))
         (OUT / f"{name}.json").write_text(json.dumps(stored, indent=None, separators=(",", ":")) + "\n")
