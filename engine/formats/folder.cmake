@@ -1,2 +1,2 @@
-# yaml-cpp for profiles and configs, xxhash for checksums of checkpoints.
-target_link_libraries(ft_formats ${scope} dep::yaml dep::xxhash)
+# yaml-cpp for profiles and configs, xxhash for checksums of checkpoints, PCRE2 for patterns of modules.
+target_link_libraries(ft_formats ${scope} dep::yaml dep::xxhash dep::pcre2)

@@ -1,24 +1,31 @@
 #include "engine/formats/peft_adapter.h"
 
+#include <set>
+
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 
 namespace ft {
 namespace {
 
-bool asks_for_something(const Value& value) {
-  if (value.is_null()) return false;
-  if (value.is_bool()) return value.as_bool();
-  if (value.is_list()) return !value.as_list().empty();
-  if (value.is_map()) return !value.as_map().empty();
-  return true;
+// The base's own table, which PEFT writes beside an adapter on embeddings.
+constexpr std::string_view kBaseLayer = ".base_layer.weight";
+
+[[noreturn]] void refuse(const std::string& key, const Value& value, const std::string& want,
+                         const std::string& help = "") {
+  Error error(ErrorKind::config, "got " + describe(value) + ", want " + want + ": the engine does not do it");
+  error.at(value.origin.str()).key(key);
+  if (!help.empty()) error.help(help);
+  throw error;
 }
 
-[[noreturn]] void refuse(const std::string& key, const Value& value, const std::string& want) {
-  throw Error(ErrorKind::config, "got " + describe(value) + ", want " + want + ": the engine does not do it")
-      .at(value.origin.str())
-      .key(key);
+Value read_config(const std::filesystem::path& path) {
+  Value config = read_json(path);
+  check_peft_config(config);
+  return config;
 }
+
+}  // namespace
 
 Value plan_options(const Value& config) {
   Value options = Value::map();
@@ -30,32 +37,58 @@ Value plan_options(const Value& config) {
   take("lora_dropout", "dropout");
   take("use_rslora", "use_rslora");
   take("target_modules", "target_modules");
+  for (const char* key : {"use_dora", "lora_bias", "ensure_weight_tying", "exclude_modules", "layers_to_transform",
+                          "layers_pattern", "rank_pattern", "alpha_pattern", "modules_to_save"})
+    if (const Value* value = config.find(key); value && asks_for_something(*value)) options.set(key, *value);
   return options;
 }
-
-Value read_config(const std::filesystem::path& path) {
-  Value config = read_json(path);
-  check_peft_config(config);
-  return config;
-}
-
-}  // namespace
 
 void check_peft_config(const Value& config) {
   const std::string type = config.get("peft_type", "LORA");
   if (type != "LORA") refuse("peft_type", config.at("peft_type"), "LORA");
   if (const Value* bias = config.find("bias"); bias && !bias->is_null() && !(*bias == Value("none")))
     refuse("bias", *bias, "none");
-  for (const auto& [key, value] : config.as_map())  // use_dora, use_qalora and those to come
-    if (key.starts_with("use_") && key != "use_rslora" && asks_for_something(value)) refuse(key, value, "false");
-  for (const char* key :
-       {"fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform",
-        "layers_pattern", "exclude_modules", "layer_replication", "target_parameters", "trainable_token_indices"})
-    if (const Value* value = config.find(key); value && asks_for_something(*value)) refuse(key, *value, "none");
+  if (config.get("use_dora", false) && config.get("lora_bias", false))
+    refuse("lora_bias", config.at("lora_bias"), "false with use_dora");
+  // What plan_options reads, and what says nothing of how the matrices are used.
+  static const std::set<std::string> known{"r",
+                                           "lora_alpha",
+                                           "lora_dropout",
+                                           "use_rslora",
+                                           "target_modules",
+                                           "use_dora",
+                                           "lora_bias",
+                                           "ensure_weight_tying",
+                                           "exclude_modules",
+                                           "layers_to_transform",
+                                           "layers_pattern",
+                                           "rank_pattern",
+                                           "alpha_pattern",
+                                           "modules_to_save",
+                                           "peft_type",
+                                           "bias",
+                                           "init_lora_weights",
+                                           "task_type",
+                                           "auto_mapping",
+                                           "peft_version",
+                                           "base_model_name_or_path",
+                                           "revision",
+                                           "inference_mode",
+                                           "runtime_config",
+                                           "megatron_core",
+                                           "eva_config",
+                                           "corda_config",
+                                           "lora_ga_config",
+                                           "loftq_config"};
+  for (const auto& [key, value] : config.as_map())
+    // A number alone asks for nothing: it goes with a switch beside it (qalora_group_size with use_qalora).
+    if (!known.contains(key) && !value.is_number() && asks_for_something(value)) refuse(key, value, "none");
   // Others than these begin by changing the base's weights (PiSSA, OLoRA, LoftQ, CorDA), which the file does not hold.
   if (const Value* init = config.find("init_lora_weights"); init && init->is_string())
     if (const std::string& name = init->as_string(); name != "gaussian" && name != "orthogonal" && name != "eva")
-      refuse("init_lora_weights", *init, "true, false, gaussian, orthogonal or eva");
+      refuse("init_lora_weights", *init, "true, false, gaussian, orthogonal or eva",
+             "its base has other weights than the model on disk; PEFT's save_pretrained(…, "
+             "path_initial_model_for_weight_conversion=…) writes an adapter that goes with those");
 }
 
 PeftAdapter::PeftAdapter(const std::filesystem::path& directory)
@@ -75,9 +108,10 @@ void PeftAdapter::read(const std::string& parameter, uint64_t byte_offset, std::
 void PeftAdapter::check_tensors(std::span<const ExpectedTensor> parameters) const {
   std::vector<ExpectedTensor> expected;
   for (const ExpectedTensor& parameter : parameters)
-    expected.push_back({std::string(kPeftPrefix) + parameter.name, parameter.shape});
+    expected.push_back({std::string(kPeftPrefix) + parameter.name, parameter.shape, parameter.optional});
   std::vector<const TensorEntry*> tensors;
-  for (const TensorEntry& entry : file_.entries()) tensors.push_back(&entry);
+  for (const TensorEntry& entry : file_.entries())
+    if (!entry.name.ends_with(kBaseLayer)) tensors.push_back(&entry);
   try {
     compare_tensors(
         expected, tensors, [this](const std::string& name) { return file_.find(name); }, file_.path());

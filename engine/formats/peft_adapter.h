@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "engine/formats/lora_options.h"
 #include "engine/formats/model_directory.h"
 #include "engine/formats/safetensors.h"
 #include "engine/schema/value.h"
@@ -16,13 +17,17 @@ namespace ft {
 /// @throws Error(config) naming the first key of an adapter_config.json that asks for what the engine does not do.
 void check_peft_config(const Value& config);
 
+/// What an adapter_config.json says of LoRA, in the plan's spelling (LoraOptions::read); only keys that it has, and of
+/// younger ones only those that ask for something.
+Value plan_options(const Value& config);
+
 class PeftAdapter {
  public:
   /// Reads the configuration and the header of the tensors.
   /// @throws Error(io), Error(format) for files, Error(config) for what is not supported.
   explicit PeftAdapter(const std::filesystem::path& directory);
 
-  /// In the plan's spelling: r, alpha, dropout, use_rslora, target_modules; each with the line it was read from.
+  /// plan_options of its configuration, each with the line it was read from.
   const Value& options() const { return options_; }
 
   /// A parameter's tensor ("model.layers.0.mlp.up_proj.lora_A.weight"), or nullptr.

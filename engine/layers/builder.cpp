@@ -49,7 +49,7 @@ std::string module_path(const std::string& parent, const std::string& name) {
 }
 
 Builder::Builder(const ModelOptions& options)
-    : options_(&options), targets_(options.lora ? options.lora->target_modules : Value("all-linear")) {}
+    : options_(&options), targets_(options.lora ? *options.lora : LoraOptions{}) {}
 
 std::unique_ptr<Module> Builder::block(const Value& description, const std::string& parent) {
   const std::string type = description.at("type").as_string();

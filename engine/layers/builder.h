@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/layers/lora_targets.h"
+#include "engine/formats/lora_targets.h"
 #include "engine/layers/model.h"
 #include "engine/layers/rope_table.h"
 
@@ -69,6 +69,8 @@ class Builder {
   /// Whether this linear gets LoRA; remembered in adapted().
   bool adapt(const std::string& module_path);
   std::vector<std::string>& adapted() { return adapted_; }
+  /// Rank and scale of LoRA on a module that gets it.
+  LoraShape lora_shape(const std::string& module_path) const { return targets_.shape(module_path); }
   /// Rotary tables are shared by all layers that rotate alike.
   std::shared_ptr<RopeTable> rope_table(const RopeOptions& options, int64_t width);
 

@@ -27,13 +27,16 @@ Embedding::Embedding(Builder& builder, const Value& description, const std::stri
   weight_ = &add_parameter(name() + ".weight", {rows, description.at("dim").as_integer()}, builder.base_storage(),
                            {Init::Kind::normal, description.get("init_std", 0.02)},
                            tensor_.slice(0, tensor_.rank, tensor_.size));
+  if (builder.adapt(name()))
+    lora_ = &add_child(std::make_unique<EmbeddingLora>(builder, name(), rows, weight_->shape[1]));
 }
 
-at::Tensor Embedding::forward(const at::Tensor& tokens, const Context&) {
-  const at::Tensor rows =
+at::Tensor Embedding::forward(const at::Tensor& tokens, const Context& context) {
+  at::Tensor rows =
       tensor_.split()
           ? sum_and_scatter_tokens(vocab_parallel_embedding(weight_->value, tokens, compute_, name(), tensor_), tensor_)
           : ops::embedding(weight_->value, tokens, compute_, name());
+  if (lora_ && context.adapter) rows = at::add(rows, lora_->forward(tokens, context));
   return scale_ == 1 ? rows : rows.mul(scale_);
 }
 

@@ -4,6 +4,7 @@
 /// the constructors.
 
 #include "engine/layers/builder.h"
+#include "engine/layers/embedding_lora.h"
 #include "engine/layers/linear.h"
 
 namespace ft {
@@ -15,6 +16,7 @@ class Embedding : public Module {
   Embedding(Builder& builder, const Value& description, const std::string& parent);
   at::Tensor forward(const at::Tensor& tokens, const Context& context) override;
   Parameter& weight() { return *weight_; }
+  EmbeddingLora* lora() { return lora_; }  ///< null without
   int64_t vocab() const { return weight_->full_shape()[0]; }
 
  private:
@@ -22,6 +24,7 @@ class Embedding : public Module {
   TensorAxis tensor_;
   double scale_;
   Parameter* weight_ = nullptr;
+  EmbeddingLora* lora_ = nullptr;
 };
 
 /// down(act(gate(x)) · up(x))

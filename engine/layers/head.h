@@ -4,6 +4,7 @@
 /// made without gathering logits.
 
 #include "engine/layers/builder.h"
+#include "engine/layers/embedding_lora.h"
 #include "engine/layers/linear.h"
 
 namespace ft {
@@ -19,9 +20,12 @@ class Head : public Module {
   /// context.last.
   at::Tensor forward(const at::Tensor& x, const Context& context) override;
   bool tied() const { return tied_; }
+  /// A tied head's logits take up what LoRA on the embedding comes to.
+  void share(const EmbeddingLora& lora) { shared_lora_ = &lora; }
 
  private:
   at::Tensor logits(const at::Tensor& x, const Context& context);
+  ops::LowRank addition(const at::Tensor& x, const Context& context) const;
 
   bool tied_;
   double logit_scale_, softcap_;
@@ -29,6 +33,7 @@ class Head : public Module {
   Module* norm_ = nullptr;
   Linear* output_ = nullptr;     // null where tied
   Parameter* weight_ = nullptr;  // the output's, or the embedding's
+  const EmbeddingLora* shared_lora_ = nullptr;
 };
 
 }  // namespace ft

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mul.h>
 
 #include <cmath>
 
@@ -27,7 +28,7 @@ Linear::Linear(Builder& builder, const Value& description, const std::string& pa
   add_weight(builder, {Init::Kind::normal, description.get("init_std", 0.02)});
   if (description.get("bias", false))
     bias_ = &add_parameter(name() + ".bias", {out_}, builder.base_storage(), {}, slice_of(true, false));
-  if (builder.adapt(name())) add_lora(*builder.options().lora, whole_in);
+  if (builder.adapt(name())) add_lora(builder, whole_in);
 }
 
 void Linear::add_weight(Builder& builder, const Init& init) {
@@ -59,15 +60,36 @@ void Linear::add_weight(Builder& builder, const Init& init) {
   weight_->double_quant = options.double_quant && whole_groups;
 }
 
-void Linear::add_lora(const LoraOptions& lora, int64_t whole_in) {
-  const auto r = static_cast<double>(lora.r);
-  lora_scale_ = lora.alpha / (lora.use_rslora ? std::sqrt(r) : r);
+void Linear::add_lora(Builder& builder, int64_t whole_in) {
+  const LoraOptions& lora = *builder.options().lora;
+  const LoraShape shape = builder.lora_shape(name());
+  lora_scale_ = shape.scale;
   lora_dropout_ = lora.dropout;
   // PEFT's kaiming_uniform with a = sqrt(5): uniform in ±1/sqrt(in).
   const Init uniform{Init::Kind::uniform, 1 / std::sqrt(static_cast<double>(whole_in))};
   lora_a_ =
-      &add_parameter(name() + ".lora_A.weight", {lora.r, in_}, Storage::trainable, uniform, slice_of(false, true));
-  lora_b_ = &add_parameter(name() + ".lora_B.weight", {out_, lora.r}, Storage::trainable, {}, slice_of(true, false));
+      &add_parameter(name() + ".lora_A.weight", {shape.r, in_}, Storage::trainable, uniform, slice_of(false, true));
+  lora_b_ = &add_parameter(name() + ".lora_B.weight", {out_, shape.r}, Storage::trainable, {}, slice_of(true, false));
+  if ((lora.use_dora || lora.lora_bias) && !builder.in_layers())
+    throw Error(ErrorKind::config, "is not done on the head, whose loss is made without its logits")
+        .key(lora.use_dora ? "adapter.use_dora" : "adapter.lora_bias")
+        .help("leave " + name() + " out of target_modules, or train it whole: modules_to_save = { \"" + name() +
+              "\" }");
+  if (lora.lora_bias)
+    lora_bias_ = &add_parameter(name() + ".lora_B.bias", {out_}, Storage::trainable, {}, slice_of(true, false));
+  if (lora.use_dora) add_magnitude();
+}
+
+// Begins as the norm of each row, so that the layer begins as its base (Liu et al., 2024, section 4.1).
+void Linear::add_magnitude() {
+  if (tensor_.split())
+    throw Error(ErrorKind::config, "looks at whole rows of a matrix, which tensor parallelism shares out")
+        .key("adapter.use_dora")
+        .help("use parallel.mesh.shard, or leave use_dora out");
+  magnitude_ = &add_parameter(name() + ".lora_magnitude_vector", {out_}, Storage::trainable, {});
+  magnitude_->derive = [this] {
+    return ops::row_norms(base(), weight_->shape, {lora_a_->value, lora_b_->value, lora_scale_, {}});
+  };
 }
 
 /// Of a matrix or vector that has the weight's rows, its columns, or both.
@@ -78,20 +100,31 @@ TensorSlice Linear::slice_of(bool rows, bool columns) const {
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, const Context& context) {
-  const bool nf4 = weight_->storage == Storage::nf4, partial = split_.by == LinearSplit::By::in;
-  const ops::BaseWeight base{weight_->value, nf4, out_, weight_->nested_offset, weight_->double_quant};
+  const bool partial = split_.by == LinearSplit::By::in;
   ops::LoraTerm lora;
-  if (lora_a_) lora = {lora_a_->value, lora_b_->value, lora_scale_, dropout_keys(context, x.device()), lora_dropout_};
-  const at::Tensor y = ops::linear(x, base, bias_ && !partial ? bias_->value : at::Tensor(), lora, name());
+  if (lora_a_ && context.adapter) {
+    lora = {lora_a_->value, lora_b_->value, lora_scale_, dropout_keys(context, x.device()), lora_dropout_};
+    if (magnitude_) lora.magnitude = magnitude_->value;
+  }
+  const at::Tensor added = bias(context);
+  const at::Tensor y = ops::linear(x, base(), partial ? at::Tensor() : added, lora, name());
   if (!partial) return y;
   const at::Tensor summed = sum_and_scatter_tokens(y, tensor_);
-  if (!bias_) return summed;
-  check_gathered(bias_->value, name());
-  return at::add(summed, in_dtype(bias_->value, summed.scalar_type()));
+  return added.defined() ? at::add(summed, in_dtype(added, summed.scalar_type())) : summed;
+}
+
+/// The base's bias and what lora_B's adds to it; undefined without either.
+at::Tensor Linear::bias(const Context& context) const {
+  if (bias_) check_gathered(bias_->value, name());
+  const at::Tensor own = bias_ ? bias_->value : at::Tensor();
+  if (!lora_bias_ || !context.adapter) return own;
+  check_gathered(lora_bias_->value, name());
+  const at::Tensor added = at::mul(in_dtype(lora_bias_->value, at::kFloat), lora_scale_);
+  return own.defined() ? at::add(in_dtype(own, at::kFloat), added) : added;
 }
 
 ops::LowRank Linear::low_rank(const at::Tensor& x, const Context& context) const {
-  if (!lora_a_) return {};
+  if (!lora_a_ || !context.adapter) return {};
   const at::Tensor keys = dropout_keys(context, x.device());
   const at::Tensor dropped = keys.defined() ? ops::counter_dropout(x, keys, lora_dropout_) : x;
   return {at::matmul(dropped, in_dtype(lora_a_->value, x.scalar_type()).t()).mul(lora_scale_), lora_b_->value};

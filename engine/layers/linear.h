@@ -1,7 +1,7 @@
 #pragma once
-/// A linear layer: dense or NF4 weight, optional bias, optional LoRA. One autograd node (ops::linear). Also the head's
-/// weight, which the loss uses without calling forward. Under tensor parallelism a rank has some rows of the weight, of
-/// lora_B and of the bias (by out), or some columns of the weight and of lora_A (by in).
+/// A linear layer: dense or NF4 weight, optional bias, optional LoRA or DoRA. One autograd node (ops::linear). Also the
+/// head's weight, which the loss uses without calling forward. Under tensor parallelism a rank has some rows of the
+/// weight, of lora_B and of the bias (by out), or some columns of the weight and of lora_A (by in).
 
 #include "engine/layers/builder.h"
 #include "engine/layers/ops.h"
@@ -23,7 +23,12 @@ class Linear : public Module {
 
  private:
   void add_weight(Builder& builder, const Init& init);
-  void add_lora(const LoraOptions& lora, int64_t whole_in);
+  void add_lora(Builder& builder, int64_t whole_in);
+  void add_magnitude();
+  ops::BaseWeight base() const {
+    return {weight_->value, weight_->storage == Storage::nf4, out_, weight_->nested_offset, weight_->double_quant};
+  }
+  at::Tensor bias(const Context& context) const;
   TensorSlice slice_of(bool rows, bool columns) const;
   at::Tensor dropout_keys(const Context& context, at::Device device) const;
 
@@ -35,6 +40,8 @@ class Linear : public Module {
   Parameter* bias_ = nullptr;
   Parameter* lora_a_ = nullptr;
   Parameter* lora_b_ = nullptr;
+  Parameter* lora_bias_ = nullptr;
+  Parameter* magnitude_ = nullptr;
 };
 
 /// Dropout's keys for a module, [B, T] int64: a hash of (seed, step, global row, position in the row, module).

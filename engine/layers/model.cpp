@@ -20,7 +20,8 @@ Model::Model(const Value& description, const ModelOptions& options) {
     return units_.back();
   };
   const std::string embedding_name = embedding->name();
-  add(embedding_name, std::move(embedding)).backward_reads = false;
+  const EmbeddingLora* table_lora = embedding->lora();
+  add(embedding_name, std::move(embedding)).backward_reads = table_lora != nullptr;
 
   builder.set_in_layers(true);
   for (const Value& layer : description.at("layers").as_list()) {
@@ -32,6 +33,13 @@ Model::Model(const Value& description, const ModelOptions& options) {
 
   auto head = std::make_unique<Head>(builder, description.at("head"), table);
   const bool tied = head->tied();
+  if (tied && table_lora) {
+    if (!options.lora->ensure_weight_tying)
+      throw Error(ErrorKind::config, "the head shares " + embedding_name + "'s weight, and PEFT would part them")
+          .key("adapter.target_modules")
+          .help("write ensure_weight_tying = true: the adapter changes both, here and where PEFT loads it");
+    head->share(*table_lora);
+  }
   ModelUnit& last = add("lm_head", std::move(head));
   last.checkpoint = false;
   if (tied) last.borrows = {0};
@@ -41,6 +49,51 @@ Model::Model(const Value& description, const ModelOptions& options) {
     throw Error(ErrorKind::config, "no linear of the model matches " + describe(options.lora->target_modules))
         .key("adapter.target_modules")
         .help("write \"all-linear\", or names such as q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+  if (options.lora) train_whole(*options.lora, table);
+  if (!options.lora && !options.unfrozen.empty()) freeze_all_but(options.unfrozen);
+}
+
+/// Has what modules_to_save names trained whole, beside the adapters.
+void Model::train_whole(const LoraOptions& lora, const Parameter& embedding) {
+  const LoraTargets targets(lora);
+  const bool tied = !units_.back().borrows.empty();
+  for (const std::string& name : targets.saved()) {
+    bool found = false;
+    for (Parameter* p : parameters()) {
+      if (!LoraTargets::within(p->name, name)) continue;
+      p->storage = Storage::trainable;
+      found = true;
+    }
+    if (found) continue;
+    const bool is_head = tied && LoraTargets::within("lm_head.weight", name);
+    throw Error(ErrorKind::config, is_head ? "the head has no weight of its own: it is the embedding's"
+                                           : "no module of the model is called '" + name + "'")
+        .key("adapter.modules_to_save")
+        .help(is_head ? "name the embedding"
+                      : "names are those of config.json's model: embed_tokens, lm_head, norm, …");
+  }
+  if (tied && !lora.ensure_weight_tying && targets.saves(embedding.name))
+    throw Error(ErrorKind::config, "the head shares the embedding's weight, and PEFT would part them")
+        .key("adapter.modules_to_save")
+        .help("write ensure_weight_tying = true: both stay one weight, here and where PEFT loads the adapter");
+}
+
+void Model::freeze_all_but(const std::vector<std::string>& patterns) {
+  std::vector<ModulePattern> compiled;
+  for (const std::string& pattern : patterns)
+    compiled.emplace_back(pattern, ModulePattern::Ends::anywhere, "unfrozen_parameters");
+  std::vector<char> used(patterns.size(), 0);
+  for (Parameter* p : parameters()) {
+    bool trained = false;
+    for (size_t i = 0; i < compiled.size(); ++i)
+      if (compiled[i].match(p->name)) trained = used[i] = true;
+    if (!trained) p->storage = Storage::frozen;
+  }
+  for (size_t i = 0; i < used.size(); ++i)
+    if (!used[i])
+      throw Error(ErrorKind::config, "no parameter's name matches '" + patterns[i] + "' from its start")
+          .key("unfrozen_parameters")
+          .help("names look like " + parameters()[parameters().size() / 2]->name);
 }
 
 std::vector<Parameter*> Model::parameters() {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/formats/lora_options.h"
 #include "engine/layers/module.h"
 #include "engine/layers/tensor_axis.h"
 #include "engine/schema/value.h"
@@ -13,23 +14,15 @@
 
 namespace ft {
 
-/// LoRA as PEFT's LoraConfig spells it.
-struct LoraOptions {
-  int64_t r = 16;
-  double alpha = 32;
-  double dropout = 0;
-  bool use_rslora = false;
-  /// "all-linear" (every linear but the head), a regular expression matched against the whole module path, or names of
-  /// which one must be the path's end ("q_proj").
-  Value target_modules = "all-linear";
-};
-
 struct ModelOptions {
   bool quantize_nf4 = false;  ///< every linear of the decoder layers; embedding, norms and head stay as in the file
   bool double_quant = true;
   DType compute = DType::f32;         ///< dtype of activations and GEMMs
   const LoraOptions* lora = nullptr;  ///< null: every parameter is trained
-  TensorAxis tensor{};                ///< the ranks that share each layer's matrices
+  /// Without LoRA: patterns that match a name from its start; the parameters that none matches are frozen. Empty: all
+  /// are trained.
+  std::vector<std::string> unfrozen{};
+  TensorAxis tensor{};  ///< the ranks that share each layer's matrices
 };
 
 struct ModelUnit {
@@ -45,7 +38,8 @@ struct ModelUnit {
 class Model {
  public:
   /// Builds the tree from a description without allocating any parameter.
-  /// @throws Error(config) for an unknown block, a missing key, or target_modules that match nothing.
+  /// @throws Error(config) for an unknown block, a missing key, or target_modules, modules_to_save or unfrozen
+  /// parameters that match nothing.
   Model(const Value& description, const ModelOptions& options);
 
   std::vector<ModelUnit>& units() { return units_; }
@@ -56,6 +50,9 @@ class Model {
   int64_t vocab_size() const { return vocab_size_; }
 
  private:
+  void train_whole(const LoraOptions& lora, const Parameter& embedding);
+  void freeze_all_but(const std::vector<std::string>& patterns);
+
   std::vector<ModelUnit> units_;
   std::vector<std::string> adapted_;
   int64_t vocab_size_ = 0;

@@ -33,6 +33,8 @@ struct Context {
   uint64_t seed = 0;      ///< dropout's key: (seed, step, row, position in the row, feature, module name)
   int64_t step = 0;
   std::vector<int64_t> rows;  ///< [B] global index of each row in its epoch
+  bool adapter = true;        ///< false: as the base is, without LoRA
+  bool log_probs = false;     ///< the head returns each target's log-probability, [B, T], instead of the loss
   KvCache* cache = nullptr;   ///< generation: attention appends to it and reads from it
   SequenceSplit split;        ///< which of each row's tokens these are: all of them, but under context parallelism
   ContextAxis axis;           ///< where rows are split: the ranks that hold the rest

@@ -55,7 +55,12 @@ struct LoraTerm {
   double scale = 1;
   at::Tensor dropout_keys;  ///< int64, one a token; undefined: no dropout
   double dropout_p = 0;
+  at::Tensor magnitude{};  ///< [out]: DoRA (dora.h); undefined: LoRA
 };
+
+/// The rows' norms of base + scale·B·A, fp32 [out]: what DoRA's magnitudes begin as.
+/// @param shape of the weight, [out, in]
+at::Tensor row_norms(const BaseWeight& weight, at::IntArrayRef shape, const LoraTerm& lora);
 
 /// y = x·Wᵀ + scale·(dropout(x)·Aᵀ)·Bᵀ (+ bias) as one node. An NF4 weight is dequantized for its GEMM and again in the
 /// backward; no full-precision copy of it is kept. Gradients are computed only where they are needed.

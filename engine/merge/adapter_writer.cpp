@@ -8,9 +8,40 @@
 #include "engine/formats/json.h"
 #include "engine/formats/peft_adapter.h"
 #include "engine/formats/safetensors.h"
+#include "engine/merge/lora_terms.h"
 #include "engine/tensor/half.h"
 
 namespace ft {
+namespace {
+
+/// A tensor of the file that the checkpoint holds under another name.
+struct TiedCopy {
+  std::string name, stored;
+  std::vector<int64_t> shape;
+  bool transposed = false;
+};
+
+/// With tied embeddings PEFT wants what is trained of them once more, as the head's: the table itself, or LoRA's two
+/// matrices with their parts changed over.
+std::vector<TiedCopy> tied_copies(const MergeSource& source) {
+  std::vector<TiedCopy> copies;
+  if (!source.adapter().get("ensure_weight_tying", false) || !source.config().get("tie_word_embeddings", false))
+    return copies;
+  for (const Checkpoint::Tensor& tensor : source.checkpoint().tensors()) {
+    if (tensor.kind != "master" || tensor.shape.size() != 2) continue;
+    const std::vector<int64_t> turned{tensor.shape[1], tensor.shape[0]};
+    if (tensor.name.ends_with(".lora_embedding_A"))
+      copies.push_back({"lm_head.lora_B.weight", tensor.name, turned, true});
+    else if (tensor.name.ends_with(".lora_embedding_B"))
+      copies.push_back({"lm_head.lora_A.weight", tensor.name, turned, true});
+    else if (tensor.name.ends_with("embed_tokens.weight"))
+      copies.push_back({"lm_head.weight", tensor.name, tensor.shape, false});
+  }
+  return copies;
+}
+
+}  // namespace
+
 std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optional<DType> dtype) {
   if (source.adapter().is_null())
     throw Error(ErrorKind::config, "its run trained whole weights, so there is no adapter")
@@ -22,6 +53,9 @@ std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optiona
     entries.push_back(
         {.name = std::string(kPeftPrefix) + tensor.name, .dtype = dtype.value_or(DType::f32), .shape = tensor.shape});
   }
+  for (const TiedCopy& copy : tied_copies(source))
+    entries.push_back(
+        {.name = std::string(kPeftPrefix) + copy.name, .dtype = dtype.value_or(DType::f32), .shape = copy.shape});
   sort_entries(entries);
   return entries;
 }
@@ -46,6 +80,9 @@ Value minimal_adapter_config(const Value& adapter, const std::string& base_model
     const Value* given = adapter.find(key);
     result.set(key, given && !given->is_null() && key != "inference_mode" ? *given : value);
   }
+  // Younger keys, where the run asks for something by them.
+  for (const char* key : {"lora_bias", "rank_pattern", "alpha_pattern", "ensure_weight_tying"})
+    if (const Value* given = adapter.find(key); given && asks_for_something(*given)) result.set(key, *given);
   return result;
 }
 
@@ -53,15 +90,21 @@ void write_adapter(const MergeSource& source, const std::vector<TensorEntry>& en
                    const std::filesystem::path& directory,
                    const std::function<void(uint64_t, const std::string&)>& wrote) {
   constexpr int64_t kBlock = 1 << 20;  // elements
+  const std::vector<TiedCopy> copies = tied_copies(source);
   SafetensorsWriter writer(directory / "adapter_model.safetensors", entries);
   std::vector<float> values;
   std::vector<std::byte> bytes;
   for (const TensorEntry& entry : entries) {
-    const std::string stored = entry.name.substr(kPeftPrefix.size());
-    for (int64_t at = 0; at < entry.numel(); at += kBlock) {
-      const int64_t count = std::min(kBlock, entry.numel() - at);
+    std::string stored = entry.name.substr(kPeftPrefix.size());
+    const auto copy = std::find_if(copies.begin(), copies.end(), [&](const TiedCopy& c) { return c.name == stored; });
+    const bool turned = copy != copies.end() && copy->transposed;
+    if (copy != copies.end()) stored = copy->stored;
+    const int64_t block = turned ? entry.numel() : kBlock;  // LoRA's matrices alone are turned, and small
+    for (int64_t at = 0; at < entry.numel(); at += block) {
+      const int64_t count = std::min(block, entry.numel() - at);
       values.resize(static_cast<size_t>(count));
       source.checkpoint().read(stored, "master", at, count, values.data());
+      if (turned) values = transposed(values, entry.shape[0]);
       bytes.resize(static_cast<size_t>(count) * byte_size(entry.dtype));
       from_fp32(values.data(), count, entry.dtype, bytes.data());
       writer.append(bytes);

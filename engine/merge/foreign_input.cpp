@@ -7,7 +7,7 @@
 #include "engine/formats/json.h"
 #include "engine/formats/model_directory.h"
 #include "engine/formats/peft_adapter.h"
-#include "engine/merge/merge_source.h"
+#include "engine/merge/lora_terms.h"
 #include "engine/tensor/half.h"
 
 namespace ft {
@@ -15,15 +15,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWeight = ".weight", kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
-
 // A parameter's name in the base from the one that PEFT's wrappers give it, while the adapter's name ("default") is in
 // it: base_model.model.X.base_layer.weight -> X.weight, base_model.model.X.lora_A.default.weight -> X.lora_A.weight.
 std::string plain_name(std::string name) {
   if (!name.starts_with(kPeftPrefix)) return name;
   name.erase(0, kPeftPrefix.size());
-  for (const std::string_view part : {".base_layer", ".default"})
-    if (const size_t at = name.find(std::string(part) + "."); at != std::string::npos) name.erase(at, part.size());
+  for (const std::string_view part : {".base_layer", ".modules_to_save", ".default"})
+    if (const size_t at = (name + ".").find(std::string(part) + "."); at != std::string::npos)
+      name.erase(at, part.size());
+  constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
+  if (const size_t at = name.find(kMagnitude); at != std::string::npos) name.resize(at + kMagnitude.size());
   return name;
 }
 
@@ -88,6 +89,7 @@ void ForeignInput::list_tensors() {
   } else {
     for (const SourceTensor& tensor : source_->tensors()) {
       const std::string name = plain_name(tensor.name);
+      if (name.find(".original_module.") != std::string::npos) continue;  // what was trained whole stands beside it
       if (!is_lora_name(name))
         add_tensor(tensor.name, tensor.dtype, tensor.shape);
       else if (!lora_.emplace(name, &tensor).second)
@@ -112,34 +114,25 @@ void ForeignInput::pair_lora() {
     throw Error(ErrorKind::config, "holds a LoRA adapter, and there is no adapter_config.json that says its scale")
         .at(path_.string())
         .help("put the adapter's adapter_config.json beside it");
-  check_peft_config(adapter_);
-  scale_ = lora_scale(adapter_);
-  size_t used = 0;
-  const auto find = [this](const std::string& name) -> const SourceTensor* {
+  const auto find = [this](const std::string& name) -> const std::vector<int64_t>* {
     const auto found = lora_.find(name);
-    return found == lora_.end() ? nullptr : found->second;
+    return found == lora_.end() ? nullptr : &found->second->shape;
   };
-  for (MergeTensor& tensor : tensors_) {
-    if (!tensor.name.ends_with(kWeight)) continue;
-    const std::string module = tensor.name.substr(0, tensor.name.size() - kWeight.size());
-    const std::string name_a = module + std::string(kLoraA), name_b = module + std::string(kLoraB);
-    const SourceTensor *a = find(name_a), *b = find(name_b);
-    if (!a || !b) continue;
-    const int64_t rank = a->shape.empty() ? 0 : a->shape[0];
-    if (tensor.shape.size() != 2 || a->shape != std::vector<int64_t>{rank, tensor.shape[1]} ||
-        b->shape != std::vector<int64_t>{tensor.shape[0], rank} || !is_weight_dtype(tensor.stored) ||
-        !is_weight_dtype(a->dtype) || !is_weight_dtype(b->dtype) || rank != adapter_.at("r").as_integer())
-      throw Error(ErrorKind::shape, "has LoRA matrices that do not fit it or r of adapter_config.json")
+  for (const auto& [name, tensor] : lora_)
+    if (!is_weight_dtype(tensor->dtype))
+      throw Error(ErrorKind::format, std::string("LoRA cannot be ") + to_string(tensor->dtype))
           .at(path_.string())
-          .key(tensor.name);
-    tensor.lora = LoraPair{name_a, name_b, rank};
-    used += 2;
+          .key(name);
+  try {
+    LoraTerms terms(adapter_, find);
+    for (MergeTensor& tensor : tensors_) terms.fold_into(tensor);
+    if (terms.used().size() != lora_.size())
+      throw Error(ErrorKind::shape, "has " + std::to_string(lora_.size()) + " LoRA matrices and weights for " +
+                                        std::to_string(terms.used().size()) + " of them")
+          .help("is the base model in the checkpoint? an adapter alone is loaded by PEFT as it is");
+  } catch (Error& error) {
+    throw error.at(path_.string());
   }
-  if (used != lora_.size())
-    throw Error(ErrorKind::shape, "has " + std::to_string(lora_.size()) + " LoRA matrices and weights for " +
-                                      std::to_string(used) + " of them")
-        .at(path_.string())
-        .help("is the base model in the checkpoint? an adapter alone is loaded by PEFT as it is");
 }
 
 // The base says which tensors there must be.

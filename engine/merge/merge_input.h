@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/schema/value.h"
@@ -14,10 +15,19 @@
 
 namespace ft {
 
-/// The two matrices of one linear: A [r, in], B [out, r].
+/// What is folded into one weight: scale·B·A, with A [r, in] and B [out, r].
 struct LoraPair {
   std::string a, b;
   int64_t rank = 0;
+  float scale = 0;             ///< alpha/r, or alpha/sqrt(r) with use_rslora
+  bool of_embedding = false;   ///< of a table [tokens, features]: A [r, tokens], B [features, r]; it adds (B·A)ᵀ
+  std::string magnitude = {};  ///< DoRA's, [out]: a row keeps its direction and has this length; empty: none
+};
+
+/// What lora_bias adds to a bias: scale · the vector of this name.
+struct LoraBias {
+  std::string name;
+  float scale = 0;
 };
 
 /// One tensor of the merged model.
@@ -28,11 +38,19 @@ struct MergeTensor {
   DType target = DType::f32;     ///< as it is written
   bool from_checkpoint = false;  ///< trained whole; else it is the base's
   std::optional<LoraPair> lora = {};
+  std::optional<LoraBias> added_bias = {};
   bool dequantized = false;  ///< passes through NF4 before LoRA is folded in
 
   int64_t numel() const;
   uint64_t bytes() const { return static_cast<uint64_t>(numel()) * byte_size(target); }
 };
+
+/// Whether transformers ties the head of this model type to the embedding where its config does not say.
+inline bool ties_by_default(std::string_view model_type) {
+  for (const std::string_view tied : {"cohere", "gemma2", "gemma3_text", "smollm3"})
+    if (model_type == tied) return true;
+  return false;
+}
 
 class MergeInput {
  public:
@@ -40,13 +58,12 @@ class MergeInput {
 
   const std::vector<MergeTensor>& tensors() const { return tensors_; }
   const Value& config() const { return config_; }  ///< config.json; null where there is none
-  float scale() const { return scale_; }           ///< of B·A: alpha/r, or alpha/sqrt(r) with use_rslora
   /// Whether weights that pass through NF4 have their scales quantized, too.
   virtual bool double_quant() const { return true; }
 
   /// Elements [begin, begin + count) of the flattened tensor, as they are stored.
   virtual void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const = 0;
-  /// Elements of one of a LoraPair's matrices, as fp32.
+  /// Elements of one of an adapter's tensors, as fp32.
   virtual void read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const = 0;
   /// Files to take along: tokenizer, chat template, generation_config.json.
   virtual std::vector<std::filesystem::path> companions() const = 0;
@@ -54,15 +71,12 @@ class MergeInput {
  protected:
   /// lm_head.weight of a model with tied embeddings: the embedding's weights are the head's.
   bool is_tied_head(const std::string& name) const {
-    return name == "lm_head.weight" && config_.get("tie_word_embeddings", false);
+    return name == "lm_head.weight" &&
+           config_.get("tie_word_embeddings", ties_by_default(config_.get("model_type", "")));
   }
 
   Value config_;
   std::vector<MergeTensor> tensors_;
-  float scale_ = 0;
 };
-
-/// Factor of B·A that an adapter_config.json asks for.   @throws Error(config)
-float lora_scale(const Value& adapter);
 
 }  // namespace ft

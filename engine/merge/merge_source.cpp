@@ -8,6 +8,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/formats/peft_adapter.h"
+#include "engine/merge/lora_terms.h"
 
 namespace ft {
 namespace {
@@ -15,7 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kMaster = "master";
-constexpr std::string_view kWeight = ".weight", kLoraA = ".lora_A.weight", kLoraB = ".lora_B.weight";
 
 DType config_dtype(const Value& config) {
   for (const char* key : {"dtype", "torch_dtype"})
@@ -25,14 +25,6 @@ DType config_dtype(const Value& config) {
 }
 
 }  // namespace
-
-bool is_lora_name(const std::string& name) { return name.ends_with(kLoraA) || name.ends_with(kLoraB); }
-
-float lora_scale(const Value& adapter) {
-  const double r = adapter.at("r").as_number(), alpha = adapter.at("lora_alpha").as_number();
-  if (r < 1) throw Error(ErrorKind::config, "got " + describe(adapter.at("r")) + ", want at least 1").key("r");
-  return static_cast<float>(alpha / (adapter.get("use_rslora", false) ? std::sqrt(r) : r));
-}
 
 int64_t MergeTensor::numel() const {
   int64_t n = 1;
@@ -46,7 +38,7 @@ MergeSource::MergeSource(const MergeOptions& options) {
   if (!options.adapter_only) {
     open_base(options);
     list_tensors(options);
-    check_all_used();
+    if (!adapter_.is_null()) fold_adapter();
     if (options.base == MergeBase::dequantized) choose_dequantized();
   }
   checkpoint_
@@ -89,7 +81,6 @@ void MergeSource::read_adapter() {
   if (!has_lora) return;
   adapter_ = read_json(run_directory_ / "adapter_config.json");
   check_peft_config(adapter_);
-  scale_ = lora_scale(adapter_);
 }
 
 void MergeSource::open_base(const MergeOptions& options) {
@@ -156,48 +147,27 @@ MergeTensor MergeSource::base_tensor(const TensorEntry& entry) const {
     result.stored = trained->dtype;
     result.from_checkpoint = true;
   }
-  result.lora = lora_of(entry.name, entry.shape);
-  if (result.lora && !is_weight_dtype(entry.dtype))
-    throw Error(ErrorKind::format, std::string("LoRA cannot be folded into ") + to_string(entry.dtype))
-        .at(base_->path().string())
-        .key(entry.name);
   return result;
 }
 
-std::optional<LoraPair> MergeSource::lora_of(const std::string& weight, const std::vector<int64_t>& shape) const {
-  if (!weight.ends_with(kWeight)) return std::nullopt;
-  const std::string module = weight.substr(0, weight.size() - kWeight.size());
-  LoraPair pair{module + std::string(kLoraA), module + std::string(kLoraB)};
-  const Checkpoint::Tensor *a = checkpoint_->find(pair.a, kMaster), *b = checkpoint_->find(pair.b, kMaster);
-  if (!a && !b) return std::nullopt;
-  if (!a || !b)
-    throw Error(ErrorKind::format, std::string("the checkpoint lacks ") + (a ? "lora_B" : "lora_A"))
-        .at(checkpoint_->path().string())
-        .key(module);
-  pair.rank = adapter_.at("r").as_integer();
-  const bool fits = shape.size() == 2 && a->shape == std::vector<int64_t>{pair.rank, shape[1]} &&
-                    b->shape == std::vector<int64_t>{shape[0], pair.rank};
-  if (!fits || a->dtype != DType::f32 || b->dtype != DType::f32)
-    throw Error(ErrorKind::shape, "got lora_A " + shape_text(a->shape) + " " + to_string(a->dtype) + " and lora_B " +
-                                      shape_text(b->shape) + " " + to_string(b->dtype) +
-                                      ", want [r, in] and [out, r] in fp32 for weight " + shape_text(shape) +
-                                      " with r = " + std::to_string(pair.rank))
-        .at(checkpoint_->path().string())
-        .key(module);
-  return pair;
-}
-
-// A trained matrix that finds no weight would be lost without a word.
-void MergeSource::check_all_used() const {
-  std::set<std::string> used;
-  for (const MergeTensor& tensor : tensors_)
-    if (tensor.lora) used.insert({tensor.lora->a, tensor.lora->b});
-  for (const Checkpoint::Tensor& tensor : checkpoint_->tensors())
-    if (tensor.kind == kMaster && is_lora_name(tensor.name) && !used.contains(tensor.name))
-      throw Error(ErrorKind::shape, "the base has no weight for it")
-          .at(checkpoint_->path().string())
-          .key(tensor.name)
-          .help("is it the model that the run was trained on? --adapter-only needs no base");
+void MergeSource::fold_adapter() {
+  try {
+    LoraTerms terms(adapter_, [this](const std::string& name) {
+      const Checkpoint::Tensor* tensor = checkpoint_->find(name, kMaster);
+      return tensor ? &tensor->shape : nullptr;
+    });
+    for (MergeTensor& tensor : tensors_) terms.fold_into(tensor);
+    // A trained tensor that finds no weight would be lost without a word.
+    for (const Checkpoint::Tensor& tensor : checkpoint_->tensors())
+      if (tensor.kind == kMaster && is_lora_name(tensor.name) && !terms.used().contains(tensor.name))
+        throw Error(ErrorKind::shape, tensor.name.ends_with(".lora_B.bias")
+                                          ? "the base has no bias that lora_bias could be added to"
+                                          : "the base has no weight for it")
+            .key(tensor.name)
+            .help("is it the model that the run was trained on? --adapter-only needs no base");
+  } catch (Error& error) {
+    throw error.at(checkpoint_->path().string());
+  }
 }
 
 void MergeSource::choose_dequantized() {

@@ -40,8 +40,7 @@ class MergeSource : public MergeInput {
   void read_adapter();
   void list_tensors(const MergeOptions& options);
   MergeTensor base_tensor(const TensorEntry& entry) const;
-  std::optional<LoraPair> lora_of(const std::string& weight, const std::vector<int64_t>& shape) const;
-  void check_all_used() const;
+  void fold_adapter();
   void choose_dequantized();
 
   std::filesystem::path run_directory_;
@@ -49,8 +48,5 @@ class MergeSource : public MergeInput {
   std::optional<ModelDirectory> base_;
   Value run_, adapter_;
 };
-
-/// "….up_proj.lora_A.weight" -> true.
-bool is_lora_name(const std::string& name);
 
 }  // namespace ft

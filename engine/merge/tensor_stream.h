@@ -14,7 +14,7 @@ namespace ft {
 
 class TensorStream {
  public:
-  /// With a dequantized tensor reads it once whole, for the mean of its absmax.
+  /// With a dequantized tensor reads it once whole, for the mean of its absmax; with DoRA, for the norms of its rows.
   TensorStream(const MergeInput& source, const MergeTensor& tensor, int threads);
 
   /// Fills `block` with the next bytes; false after the last.
@@ -25,15 +25,21 @@ class TensorStream {
 
  private:
   void through_nf4(const std::byte* raw, int64_t count, float* weight) const;
+  std::vector<float> adapted(int64_t begin, int64_t count) const;
   void fold(int64_t begin, int64_t count, float* weight) const;
+  void read_adapter();
+  void measure_rows();
   float measure_offset() const;
 
   const MergeInput& source_;
   const MergeTensor& tensor_;
   int threads_;
   int64_t at_ = 0;
-  std::vector<float> lora_a_;
-  float offset_ = 0;  // nested offset of the tensor's NF4 scales
+  std::vector<float> lora_a_;  // whole, as are the rest
+  std::vector<float> lora_b_;  // of an embedding only: A transposed
+  std::vector<float> bias_;    // what lora_bias adds
+  std::vector<float> rows_;    // DoRA: each row's magnitude / norm
+  float offset_ = 0;           // nested offset of the tensor's NF4 scales
 };
 
 }  // namespace ft

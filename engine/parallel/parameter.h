@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct Parameter {
   TensorSlice slice;
   Storage storage = Storage::trainable;
   Init init;
+  /// Where the initial value depends on other parameters of the unit (DoRA's magnitudes): makes it, [shape] fp32, the
+  /// same on every rank; called once these are loaded, while the unit is gathered. Empty: `init` says it.
+  std::function<at::Tensor()> derive;
 
   /// Valid while the unit is gathered. trainable and frozen: [shape], a view into the unit's flat storage (trainable:
   /// an autograd leaf). nf4: uint8 [groups, bytes of a record]; FT_CHECKed to be undefined or empty otherwise.

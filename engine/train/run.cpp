@@ -31,6 +31,7 @@
 #include "engine/train/run_output.h"
 #include "engine/train/run_saves.h"
 #include "engine/train/save.h"
+#include "engine/train/sequence_scores.h"
 #include "engine/train/sharded_model.h"
 
 namespace ft {
@@ -341,6 +342,20 @@ double Run::backward(const Batch& batch, double tokens) {
     e.context("step " + std::to_string(step())).context("rank " + std::to_string(rank()));
     throw;
   }
+}
+
+std::vector<double> Run::log_probs(const Batch& batch, bool adapter) {
+  return state_->in_memory(true, [&] { return sequence_log_probs(state_->model, batch, adapter); });
+}
+
+double Run::backward(const Batch& batch, double count, const SequenceLossOf& loss_of) {
+  State& s = *state_;
+  s.window_tokens_all = static_cast<int64_t>(sum(static_cast<double>(s.window_tokens)));
+  s.tokens = count;
+  const double loss =
+      s.in_memory(true, [&] { return train_on_sequences(s.model, batch, s.training_context(count), loss_of); });
+  s.loss_is_finite = s.loss_is_finite && std::isfinite(loss);
+  return loss / std::max(1.0, count);
 }
 
 double Run::sum(double value) { return state_->model.mesh().loss_group().sum(value); }

@@ -4,6 +4,7 @@
 /// order; those marked collective meet the other ranks. Thread rule: one thread, the one that walks the schedule.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,13 @@
 #include "engine/schema/value.h"
 
 namespace ft {
+
+/// A loss over the sequences of one micro batch: its value, and its gradient, one a sequence.
+struct SequenceLoss {
+  double value = 0;
+  std::vector<double> gradient{};
+};
+using SequenceLossOf = std::function<SequenceLoss(const std::vector<double>& log_probs)>;
 
 class TokenRows;
 class Tokenizer;
@@ -60,6 +68,13 @@ class Run {
   int64_t window_tokens() const;  ///< target tokens of the window on this rank
   /// Forward and backward of one micro batch. @return this rank's part of the loss: Σ nll / tokens. Collective.
   double backward(const Batch& batch, double tokens);
+  /// Σ log p of each sequence of a micro batch: of each document with targets, row after row.
+  /// @param adapter false: of the base without the adapter, a preference loss's reference. Collective.
+  std::vector<double> log_probs(const Batch& batch, bool adapter);
+  /// Forward and backward of one micro batch under a loss over its sequences' log-probabilities, which loss_of gives
+  /// with its gradient.   @param count that both are divided by: the window's pairs, say, over all ranks
+  /// @return this rank's part of the loss. Collective.
+  double backward(const Batch& batch, double count, const SequenceLossOf& loss_of);
   /// Sum of what the ranks hold of the step's rows, in fp64: over all ranks, those of one tensor group counted once.
   /// Collective.
   double sum(double value);

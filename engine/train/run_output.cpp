@@ -148,8 +148,12 @@ Value adapter_config(const Value& plan, Model& model) {
                      {"bias", "none"},
                      {"fan_in_fan_out", false},
                      {"use_rslora", lora->use_rslora},
-                     {"use_dora", false},
-                     {"modules_to_save", Value()},
+                     {"use_dora", lora->use_dora},
+                     {"lora_bias", lora->lora_bias},
+                     {"rank_pattern", lora->rank_pattern},
+                     {"alpha_pattern", lora->alpha_pattern},
+                     {"modules_to_save", lora->modules_to_save},
+                     {"ensure_weight_tying", lora->ensure_weight_tying},
                      {"inference_mode", true}});
 }
 

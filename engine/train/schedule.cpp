@@ -163,14 +163,14 @@ void Schedule::hand_over(size_t unit, const std::vector<Parameter*>& own, const 
   shard(unit).start_reduce(ordered);
 }
 
-double Schedule::train(const at::Tensor& tokens, const Context& context) {
+double Schedule::train(const at::Tensor& tokens, const Context& context, const OutputGrad& grad_of) {
   auto& units = model_->units();
   const size_t head = units.size() - 1;
   FT_CHECK(first_trained_ <= head, "nothing to train");
   std::vector<Ran> ran(units.size());
   walk_forward(tokens, context, ran);
   const at::Tensor loss = ran[head].output.detach();  // read at the end: a GPU is not waited for in between
-  at::Tensor grad = at::ones_like(ran[head].output);
+  at::Tensor grad = grad_of ? grad_of(loss) : at::ones_like(loss);
   size_t reducing = units.size();  // the unit whose gradients are on their way
   for (size_t i = head + 1; i-- > first_trained_;) {
     if (gathers_again(i) && !gathers_early(i, i + 1)) start_gather(i);  // never the head's
@@ -185,7 +185,7 @@ double Schedule::train(const at::Tensor& tokens, const Context& context) {
     grad = std::move(grad_input);
   }
   if (reducing < units.size()) shard(reducing).finish_reduce(waits.reduce);
-  return loss.is_meta() ? 0 : loss.item<double>();  // of a step that is only imagined
+  return grad_of || loss.is_meta() ? 0 : loss.item<double>();  // of a step that is only imagined
 }
 
 }  // namespace ft

@@ -38,9 +38,11 @@ class Schedule {
   /// @param shards in the order of the units whose parameters they hold; model and shards outlive the schedule.
   Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards, const ScheduleOptions& options);
 
+  using OutputGrad = std::function<at::Tensor(const at::Tensor& output)>;
   /// Forward and backward of one micro batch: adds Σ over ranks of the gradients of this loss to the owners' ranges.
-  /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll).
-  double train(const at::Tensor& tokens, const Context& context);
+  /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll); 0 with grad_of.
+  /// @param grad_of makes the gradient of the head's output from it, where that is no loss (context.log_probs).
+  double train(const at::Tensor& tokens, const Context& context, const OutputGrad& grad_of = {});
   /// Is shown a unit's output as soon as it is there.
   using Observer = std::function<void(size_t unit, const at::Tensor& output)>;
   /// Forward alone, without a graph. @return the head's loss, or logits when the context has no targets.

@@ -9,6 +9,7 @@
 #include "engine/parallel/device_choice.h"
 #include "engine/parallel/imagined.h"
 #include "engine/parallel/scalar_type.h"
+#include "engine/train/derived_values.h"
 #include "engine/train/wrapping.h"
 
 namespace ft {
@@ -16,14 +17,14 @@ namespace ft {
 std::optional<LoraOptions> lora_options(const Value& plan) {
   const Value* adapter = plan.find("adapter");
   if (!adapter || adapter->is_null()) return std::nullopt;
-  LoraOptions lora;
-  lora.r = adapter->get("r", lora.r);
-  lora.alpha = adapter->get("alpha", lora.alpha);
-  lora.dropout = adapter->get("dropout", lora.dropout);
-  lora.use_rslora = adapter->get("use_rslora", lora.use_rslora);
-  if (const Value* targets = adapter->find("target_modules"); targets && !targets->is_null())
-    lora.target_modules = *targets;
-  return lora;
+  return LoraOptions::read(*adapter);
+}
+
+std::vector<std::string> unfrozen_parameters(const Value& plan) {
+  std::vector<std::string> patterns;
+  if (const Value* given = plan.find("unfrozen_parameters"); given && asks_for_something(*given))
+    for (const Value& pattern : given->as_list()) patterns.push_back(pattern.as_string());
+  return patterns;
 }
 
 DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device) {
@@ -89,6 +90,7 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   options.double_quant = described.get("double_quant", true);
   options.compute = compute_;
   options.lora = lora ? &lora_ : nullptr;
+  options.unfrozen = unfrozen_parameters(plan);
   ProcessGroup& tensor = mesh_.group(Axis::tensor);
   options.tensor = {tensor.rank(), tensor.size(), &tensor};
   model_ = std::make_unique<Model>(described.at("description"), options);
@@ -147,6 +149,7 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
       e.context("loading " + shard->name());
       throw;
     }
+    derive_values(*shard, source, split_group().rank());
   }
 }
 

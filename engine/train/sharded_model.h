@@ -102,6 +102,9 @@ class ShardedModel {
 /// Reads a plan's adapter table; nothing for full fine-tuning.
 std::optional<LoraOptions> lora_options(const Value& plan);
 
+/// A plan's patterns of parameters that full fine-tuning trains; empty: all.
+std::vector<std::string> unfrozen_parameters(const Value& plan);
+
 /// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank, and bf16
 /// on GPUs. Collective.
 DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device);

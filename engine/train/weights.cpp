@@ -26,8 +26,17 @@ WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const
     : directory_(directory), checkpoint_(checkpoint), adapter_(adapter), seed_(seed) {}
 
 const TensorEntry* WeightSource::on_disk(const Parameter& parameter) const {
-  if (is_adapter(parameter)) return adapter_ ? adapter_->find(parameter.name) : nullptr;
-  return directory_ ? directory_->find(parameter.name) : nullptr;
+  if (in_adapter(parameter)) return adapter_->find(parameter.name);
+  return directory_ && !is_adapter(parameter) ? directory_->find(parameter.name) : nullptr;
+}
+
+// Matrices of LoRA, and modules of the base that the adapter has trained whole.
+bool WeightSource::in_adapter(const Parameter& parameter) const {
+  return adapter_ && adapter_->find(parameter.name) != nullptr;
+}
+
+bool WeightSource::holds(const Parameter& parameter) const {
+  return in_checkpoint(parameter) || on_disk(parameter) != nullptr;
 }
 
 DType WeightSource::stored_dtype(const Parameter& parameter) const {
@@ -78,7 +87,7 @@ void WeightSource::read_whole(const Parameter& parameter, int64_t begin, int64_t
   const auto width = static_cast<int64_t>(byte_size(entry->dtype));
   const auto from = static_cast<uint64_t>(begin * width);
   const std::span<std::byte> bytes{out, static_cast<size_t>(count * width)};
-  if (is_adapter(parameter)) {
+  if (in_adapter(parameter)) {
     adapter_->read(parameter.name, from, bytes);
   } else {
     directory_->read(parameter.name, from, bytes);
@@ -86,7 +95,7 @@ void WeightSource::read_whole(const Parameter& parameter, int64_t begin, int64_t
 }
 
 const BnbWeight* WeightSource::quantized(const Parameter& parameter) const {
-  if (!directory_ || is_adapter(parameter) || in_checkpoint(parameter)) return nullptr;
+  if (!directory_ || is_adapter(parameter) || in_adapter(parameter) || in_checkpoint(parameter)) return nullptr;
   return directory_->quantized(parameter.name);
 }
 
@@ -138,7 +147,19 @@ void check_weights(const ModelDirectory& directory, Model& model) {
 void check_weights(const PeftAdapter& adapter, Model& model) {
   std::vector<ExpectedTensor> expected;
   for (const Parameter* p : model.parameters())
-    if (is_adapter(*p)) expected.push_back({p->name, p->full_shape()});
+    if (p->storage == Storage::trainable) expected.push_back({p->name, p->full_shape()});
+  // Tied embeddings: PEFT writes what is trained of them a second time, as the head's.
+  const ModelUnit& head = model.units().back();
+  for (const size_t lender : head.borrows)
+    for (const Parameter* p : model.units()[lender].parameters) {
+      const auto shape = p->full_shape();
+      if (p->name.ends_with(".lora_embedding_A"))
+        expected.push_back({head.name + ".lora_B.weight", {shape[1], shape[0]}, /*optional=*/true});
+      else if (p->name.ends_with(".lora_embedding_B"))
+        expected.push_back({head.name + ".lora_A.weight", {shape[1], shape[0]}, /*optional=*/true});
+      else if (p->storage == Storage::trainable)
+        expected.push_back({head.name + ".weight", shape, /*optional=*/true});
+    }
   adapter.check_tensors(expected);
 }
 

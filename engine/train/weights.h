@@ -33,6 +33,8 @@ class WeightSource {
   /// What parameters of the base are taken to be stored in where there is no directory: for plans of models whose
   /// weights are not there. Without it they are drawn, in fp32.
   void assume(DType stored) { assumed_ = stored; }
+  /// Whether a file has the parameter's values; else they are drawn.
+  bool holds(const Parameter& parameter) const;
   /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
   DType stored_dtype(const Parameter& parameter) const;
   /// Reads elements [begin, begin + count) of the flattened parameter, of its slice where it is one, in its stored
@@ -48,6 +50,7 @@ class WeightSource {
 
  private:
   bool in_checkpoint(const Parameter& parameter) const;
+  bool in_adapter(const Parameter& parameter) const;
   const TensorEntry* on_disk(const Parameter& parameter) const;
   void draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
   void read_whole(const Parameter& parameter, int64_t begin, int64_t count, std::byte* out) const;

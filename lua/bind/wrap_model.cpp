@@ -54,6 +54,7 @@ int model_facts(lua_State* L) {
     options.quantize_nf4 = described.get("quantize", "none") == "nf4";
     options.double_quant = described.get("double_quant", true);
     options.lora = lora ? &*lora : nullptr;
+    options.unfrozen = unfrozen_parameters(plan);
     Model model(described.at("description"), options);
     int64_t trainable = 0, all = 0;
     std::vector<std::string> trained;

@@ -138,6 +138,36 @@ int backward(lua_State* L) {
   });
 }
 
+/// run:log_probs(batch, adapter) -> Σ log p of each sequence; adapter false: without it
+int log_probs(lua_State* L) {
+  return guarded(L, [&] {
+    const auto batch = check_handle<Batch>(L, 2);
+    const auto values = check_handle<Run>(L, 1)->log_probs(*batch, lua_toboolean(L, 3) != 0);
+    push_value(L, Value(Value::List(values.begin(), values.end())));
+    return 1;
+  });
+}
+
+/// run:backward_sequences(batch, count, function(log_probs) -> loss, { gradient, … }) -> loss / count
+int backward_sequences(lua_State* L) {
+  return guarded(L, [&] {
+    const auto run = check_handle<Run>(L, 1);
+    const auto batch = check_handle<Batch>(L, 2);
+    const double count = number_argument(L, 3, "what the loss is divided by");
+    luaL_checktype(L, 4, LUA_TFUNCTION);
+    lua_pushnumber(L, run->backward(*batch, count, [L](const std::vector<double>& log_probs) {
+      lua_pushvalue(L, 4);
+      push_value(L, Value(Value::List(log_probs.begin(), log_probs.end())));
+      lua_call(L, 1, 2);
+      SequenceLoss loss{.value = number_argument(L, -2, "the loss")};
+      for (const Value& one : to_value(L, -1, "gradients").as_list()) loss.gradient.push_back(one.as_number());
+      lua_pop(L, 2);
+      return loss;
+    }));
+    return 1;
+  });
+}
+
 int sum(lua_State* L) {
   return guarded(L, [&] {
     lua_pushnumber(L, check_handle<Run>(L, 1)->sum(number_argument(L, 2, "this rank's part")));
@@ -252,6 +282,8 @@ const HandleClass& handle_class<Run>() {
                                  {"window", window},
                                  {"window_tokens", window_tokens},
                                  {"backward", backward},
+                                 {"backward_sequences", backward_sequences},
+                                 {"log_probs", log_probs},
                                  {"sum", sum},
                                  {"clip", clip},
                                  {"update", update},

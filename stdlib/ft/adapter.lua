@@ -2,11 +2,14 @@
 --- that the recipe states as well must say the same. Dropout is the run's own affair: the recipe's, else the adapter's.
 local native = require "ft.native"
 
---- Lists of names are sets: PEFT writes them in any order.
+--- Lists of names are sets, PEFT writes them in any order; patterns are maps.
 local function text_of(value)
   if type(value) ~= "table" then return tostring(value) end
   local names = {}
   for i = 1, #value do names[i] = tostring(value[i]) end
+  for key, one in pairs(value) do
+    if type(key) == "string" then names[#names + 1] = key .. " = " .. tostring(one) end
+  end
   table.sort(names)
   return table.concat(names, ", ")
 end

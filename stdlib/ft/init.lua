@@ -48,7 +48,7 @@ for _, name in ipairs { "adamw", "sgd", "lion", "adafactor", "muon" } do
 end
 
 --- Parts that few recipes need are loaded when they are named.
-local parts = { nn = "ft.nn", test = "ft.test", rules = "ft.rules", tokenizer = "ft.tokenizer" }
+local parts = { nn = "ft.nn", dpo = "ft.dpo", test = "ft.test", rules = "ft.rules", tokenizer = "ft.tokenizer" }
 
 return setmetatable(ft, {
   __index = function(_, key)

@@ -192,10 +192,12 @@ TEST_F(Start, GoesOnFromAnAdapterOfItsOwn) {
 
 TEST_F(Start, RefusesWhatTheAdapterAsksForAndTheEngineDoesNot) {
   expect_refused("peft_type", "IA3", "adapter_config.json");
-  expect_refused("use_dora", true, "use_dora: got true, want false");
+  expect_refused("use_qalora", true, "use_qalora: got true, want none");
+  expect_refused("alora_invocation_tokens", {1, 2}, "alora_invocation_tokens");
+  expect_refused("target_parameters", {"experts.down_proj"}, "target_parameters");
   expect_refused("bias", "all", "bias: got 'all', want none");
-  expect_refused("modules_to_save", {"lm_head"}, "modules_to_save");
-  expect_refused("rank_pattern", {{"q_proj", 8}}, "rank_pattern");
+  expect_refused("modules_to_save", {"lm_haed"}, "modules_to_save");
+  expect_refused("rank_pattern", {{"q_proj", 8}}, "wrongly shaped");
   expect_refused("init_lora_weights", "pissa", "init_lora_weights: got 'pissa'");
 }
 

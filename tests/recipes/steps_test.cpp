@@ -201,7 +201,7 @@ TEST_P(Steps, are_not_taken_from_an_adapter_that_does_not_fit) {
                  weights = folder_ / "adapter/adapter_model.safetensors";
   const std::string whole = slurp(config), tensors = slurp(weights);
   const std::pair<const char*, Json> unsupported[] = {
-      {"use_dora", true}, {"bias", "all"}, {"modules_to_save", {"lm_head"}}, {"rank_pattern", {{"q_proj", 8}}}};
+      {"use_qalora", true}, {"bias", "all"}, {"layer_replication", {{0, 1}}}, {"init_lora_weights", "olora"}};
   for (const auto& [key, value] : unsupported) {
     edit_json(config, [&key = key, &value = value](Json& json) { json[key] = value; });
     refused(flags, {key});

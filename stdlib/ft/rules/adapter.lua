@@ -1,12 +1,11 @@
 --- LoRA: what it is put on.
 local native = require "ft.native"
 
---- Paths of all linears that may have an adapter.
+--- Paths of all modules that may have an adapter: linears, and the embedding.
 local function linears_of(p)
-  local adapter, model = {}, {}
-  for key, value in pairs(p.adapter) do adapter[key] = value end
+  local model = {}
   for key, value in pairs(p.model) do model[key] = value end
-  adapter.target_modules = "all-linear"
+  local adapter = { target_modules = ".*", ensure_weight_tying = true }
   return native.model_facts({ kind = "plan", model = model, adapter = adapter, parallel = p.parallel }).adapted
 end
 
@@ -28,7 +27,7 @@ return function(rule)
 
   rule("adapter.target_modules_match", {
     keys = { "adapter.target_modules" },
-    sentence = "every name in target_modules is that of a linear",
+    sentence = "every name in target_modules is that of a linear, or of the embedding",
     reason = "a misspelt name among right ones trains less than was meant, without a word",
     source = "PEFT, LoraConfig.target_modules",
     help = "take a name from the list",

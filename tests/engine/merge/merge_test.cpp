@@ -306,9 +306,9 @@ TEST(Merge, RefusesAdaptersItCannotFold) {
   test::write_run(run.path(), golden("base_bf16"));
   test::write_checkpoint(run.path(), 1, test::golden_adapter(), 1);
   Value config = read_json(run / "adapter_config.json");
-  config.set("use_dora", true);
+  config.set("use_qalora", true);
   write_text(run / "adapter_config.json", write_json(config));
-  EXPECT_ERROR(merge({.input = run.path()}), config, "use_dora: got true, want false");
+  EXPECT_ERROR(merge({.input = run.path()}), config, "use_qalora: got true, want none");
 }
 
 TEST(ParseBytes, ReadsSizes) {

@@ -1,0 +1,32 @@
+--- Direct preference optimization (Rafailov et al., 2023): the loss over sequences' log-probabilities, with its gradient.
+local dpo = {}
+
+--- log(1 + exp(x)), without overflow.
+local function softplus(x) return math.max(x, 0) + math.log(1 + math.exp(-math.abs(x))) end
+
+local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
+
+--- dpo.loss(policy, reference, { beta = 0.1, label_smoothing = 0 }) -> loss, gradients, measures: sums over pairs.
+--- @param policy,reference log-probabilities of sequences, chosen and rejected by turns, as run:log_probs returns them
+--- @param options beta: how far the policy may go from the reference; label_smoothing: share of pairs that are taken to be
+---   the wrong way round (Mitchell, 2023), below 0.5
+--- @return the loss, its gradient by each of policy, and { pairs, chosen, rejected, margins, accuracies }
+function dpo.loss(policy, reference, options)
+  local beta, smoothing = options.beta or 0.1, options.label_smoothing or 0
+  local loss, gradients = 0, {}
+  local sums = { pairs = #policy / 2, chosen = 0, rejected = 0, margins = 0, accuracies = 0 }
+  for i = 1, #policy, 2 do
+    local chosen = beta * (policy[i] - reference[i])
+    local rejected = beta * (policy[i + 1] - reference[i + 1])
+    local margin = chosen - rejected
+    loss = loss + (1 - smoothing) * softplus(-margin) + smoothing * softplus(margin)
+    local slope = smoothing * sigmoid(margin) - (1 - smoothing) * sigmoid(-margin)
+    gradients[i], gradients[i + 1] = beta * slope, -beta * slope
+    sums.chosen, sums.rejected = sums.chosen + chosen, sums.rejected + rejected
+    sums.margins = sums.margins + margin
+    sums.accuracies = sums.accuracies + (margin > 0 and 1 or 0)
+  end
+  return loss, gradients, sums
+end
+
+return dpo
