@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/formats/checkpoint_links.h"
 #include "engine/formats/json.h"
 #include "tests/engine/formats/temporary_directory.h"
 
@@ -285,6 +286,61 @@ TEST(Checkpoint, PruneKeepsTheNewest) {
   EXPECT_FALSE(fs::exists(run / "checkpoint-9"));
   EXPECT_TRUE(fs::exists(run / "checkpoint-300"));
   EXPECT_TRUE(fs::exists(run / "checkpoint-best"));
+}
+
+// As a run does: a checkpoint is linked once it is whole, then those that are not kept go.
+void save_and_link(const TemporaryDirectory& run, int64_t step, std::optional<double> loss, int64_t keep) {
+  const fs::path directory = run / ("checkpoint-" + std::to_string(step));
+  prepare_checkpoint(directory);
+  Value header = Value::map({{"step", step}});
+  if (loss) header.set(kValidationLoss, *loss);
+  write_manifest(directory, header, write_shards(directory, {0, kWeight}));
+  EXPECT_TRUE(link_checkpoint(directory).empty());
+  prune_checkpoints(run.path(), keep);
+}
+
+TEST(CheckpointLinks, NameTheNewestAndTheBestWhichStay) {
+  const TemporaryDirectory run;
+  const auto named = [&](const char* link) { return linked_checkpoint(run.path(), link).value_or("none").filename(); };
+  save_and_link(run, 1, std::nullopt, 1);
+  EXPECT_EQ(named(kLatestLink), "checkpoint-1");
+  EXPECT_EQ(named(kBestLink), "none") << "nothing was measured";
+  save_and_link(run, 2, 3.0, 1);
+  save_and_link(run, 3, 2.5, 1);
+  save_and_link(run, 4, 2.75, 1);
+  save_and_link(run, 5, 2.5, 1);  // no better: the first of them stays
+  save_and_link(run, 6, std::nullopt, 1);
+  EXPECT_EQ(named(kLatestLink), "checkpoint-6");
+  EXPECT_EQ(named(kBestLink), "checkpoint-3");
+  EXPECT_EQ(list_checkpoints(run.path()), (std::vector<fs::path>{run / "checkpoint-3", run / "checkpoint-6"}));
+  EXPECT_EQ(newest_checkpoint(run.path()), run / "checkpoint-6");
+  expect_whole(Checkpoint(run / "best"));
+  EXPECT_EQ(without_link(run / "best"), run / "checkpoint-3");
+  EXPECT_EQ(without_link(run / "checkpoint-6"), run / "checkpoint-6");
+  save_and_link(run, 7, 2.0, 1);
+  EXPECT_EQ(list_checkpoints(run.path()), (std::vector<fs::path>{run / "checkpoint-7"}));
+}
+
+TEST(CheckpointLinks, LeaveAPlaceThatIsTaken) {
+  const TemporaryDirectory run;
+  save(run / "checkpoint-1", 1);
+  spill(run / "latest/manifest.json", "{}");
+  const auto failed = link_checkpoint(run / "checkpoint-1");
+  ASSERT_EQ(failed.size(), 1u);
+  EXPECT_NE(failed[0].find("latest is no link"), std::string::npos) << failed[0];
+  EXPECT_EQ(linked_checkpoint(run.path(), kLatestLink), std::nullopt);
+  fs::create_directory_symlink("checkpoint-9", run / "best");  // gone, and so taken over
+  EXPECT_EQ(linked_checkpoint(run.path(), kBestLink), std::nullopt);
+  fs::remove(run / "best");
+  fs::create_directory_symlink("/tmp", run / "best");
+  EXPECT_EQ(linked_checkpoint(run.path(), kBestLink), std::nullopt) << "only what lies in the run is its";
+}
+
+TEST(Checkpoint, ACourseThatWasLeftIsRemoved) {
+  const TemporaryDirectory run;
+  for (const int64_t step : {2, 4, 6, 8}) save(run / ("checkpoint-" + std::to_string(step)), step);
+  remove_checkpoints_after(run.path(), 4);
+  EXPECT_EQ(list_checkpoints(run.path()), (std::vector<fs::path>{run / "checkpoint-2", run / "checkpoint-4"}));
 }
 
 TEST(Checkpoint, ReadsStepsFromNames) {

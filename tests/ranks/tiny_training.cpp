@@ -1,0 +1,165 @@
+#include "tests/ranks/tiny_training.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/train/micro_batch.h"
+#include "engine/train/resume.h"
+#include "tests/ranks/tiny_model.h"
+#include "tests/ranks/tiny_rows.h"
+
+namespace ft::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kRows = 4;
+
+// Shared evenly by two and four ranks. NF4's blocks are cut nowhere; its groups are, but in q and gate.
+TinySizes sizes_of(const Value& job) {
+  if (job.get("quantize", "none") == "nf4")
+    return {.vocab = 100, .dim = 128, .heads = 4, .kv_heads = 2, .head_dim = 64, .hidden = {512, 256}};
+  return {.vocab = 100, .dim = 48, .heads = 4, .kv_heads = job.get("kv_heads", int64_t{2}), .head_dim = 16};
+}
+
+Value description(const Value& job) {
+  Value model = tiny_decoder(job.get("tied", true), sizes_of(job));
+  if (!job.get("biases", false)) return model;
+  for (Value& layer : model.find("layers")->as_list()) {
+    const auto block = [&](size_t i) -> Value& {
+      return layer.find("blocks")->as_list()[i].find("blocks")->as_list()[1];
+    };
+    for (const char* key : {"q", "k", "v", "o"}) block(0).find(key)->set("bias", true);
+    for (const char* key : {"gate", "up", "down"}) block(1).find(key)->set("bias", true);
+  }
+  return model;
+}
+
+// A row of the batch, of 24 tokens or, where tokens are not to divide among the ranks, the first 23 of them.
+Batch row_of(const Value& job, int64_t batch, int64_t row) {
+  Batch made = one_row(batch, row);
+  if (job.get("length", kLength) == kLength) return made;
+  made.length = kLength - 1;
+  made.documents[0].back() -= 1;
+  made.num_targets -= made.targets[kLength - 2] != -100;
+  for (auto* values : {&made.tokens, &made.positions, &made.targets}) values->resize(kLength - 1);
+  made.targets.back() = -100;
+  return made;
+}
+
+}  // namespace
+
+Value plan_of(const Value& job, const Value* mesh) {
+  Value parallel =
+      Value::map({{"reshard_after_forward", job.get("reshard", true)}, {"zero_stage", job.get("stage", 3)}});
+  if (mesh) parallel.set("mesh", *mesh);
+  Value plan = Value::map({{"model", Value::map({{"description", description(job)},
+                                                 {"quantize", job.get("quantize", "none")},
+                                                 {"double_quant", job.get("double_quant", true)},
+                                                 {"compute", job.get("compute", "fp32")}})},
+                           {"activation_checkpointing", job.get("activation_checkpointing", false)},
+                           {"parallel", parallel}});
+  if (job.get("lora", false)) {
+    Value adapter = Value::map({{"r", job.get("r", 4)}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}});
+    if (const Value* targets = job.find("targets")) adapter.set("target_modules", *targets);
+    plan.set("adapter", adapter);
+  }
+  return plan;
+}
+
+Training::Training(const Value& job, const Value* mesh, const std::shared_ptr<ProcessGroup>& group,
+                   const Checkpoint* from)
+    : job(job), source(nullptr, /*seed=*/3, from), model(plan_of(job, mesh), source, group) {
+  model.load(source, [](int64_t) {});
+  optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.split_group());
+  if (from) load_optimizer(*from, model.model(), *optimizer);
+}
+
+double Training::step(int64_t number) {
+  const std::string plant = job.get("plant", "");
+  const bool struck = model.mesh().loss_group().size() > 1 && model.mesh().loss_group().rank() == 1;
+  double tokens = 0, loss = 0;
+  for (int64_t row = 0; row < kRows; ++row) tokens += static_cast<double>(row_of(job, number % 2, row).num_targets);
+  for (int64_t row = 0; row < kRows; ++row) {
+    if (row % model.mesh().num_data_ranks() != model.mesh().data_rank()) continue;
+    Batch part = own_part(row_of(job, number % 2, row), model.context_axis(), 0);
+    if (plant == "shift_label" && struck)
+      std::rotate(part.targets.begin(), part.targets.begin() + 1, part.targets.end());
+    MicroBatch made = micro_batch(part, model.context_axis());
+    made.context.training = true;
+    made.context.seed = 5;
+    made.context.step = number;
+    made.context.loss_scale = 1 / tokens;
+    if (plant == "skip_rank" && struck) {  // its rows are seen, and not learnt
+      loss += model.schedule().forward(made.tokens, made.context).item<double>();
+      made.context.loss_scale = 0;
+    }
+    loss += model.schedule().train(made.tokens, made.context);
+  }
+  if (plant != "no_sums" || model.mesh().shape().tensor == 1) model.reduce_gradients();
+  if (plant == "halve" && model.group().size() > 1)
+    for (auto& shard : model.shards())
+      if (shard->grad().defined()) shard->grad().mul_(0.5);
+  loss = model.mesh().loss_group().sum(loss);
+  EXPECT_EQ(model.mesh().group(Axis::tensor).max(loss), loss) << "the ranks of a tensor group agree to the bit";
+  return loss;
+}
+
+double Training::norm() {
+  double squares = 0;
+  for (auto& shard : model.shards()) squares += squares_of_gradients(*shard, model.split_group().rank());
+  return std::sqrt(model.group().sum(squares) / model.replicas().size());
+}
+
+Trained Training::train(int64_t begin, int64_t end) {
+  Trained trained;
+  for (int64_t number = begin; number < end; ++number) {
+    trained.losses.push_back(step(number));
+    trained.norms.push_back(norm());
+    if (before_update) before_update();
+    optimizer->step(job.at("optimizer").at("lr").as_number());
+    model.masters_changed();
+    model.zero_gradients();
+  }
+  return trained;
+}
+
+void Training::save(const fs::path& directory, StateDict kind) {
+  save_checkpoint(directory, model, *optimizer,
+                  Value::map({{"step", optimizer->steps}, {"optimizer_steps", optimizer->steps}}), kind);
+}
+
+double worst(const std::vector<double>& found, const std::vector<double>& want) {
+  double most = found.size() == want.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < want.size(); ++i) most = std::max(most, std::abs(found[i] - want[i]) / std::abs(want[i]));
+  return most;
+}
+
+SharedDirectory::SharedDirectory(ProcessGroup& group) : rank(group.rank()) {
+  const std::string name = (fs::temp_directory_path() / ("ft-training-" + std::to_string(::getpid()))).string();
+  path = group.size() > 1 ? group.broadcast_text(name) : name;
+  fs::create_directories(path);
+}
+
+SharedDirectory::~SharedDirectory() {
+  std::error_code ignored;
+  if (rank == 0) fs::remove_all(path, ignored);
+}
+
+Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
+Value adamw8() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}, {"bits", 8}}); }
+Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
+Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}}); }
+Value lora(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}}); }
+Value qlora(Value optimizer) {
+  return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}, {"quantize", "nf4"}});
+}
+Value with(Value job, const char* key, Value value) {
+  job.set(key, std::move(value));
+  return job;
+}
+
+}  // namespace ft::test

@@ -1,0 +1,66 @@
+#pragma once
+/// A tiny decoder, its optimizer and four rows a step, trained on any mesh: what tests of layouts compare. A *job* says
+/// what is trained, and how: optimizer, lora, r, quantize, dropout, tied, biases, kv_heads, length, compute, stage,
+/// reshard, activation_checkpointing; and `plant`, a bug of several ranks: halve (the gradients), skip_rank,
+/// shift_label (of one rank), no_sums (that tensor ranks owe each other). Rank rule: every rank makes the same calls;
+/// all of them are collective.
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/formats/checkpoint.h"
+#include "engine/optim/optimizer.h"
+#include "engine/train/save.h"
+#include "engine/train/sharded_model.h"
+
+namespace ft::test {
+
+/// @param mesh null for one process
+Value plan_of(const Value& job, const Value* mesh);
+
+struct Trained {
+  std::vector<double> losses, norms;
+};
+
+struct Training {
+  /// @param from a checkpoint to go on from, or null
+  Training(const Value& job, const Value* mesh, const std::shared_ptr<ProcessGroup>& group,
+           const Checkpoint* from = nullptr);
+
+  /// Forward, backward and the reduction of step `number`. @return the loss
+  double step(int64_t number);
+  double norm();
+  /// Steps [begin, end), with their updates.
+  Trained train(int64_t begin, int64_t end);
+  void save(const std::filesystem::path& directory, StateDict kind = StateDict::sharded);
+
+  Value job;
+  WeightSource source;
+  ShardedModel model;
+  std::unique_ptr<Optimizer> optimizer;
+  std::function<void()> before_update{};
+};
+
+/// Largest relative difference.
+double worst(const std::vector<double>& found, const std::vector<double>& want);
+
+/// A directory of all ranks'; rank 0 removes it.
+struct SharedDirectory {
+  explicit SharedDirectory(ProcessGroup& group);
+  ~SharedDirectory();
+  std::filesystem::path path;
+  int rank;
+};
+
+Value adamw();
+Value adamw8();
+Value sgd();  ///< AdamW hides a wrong scale of the gradients; this does not
+Value full(Value optimizer);
+Value lora(Value optimizer);
+Value qlora(Value optimizer);
+Value with(Value job, const char* key, Value value);
+
+}  // namespace ft::test
