@@ -80,8 +80,7 @@ const char* memory_advice() {
          "micro batches add up to a step; shorten data.train.seq_len and set activation_checkpointing = true; then "
          "take "
          "the next profile: zero1, zero2, fsdp2, fsdp2_offload, fsdp2_swap, or more ranks. Checkpoints stand: --resume "
-         "goes on "
-         "from the newest";
+         "goes on from the newest; see docs/troubleshooting.md#memory";
 }
 
 bool lock_pages(const void* data, int64_t bytes) {

@@ -59,7 +59,8 @@ auto meeting(const char* what, int rank, c10d::Store* store, Action action, cons
     Error failure(ErrorKind::comm, !note.empty() ? note
                                    : late ? std::string(what) + ": did not hear from " + who + " in time (" + why + ")"
                                           : std::string(what) + ": lost " + who + " (" + why + ")");
-    failure.help(late && note.empty() ? "it hangs, or is far behind; parallel.timeout is how many seconds ranks wait"
+    failure.help(late && note.empty() ? "it hangs, or is far behind; parallel.timeout is how many seconds ranks wait; "
+                                        "see docs/troubleshooting.md#nccl-and-gloo"
                                       : "the first rank to fail says why: see its message or its log file");
     if (!note.empty()) failure.context(std::string(what) + " on rank " + std::to_string(rank));
     throw failure;

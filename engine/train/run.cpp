@@ -250,7 +250,8 @@ bool Run::State::finite_step() {
   throw Error(ErrorKind::config, what)
       .key("non_finite")
       .help("lower optimizer.lr or raise its warmup, look at the rows of this step, or set non_finite = \"skip\"; " +
-            (newest ? newest->filename().string() + " stands" : std::string("no checkpoint was saved yet")));
+            (newest ? newest->filename().string() + " stands" : std::string("no checkpoint was saved yet")) +
+            "; see docs/troubleshooting.md#instability");
 }
 
 MemoryUse Run::State::memory_use(bool in_unit) {

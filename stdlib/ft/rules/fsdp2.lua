@@ -21,7 +21,7 @@ return function(rule)
     help = "set offload_params = true, or remove cpu_offload_pin_memory",
   }, function(p)
     return p.parallel.cpu_offload_pin_memory or p.parallel.offload_params,
-      "set offload_params: true, or remove cpu_offload_pin_memory; see docs/troubleshooting.md",
+      "set offload_params: true, or remove cpu_offload_pin_memory; see docs/troubleshooting.md#memory",
       "parallel.cpu_offload_pin_memory", "false needs parallel.offload_params = true (it is false)"
   end)
 
