@@ -124,7 +124,10 @@ keys.known = {
   -- running and saving
   output_dir = text "the run's directory, by default ./model-out (save.out)",
   save_steps = above "steps between checkpoints (save.every)", saves_per_epoch = positive "checkpoints an epoch (save.per_epoch)",
-  save_strategy = one_of("no: at the end alone; epoch: after each", { "no", "steps", "epoch", "best" }),
+  save_strategy = one_of("no: at the end alone; epoch: after each; best: at evaluations, and the best stays",
+    { "no", "steps", "epoch", "best" }),
+  metric_for_best_model = text "eval_loss: the least one is the best",
+  save_only_model = switch "checkpoints without the optimizer's state (save.save_only_model)",
   save_total_limit = positive "newest checkpoints that stay, by default 4 (save.keep)", save_safetensors = switch(),
   eval_steps = above "steps between evaluations", evals_per_epoch = at_least("integer", 0, "evaluations an epoch"),
   eval_strategy = one_of("epoch: after each", { "no", "steps", "epoch" }), do_eval = switch(),
@@ -140,8 +143,8 @@ local state_dicts = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT
 --- Of fsdp_config, without the fsdp_ prefix.
 keys.fsdp = {
   version = option("integer or string", "as fsdp_version"), fsdp_version = option("integer or string", "as at the top"),
-  state_dict_type = one_of("checkpoints are always sharded; FULL_STATE_DICT: one model at the end (save.final)", state_dicts),
-  final_state_dict_type = one_of("the same, of the end alone", state_dicts),
+  state_dict_type = one_of("how checkpoints are written; the end is one model but for SHARDED_STATE_DICT (save)", state_dicts),
+  final_state_dict_type = one_of("what the run ends with (save.final)", state_dicts),
   auto_wrap_policy = one_of("what is gathered together (parallel.auto_wrap_policy)",
     { "TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP" }),
   transformer_layer_cls_to_wrap = option("string or list", "the model's layer class (parallel.transformer_layer_cls_to_wrap)"),

@@ -1,14 +1,25 @@
 --- Where a run goes, how often it is saved, evaluated and logged, and what it goes on from.
-local sharded = { SHARDED_STATE_DICT = true }
 
-return function(r, plan)
+--- Checkpoints at evaluations, of which the one with the least validation loss stays.
+local function save_the_best(r, save)
   local v = r.values
-  local save = plan:block("save", nil, "output_dir")
-  local fsdp = v.fsdp_config or {}
-  save:set("dir", v.output_dir or "./model-out", "output_dir")
+  if v.eval_steps and v.eval_steps >= 1 then
+    save:set("every", v.eval_steps, "eval_steps")
+  else
+    save:set("per_epoch", v.evals_per_epoch and v.evals_per_epoch > 0 and v.evals_per_epoch or 1, "save_strategy")
+  end
+  local metric = v.metric_for_best_model
+  if metric and metric ~= "eval_loss" and metric ~= "loss" then
+    r:unsupported("metric_for_best_model", ("'%s' would have chosen the checkpoint that stays"):format(metric),
+      "eval_loss chooses it")
+  end
+end
+
+local function distance(r, save)
+  local v = r.values
   local strategy = v.save_strategy
   if strategy == "best" then
-    r:unsupported("save_strategy", "best would have kept the checkpoint of the least validation loss")
+    save_the_best(r, save)
   elseif v.save_steps and v.save_steps >= 1 then
     save:set("every", v.save_steps, "save_steps")
   elseif v.save_steps then
@@ -19,9 +30,19 @@ return function(r, plan)
   elseif strategy ~= "no" then
     save:set("per_epoch", 1, "save_strategy")
   end
+end
+
+return function(r, plan)
+  local v = r.values
+  local save = plan:block("save", nil, "output_dir")
+  local fsdp = v.fsdp_config or {}
+  save:set("dir", v.output_dir or "./model-out", "output_dir")
+  distance(r, save)
   save:set("keep", v.save_total_limit or 4, "save_total_limit")
+  if fsdp.state_dict_type then save:set("state_dict_type", fsdp.state_dict_type, "fsdp_config.state_dict_type") end
   local final = fsdp.final_state_dict_type or v.fsdp_final_state_dict_type or fsdp.state_dict_type
-  save:set("final", sharded[final] and "sharded" or "huggingface", "fsdp_config.state_dict_type")
+  save:set("final", final == "SHARDED_STATE_DICT" and "sharded" or "huggingface", "fsdp_config.state_dict_type")
+  if v.save_only_model then save:set("save_only_model", true, "save_only_model") end
   if v.resume_from_checkpoint and v.resume_from_checkpoint ~= "" then
     plan.resume = v.resume_from_checkpoint == true and "auto" or v.resume_from_checkpoint
   elseif v.auto_resume_from_checkpoints then

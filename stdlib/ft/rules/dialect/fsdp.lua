@@ -82,13 +82,14 @@ return function(rule)
   rule("dialect.qlora_saves_shards", {
     severity = "warning", keys = { "fsdp_config.state_dict_type", "adapter" },
     sentence = "QLoRA over ranks is saved in shards",
-    reason = "gathering a whole state dict is a spike of memory while saving; here the model is merged from shards at the end",
+    reason = "gathering whole tensors is a spike of memory elsewhere, and here a wait; shards are merged at the end",
     source = "Axolotl, FSDP guide, rule 3", help = "write state_dict_type: SHARDED_STATE_DICT",
   }, function(c, r)
     local fsdp = c.fsdp_config or {}
     return not (r.uses_fsdp and c.adapter == "qlora" and fsdp.state_dict_type == "FULL_STATE_DICT"),
       "write state_dict_type: SHARDED_STATE_DICT; ftengine merge makes one directory of it",
-      "fsdp_config.state_dict_type", "FULL_STATE_DICT with QLoRA: checkpoints are written in shards, and one model at the end"
+      "fsdp_config.state_dict_type",
+      "FULL_STATE_DICT with QLoRA: training waits while rank 0 gathers whole tensors; SHARDED_STATE_DICT does not"
   end)
 
   rule("dialect.checkpointing_in_one_place", {
