@@ -1,7 +1,6 @@
 #pragma once
 /// Bytes of host memory that tensors hold in this process: what of its size is the training's own. Counted by whoever
-/// gives tensors memory (HostAllocator for blocks of 256 KiB and more, OffloadHome); nothing where neither is used. Any
-/// thread; not collective.
+/// gives tensors memory (HostAllocator, OffloadHome); nothing where neither is used. Any thread; not collective.
 
 #include <cstdint>
 

@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -80,6 +81,7 @@ class HostAllocator : public c10::Allocator {
   static void* small(size_t bytes) {
     void* data = nullptr;
     if (posix_memalign(&data, kAlignment, bytes) != 0) refuse(bytes);
+    memory_meter::count(static_cast<int64_t>(malloc_usable_size(data)));
     return data;
   }
 
@@ -114,7 +116,10 @@ class HostAllocator : public c10::Allocator {
   static void free_block(void* data) {
     HostAllocator& self = *installed;
     auto* bytes = static_cast<std::byte*>(data);
-    if (bytes < self.base_ || bytes >= self.base_ + self.reserved_) return std::free(data);
+    if (bytes < self.base_ || bytes >= self.base_ + self.reserved_) {
+      memory_meter::count(-static_cast<int64_t>(malloc_usable_size(data)));
+      return std::free(data);
+    }
     const std::lock_guard<std::mutex> lock(self.mutex_);
     memory_meter::count(-static_cast<int64_t>(self.places_.give_back(static_cast<uint64_t>(bytes - self.base_))));
   }

@@ -42,7 +42,7 @@ struct MemoryPlan {
   int64_t bytes_to_device = 0, bytes_to_home = 0;
   int64_t checkpoint = 0;  ///< bytes of one, of all ranks
   int64_t merged = 0;      ///< of the merged model in the dtypes of the base
-  int64_t floor = 0;       ///< anonymous memory of this process before the plan: the program and its libraries
+  int64_t floor = 0;  ///< anonymous memory beside tensors: what this process has before the plan, and what steps add
 };
 
 /// @throws Error(config) as a run's start would for a layout or a model that cannot be had.
