@@ -7,6 +7,7 @@
 #include "engine/error/error.h"
 #include "engine/parallel/cuda_plugin.h"
 #include "engine/parallel/launch.h"
+#include "engine/parallel/nccl_settings.h"
 #include "engine/parallel/process_group.h"
 
 namespace ft {
@@ -116,6 +117,8 @@ std::shared_ptr<ComputeDevice> choose_device(const std::string& planned, Process
                                          names[rank] + "; want one kind of device")
           .key("parallel.device")
           .help("set it to \"cuda\", and the rank without a GPU says what it lacks; or to \"cpu\"");
+  set_needed_nccl(names);
+  for (const std::string& line : nccl_setting_lines(names)) log_info(line);
   return device;
 }
 

@@ -24,6 +24,7 @@
 #include "engine/layers/compute.h"
 #include "engine/parallel/device_choice.h"
 #include "engine/parallel/launch.h"
+#include "engine/parallel/nccl_settings.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/share_threads.h"
 #include "tools/cli/version.h"
@@ -149,6 +150,7 @@ void meet(const RankEnvironment& place) {
   for (int rank = 0; rank < group->size(); ++rank)
     line(rank == 0 ? "ranks" : "",
          std::to_string(rank) + " on " + hosts[static_cast<size_t>(rank)] + ", " + devices[static_cast<size_t>(rank)]);
+  for (const std::string& text : nccl_setting_lines(devices)) line("NCCL", text);
   const double bytes = static_cast<double>(kFloats) * sizeof(float);
   const double ranks = group->size();
   char speed[64];
