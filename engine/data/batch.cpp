@@ -11,6 +11,7 @@ namespace {
 
 /// Writes one document at `begin` of row-major arrays; the last token of a document has no target.
 void put_document(const TokenRows& rows, int64_t document, int64_t begin, Batch& batch) {
+  rows.check_mapped(document);
   const auto ids = rows.ids(document), labels = rows.labels(document);
   for (size_t t = 0; t < ids.size(); ++t) {
     const size_t at = static_cast<size_t>(begin) + t;

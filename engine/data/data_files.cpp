@@ -57,7 +57,7 @@ std::vector<fs::path> files_below(const fs::path& folder) {
   std::sort(found.begin(), found.end());
   if (found.empty())
     refuse(folder.string(), "the directory holds no data files",
-           "they end in .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow; text also in .gz or .zst behind that");
+           "they end in .jsonl, .json, .csv, .tsv or .txt, with .gz or .zst behind that where they are compressed");
   std::map<std::string, fs::path> splits;
   for (const fs::path& file : found) splits.emplace(split_of(file.lexically_relative(folder)), file);
   splits.erase("");

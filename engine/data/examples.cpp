@@ -104,6 +104,8 @@ const char* to_string(RowForm form) {
       return "completion";
     case RowForm::tokens:
       return "tokens";
+    case RowForm::segments:
+      return "segments";
   }
   return "unknown";
 }
@@ -114,6 +116,7 @@ RowForm detect_form(const Value& row) {
     return turns && turns->is_list() && (turns->as_list().empty() || turns->as_list().front().find(key));
   };
   if (row.find("input_ids")) return RowForm::tokens;
+  if (row.find("segments")) return RowForm::segments;
   if (row.find("messages")) return RowForm::messages;
   if (first_turn_has("conversations", "from")) return RowForm::sharegpt;
   if (first_turn_has("conversations", "role")) return RowForm::messages;
@@ -123,8 +126,9 @@ RowForm detect_form(const Value& row) {
   if (row.is_map())
     for (const auto& [key, value] : row.as_map()) keys += (keys.empty() ? "" : ", ") + key;
   fail(row, "a row of no known form; its keys: " + (keys.empty() ? "none" : keys),
-       "rows have messages [{role, content}], conversations [{from, value}], instruction and output, text, or "
-       "input_ids");
+       "rows have messages [{role, content}], conversations [{from, value}], instruction and output, segments [{label, "
+       "text}], "
+       "text, or input_ids");
 }
 
 Value to_messages(const Value& row, RowForm form) {

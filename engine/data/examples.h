@@ -17,9 +17,10 @@ enum class RowForm {
   alpaca,      ///< `instruction`, optional `input` and `system`, `output`
   completion,  ///< `text`
   tokens,      ///< `input_ids`, optional `labels`
+  segments,    ///< `segments`: a list of {label, text}
 };
 
-/// "messages", "sharegpt", "alpaca", "completion", "tokens".
+/// "messages", "sharegpt", "alpaca", "completion", "tokens", "segments".
 const char* to_string(RowForm form);
 
 /// A piece of a row's text; `train` says whether the loss sees it.

@@ -40,13 +40,15 @@ Packing pack_best_fit(std::span<const int64_t> lengths, int64_t capacity) {
 }
 
 Packing make_packing(const TokenRows& rows, int64_t seq_len, bool pack) {
-  if (pack) return pack_best_fit(rows.lengths(), seq_len);
+  const int64_t together = rows.options().together;
+  if (pack && together == 1) return pack_best_fit(rows.lengths(), seq_len);
   Packing out;
   for (int64_t row = 0; row < rows.size(); ++row) {
     if (rows.length(row) > seq_len && seq_len > 0)
       throw Error(ErrorKind::format,
                   fmt::format("document {} has {} tokens, more than a row of {}", row, rows.length(row), seq_len));
-    out.rows.push_back({row});
+    if (row % together == 0) out.rows.emplace_back();
+    out.rows.back().push_back(row);
   }
   return out;
 }

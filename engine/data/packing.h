@@ -23,7 +23,8 @@ struct Packing {
 /// @throws Error(format) for a document longer than `capacity`, naming its index.
 Packing pack_best_fit(std::span<const int64_t> lengths, int64_t capacity);
 
-/// Packs a split into rows of seq_len tokens, or with `pack` false leaves one document a row, in order.
+/// Packs a split into rows of seq_len tokens, or with `pack` false leaves one document a row, in order. Documents that
+/// stand together (TokenRowsOptions) share a row of their own, each up to seq_len tokens.
 Packing make_packing(const TokenRows& rows, int64_t seq_len, bool pack);
 
 /// "1,204 documents in 163 rows of 512, 96.2% full".

@@ -16,8 +16,22 @@ std::string kind_of(std::filesystem::path path) {
   return path.extension();
 }
 
+/// Parquet and Arrow files are not read; whoever has them has the tools that wrote them.
+[[noreturn]] void refuse_columns(const std::filesystem::path& path, const std::string& kind) {
+  const bool parquet = kind == ".parquet";
+  const std::string to = path.stem().string() + ".jsonl";
+  const std::string read = parquet ? "pandas.read_parquet('" + path.string() + "')"
+                                   : "datasets.Dataset.from_file('" + path.string() + "').to_pandas()";
+  throw Error(ErrorKind::format,
+              "is a" + std::string(parquet ? " Parquet" : "n Arrow") + " file, which is not read here")
+      .at(path.string())
+      .help(std::string("make JSONL of it: python3 -c \"import ") + (parquet ? "pandas" : "datasets") + "; " + read +
+            ".to_json('" + to + "', orient='records', lines=True, force_ascii=False)\"");
+}
+
 std::unique_ptr<RowFormat> open_rows(const std::filesystem::path& path, TextUnit unit) {
   const std::string kind = kind_of(path);
+  if (kind == ".parquet" || kind == ".arrow" || kind == ".feather") refuse_columns(path, kind);
   if (kind == ".csv") return open_csv_rows(path, ',');
   if (kind == ".tsv") return open_csv_rows(path, '\t');
   if (kind == ".txt" || kind == ".text" || kind == ".md") return open_text_rows(path, unit);
@@ -27,7 +41,8 @@ std::unique_ptr<RowFormat> open_rows(const std::filesystem::path& path, TextUnit
 }  // namespace
 
 bool is_data_file(const std::filesystem::path& path) {
-  constexpr const char* kKinds[] = {".jsonl", ".json", ".csv", ".tsv", ".txt", ".text", ".md"};
+  constexpr const char* kKinds[] = {".jsonl", ".json", ".csv",     ".tsv",   ".txt",
+                                    ".text",  ".md",   ".parquet", ".arrow", ".feather"};
   const std::string kind = kind_of(path);
   return std::find(std::begin(kKinds), std::end(kKinds), kind) != std::end(kKinds);
 }

@@ -36,7 +36,8 @@ class RowReader {
   int64_t count_ = 0;
 };
 
-/// Whether a name ends as those of data files do: .jsonl, .json, .csv, .tsv, .txt, .text, .md, each with .gz or .zst.
+/// Whether a name ends as those of data files do: .jsonl, .json, .csv, .tsv, .txt, .text, .md, each with .gz or .zst;
+/// or .parquet, .arrow, .feather, which are refused by name when they are opened.
 bool is_data_file(const std::filesystem::path& path);
 
 /// All rows of a file.   @throws as RowReader, and Error(format) for a file without rows.

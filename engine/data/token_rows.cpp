@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "engine/data/row_tokens.h"
+#include "engine/data/token_cache.h"
 #include "engine/device/figures.h"
 #include "engine/error/error.h"
-#include "engine/text/tokenizer.h"
 
 namespace ft {
 namespace {
@@ -73,9 +75,9 @@ bool TokenRows::add(std::span<const int32_t> ids, std::span<const int32_t> label
   }
   const int64_t targets = count_targets(labels);
   if (targets == 0) return ++counts_.untrained, false;
-  ids_.insert(ids_.end(), ids.begin(), ids.end());
-  labels_.insert(labels_.end(), labels.begin(), labels.end());
-  starts_.push_back(static_cast<int64_t>(ids_.size()));
+  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  tokens_.insert(tokens_.end(), labels.begin(), labels.end());
+  starts_.push_back(starts_.back() + static_cast<int64_t>(ids.size()));
   lines_.push_back(origin.line);
   num_targets_ += targets;
   ++counts_.kept;
@@ -84,39 +86,68 @@ bool TokenRows::add(std::span<const int32_t> ids, std::span<const int32_t> label
 
 bool TokenRows::add_segments(const Tokenizer& tokenizer, const std::vector<Segment>& segments, bool add_special_tokens,
                              const Origin& origin) {
-  std::string text;
-  std::vector<size_t> ends;  // where each segment ends in the text
-  for (const Segment& segment : segments) {
-    text += segment.text;
-    ends.push_back(text.size());
-  }
-  std::vector<Tokenizer::Token> tokens;
   try {
-    tokens = tokenizer.encode_with_offsets(text, add_special_tokens);
+    const TokenExample made = tokenize_joined(tokenizer, segments, add_special_tokens);
+    return add(made.ids, made.labels, origin);
   } catch (Error& error) {
     throw error.at(origin.str());
   }
-  std::vector<int32_t> ids, labels;
-  ids.reserve(tokens.size());
-  labels.reserve(tokens.size());
-  size_t segment = 0;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const Tokenizer::Token& token = tokens[i];
-    while (segment < ends.size() && token.begin >= ends[segment] && ends[segment] < text.size()) ++segment;
-    const bool in_front = token.begin == token.end && token.begin == 0;  // added by the template before the text
-    const bool train = !in_front && segment < segments.size() && segments[segment].train;
-    ids.push_back(token.id);
-    labels.push_back(train ? token.id : kIgnoreLabel);
+}
+
+std::span<const int64_t> TokenRows::starts() const { return mapped_ ? mapped_->starts() : starts_; }
+
+std::span<const int64_t> TokenRows::lines() const { return mapped_ ? mapped_->lines() : lines_; }
+
+std::span<const int32_t> TokenRows::document(int64_t row) const {
+  const std::span<const int32_t> tokens = mapped_ ? mapped_->tokens() : tokens_;
+  const int64_t begin = starts()[row] - taken_;
+  FT_CHECK(begin >= 0, "the tokens of row " + std::to_string(row) + " were moved to a cache");
+  return tokens.subspan(static_cast<size_t>(2 * begin), static_cast<size_t>(2 * length(row)));
+}
+
+void TokenRows::check_mapped(int64_t row) const {
+  if (!mapped_) return;
+  const int64_t most = options_.vocab_size > 0 ? options_.vocab_size : INT32_MAX;
+  for (const int32_t token : document(row))
+    if (token != kIgnoreLabel && (token < 0 || token >= most))
+      throw Error(ErrorKind::format,
+                  fmt::format("row {} has token {}, want less than {}: the file is damaged", row, token, most))
+          .at(mapped_->file())
+          .help("remove the file; it is made again");
+}
+
+std::vector<int32_t> TokenRows::take_tokens() {
+  FT_CHECK(!mapped_, "mapped tokens stay where they are");
+  taken_ = starts_.back();
+  return std::exchange(tokens_, {});
+}
+
+Value TokenRows::record() const {
+  return Value::map({{"seq_len", options_.seq_len},
+                     {"vocab_size", options_.vocab_size},
+                     {"too_long", to_string(options_.too_long)},
+                     {"together", options_.together},
+                     {"targets", num_targets_},
+                     {"offered", counts_.offered},
+                     {"kept", counts_.kept},
+                     {"truncated", counts_.truncated},
+                     {"tokens_cut", counts_.tokens_cut},
+                     {"dropped", counts_.dropped},
+                     {"untrained", counts_.untrained}});
+}
+
+TokenRows::TokenRows(std::shared_ptr<const MappedTokens> mapped) : mapped_(std::move(mapped)) {
+  try {
+    const Value& record = mapped_->record();
+    const auto count = [&](const char* key) { return record.at(key).as_integer(); };
+    options_ = {count("seq_len"), count("vocab_size"), parse_too_long(record.at("too_long").as_string()),
+                count("together")};
+    num_targets_ = count("targets");
+    counts_ = {count("offered"),    count("kept"),    count("truncated"),
+               count("tokens_cut"), count("dropped"), count("untrained")};
+  } catch (Error& error) {
+    throw Error(ErrorKind::format, "is no cache of tokens: its record says: " + error.message()).at(mapped_->file());
   }
-  return add(ids, labels, origin);
-}
-
-std::span<const int32_t> TokenRows::ids(int64_t row) const {
-  return std::span(ids_).subspan(static_cast<size_t>(starts_[row]), static_cast<size_t>(length(row)));
-}
-
-std::span<const int32_t> TokenRows::labels(int64_t row) const {
-  return std::span(labels_).subspan(static_cast<size_t>(starts_[row]), static_cast<size_t>(length(row)));
 }
 
 std::vector<int64_t> TokenRows::lengths() const {

@@ -6,7 +6,7 @@
 namespace ft {
 namespace {
 
-const std::vector<std::string> kDataKinds = {"chat", "alpaca", "completion", "tokenized"};
+const std::vector<std::string> kDataKinds = {"chat", "alpaca", "completion", "tokenized", "segments", "preference"};
 
 Option compute_option() {
   return {.key = "compute",
@@ -47,9 +47,15 @@ Schema plan_schema() {
             .fallback = "fsdp2",
             .schemas = {"fsdp2"}},
            {.key = "activation_checkpointing",
+            .kinds = kBoolean | kInteger,
+            .doc = "keep only each layer's input and run the layer again before its backward: about a third more "
+                   "compute; a number n: of every n-th layer, the first one included",
+            .fallback = false,
+            .at_least = 0},
+           {.key = "activation_offload",
             .kinds = kBoolean,
-            .doc =
-                "keep only each layer's input and run the layer again before its backward: about a third more compute",
+            .doc = "with activation_checkpointing: keep these inputs in memory of the host, page-locked as "
+                   "cpu_offload_pin_memory says; a copy each way, and on a CPU nothing else",
             .fallback = false},
            {.key = "unfrozen_parameters",
             .kinds = kList,
@@ -195,7 +201,10 @@ Schema lora_schema() {
 
 std::vector<Option> data_options() {
   return {
-      {.key = "path", .kinds = kPath, .doc = "a .jsonl or .json file", .required = true},
+      {.key = "path",
+       .kinds = kPath | kList,
+       .doc = "a file, a glob or a directory; or a list of them, { path = …, weight = 2 } among them (docs/data.md)",
+       .required = true},
       {.key = "seq_len",
        .kinds = kInteger,
        .doc = "tokens a row, by default 2048, of val and test the training data's; activations grow with it",
@@ -222,7 +231,21 @@ std::vector<Option> data_options() {
        .fallback = "pad",
        .allowed = {"pad", "drop", "wrap"}},
       {.key = "shuffle", .kinds = kBoolean, .doc = "a new order of rows in each epoch", .fallback = true},
-      {.key = "limit", .kinds = kInteger, .doc = "samples to take from the start of the file", .at_least = 1}};
+      {.key = "limit", .kinds = kInteger, .doc = "samples to take from the start of the files", .at_least = 1},
+      {.key = "sample_by",
+       .kinds = kString,
+       .doc = "what a row of a plain text file is",
+       .fallback = "line",
+       .allowed = {"line", "document"}},
+      {.key = "streaming",
+       .kinds = kBoolean,
+       .doc = "keep tokens on the disk, in `cache`, and not in memory: for data that is larger than it; they are made "
+              "once, as by ftengine preprocess",
+       .fallback = false},
+      {.key = "cache",
+       .kinds = kPath,
+       .doc = "folder of tokens that ftengine preprocess and streaming keep; default: data in FTENGINE_CACHE, or in "
+              "~/.cache/ftengine"}};
 }
 
 Schema data_schema(std::string name, std::string doc, std::vector<Option> more) {
@@ -260,7 +283,34 @@ std::vector<Option> chat_options() {
        .doc = "all: every turn of these roles; last: the conversation's last one alone",
        .fallback = "all",
        .allowed = {"all", "last"}},
-      {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"}};
+      {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"},
+      {.key = "field_messages", .kinds = kString, .doc = "a row's list of messages, where it is called otherwise"},
+      {.key = "message_field_role", .kinds = kString, .doc = "a message's role, where it is not role or from"},
+      {.key = "message_field_content", .kinds = kString, .doc = "a message's text, where it is not content or value"},
+      {.key = "message_field_training", .kinds = kString, .doc = "a message's own choice, where it is not train"},
+      {.key = "field_tools", .kinds = kString, .doc = "a row's tools, where they are called otherwise"},
+      {.key = "roles",
+       .kinds = kMap,
+       .doc = "what rows call roles: { user = { \"human\" }, assistant = { \"bot\" } }"}};
+}
+
+std::vector<Option> alpaca_options() {
+  return {
+      {.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the outputs alone", .fallback = true},
+      {.key = "field_instruction",
+       .kinds = kString,
+       .doc = "the request, where it is not instruction, question, query or prompt"},
+      {.key = "field_input", .kinds = kString, .doc = "what the request is about, where it is not input"},
+      {.key = "field_output",
+       .kinds = kString,
+       .doc = "the answer, where it is not output, answer, response or completion"},
+      {.key = "field_system", .kinds = kString, .doc = "the system text, where it is not system"},
+      {.key = "system_prompt", .kinds = kString, .doc = "the system text of rows that have none"},
+      {.key = "format",
+       .kinds = kString,
+       .doc = "a prompt of one's own: \"Q: {instruction}\\n{input}\\nA: \", with {anything} for a field of the row; "
+              "without it Stanford Alpaca's"},
+      {.key = "no_input_format", .kinds = kString, .doc = "the same for rows without input"}};
 }
 
 Schema splits_schema() {
@@ -377,8 +427,7 @@ Schema save_schema() {
           .renames = {{"save_steps", "every", "is called every here"},
                       {"save_total_limit", "keep", "is called keep here"},
                       {"output_dir", "dir", "is called dir here"}},
-          .replacements = {
-              {"state_dict_type", "LOCAL_STATE_DICT", "FSDP2 has none; write \"SHARDED_STATE_DICT\""}}};
+          .replacements = {{"state_dict_type", "LOCAL_STATE_DICT", "FSDP2 has none; write \"SHARDED_STATE_DICT\""}}};
 }
 
 }  // namespace
@@ -399,11 +448,17 @@ const std::vector<Schema>& schemas() {
         lora_schema(),
         splits_schema(),
         data_schema("chat", "Conversations: messages, ShareGPT conversations, or Alpaca rows.", chat_options()),
-        data_schema("alpaca", "Rows of instruction, input and output, in Alpaca's prompt.",
-                    {{.key = "mask_prompts", .kinds = kBoolean, .doc = "learn the outputs alone", .fallback = true}}),
+        data_schema("alpaca", "Rows of instruction, input and output, in Alpaca's prompt or one's own.",
+                    alpaca_options()),
         data_schema("completion", "Plain text, learned whole.",
                     {{.key = "field", .kinds = kString, .doc = "the key that holds the text", .fallback = "text"}}),
         data_schema("tokenized", "Rows of input_ids and labels.", {}),
+        data_schema("segments", "Rows of segments [{label, text}], learned where label is true; nothing is added.", {}),
+        data_schema("preference", "Pairs for DPO: prompt, chosen and rejected, as texts, messages or tokens.",
+                    {{.key = "chat_template", .kinds = kPath, .doc = "a Jinja file in place of the model's template"},
+                     {.key = "template_name", .kinds = kString, .doc = "which of a model's several templates"},
+                     {.key = "template_variables", .kinds = kMap, .doc = "what the template may read beside the row"},
+                     {.key = "system", .kinds = kString, .doc = "system message for conversations that have none"}}),
         fsdp2_schema(),
         mesh_schema(),
         batch_schema(),

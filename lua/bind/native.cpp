@@ -21,6 +21,7 @@ int open(lua_State* L) {
   bind_tokenizer(L);
   bind_chat_template(L);
   bind_rows(L);
+  bind_row_source(L);
   bind_model(L);
   bind_memory_plan(L);
   bind_modules(L);

@@ -53,6 +53,7 @@ void bind_tensor(lua_State* state);
 void bind_tokenizer(lua_State* state);
 void bind_chat_template(lua_State* state);
 void bind_rows(lua_State* state);
+void bind_row_source(lua_State* state);
 void bind_model(lua_State* state);
 void bind_memory_plan(lua_State* state);
 void bind_modules(lua_State* state);

@@ -100,6 +100,14 @@ int fault(lua_State* L) {
   });
 }
 
+/// chat:reads(name) -> whether it stands in the template
+int reads(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushboolean(L, check_handle<const ChatTemplate>(L, 1)->reads(text_argument(L, 2, "a name")));
+    return 1;
+  });
+}
+
 int file(lua_State* L) {
   return guarded(L, [&] {
     lua_pushstring(L, check_handle<const ChatTemplate>(L, 1)->file().c_str());
@@ -128,7 +136,7 @@ template <>
 const HandleClass& handle_class<const ChatTemplate>() {
   static const HandleClass type{
       "ChatTemplate",
-      {{"rows", rows}, {"render", render}, {"fault", fault}, {"file", file}, {"tokens", tokens}},
+      {{"rows", rows}, {"render", render}, {"fault", fault}, {"file", file}, {"reads", reads}, {"tokens", tokens}},
       [](const void* object) { return "ChatTemplate " + static_cast<const ChatTemplate*>(object)->file(); }};
   return type;
 }

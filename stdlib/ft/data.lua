@@ -1,6 +1,7 @@
---- From data files to token rows: rows are read natively, conversations are formatted in Lua (ft.chat.*), tokens are made
---- natively. Every rank reads the same files, so that all agree on rows and packing.
+--- From data files to token rows: rows are read and tokenized natively, conversations by the model's template or a format
+--- written in Lua (ft.chat.*). Every rank reads the same files, so that all agree on rows and packing.
 local native = require "ft.native"
+local token_cache = require "ft.token_cache"
 
 local data = {}
 
@@ -45,50 +46,94 @@ end
 
 data.format = find_format
 
---- Which rows of a file belong to a split: nil for all, else a function of the row's number.
-local function chooser(plan, name)
+--- The files of a split as one text, for messages and to compare.
+function data.path_text(split)
+  if type(split.path) ~= "table" then return tostring(split.path) end
+  local names = {}
+  for i, one in ipairs(split.path) do
+    local weight = type(one) == "table" and one.weight
+    names[i] = tostring(type(one) == "table" and one.path or one) .. (weight and (" x %g"):format(weight) or "")
+  end
+  return table.concat(names, ", ")
+end
+
+--- Which rows of its files belong to a split: { share =, held =, seed = }.
+local function choice_of(plan, name)
   local split = plan.data[name]
-  local share, keep_held = split.split, true
+  local share, held = split.split, true
   if share == "train" then
-    keep_held, share = false, nil
+    held, share = false, nil
     for _, other in ipairs { "val", "test" } do
       local described = plan.data[other]
-      if described and described.path == split.path and type(described.split) == "number" then
+      if described and data.path_text(described) == data.path_text(split) and type(described.split) == "number" then
         share = (share or 0) + described.split
       end
     end
   end
-  if type(share) ~= "number" then return nil end
-  local held = native.held_out(native.count_rows(split.path), share, plan.seed)
-  return function(number) return held[number] == keep_held end
+  if type(share) ~= "number" then return { seed = plan.seed } end
+  return { share = share, held = held, seed = plan.seed }
 end
 
---- Reads one file. @param belongs which rows, by number; nil for all. @return TokenRows
-function data.read(split, config, tokenizer, belongs)
-  if split.kind ~= "tokenized" and not tokenizer then
-    native.raise { kind = "config", where = split.path, message = "is text, and the model has no tokenizer.json" }
+--- Pairs of answers, which are two documents each.
+local function add_pairs(rows, request)
+  local left_out = 0
+  while request.source:next() do
+    if not rows:add_pair(request.source, request.tokenizer, request.template, request.split) then left_out = left_out + 1 end
   end
-  local rows = native.token_rows {
-    seq_len = split.seq_len, vocab_size = config.vocab_size or 0, too_long = split.too_long,
+  if left_out > 0 and native.ranks().rank == 0 then
+    io.stderr:write(("note: %s: %d pairs are left out: no token of one answer is within seq_len\n"):format(
+      data.path_text(request.split), left_out))
+  end
+end
+
+--- What is to be read, and how.
+local function request_of(split, config, tokenizer, choice)
+  local preference = split.kind == "preference"
+  if split.kind ~= "tokenized" and not preference and not tokenizer then
+    native.raise { kind = "config", where = data.path_text(split), message = "is text, and the model has no tokenizer.json" }
+  end
+  if preference and split.streaming then
+    native.raise { kind = "config", path = "data.streaming", message = "pairs are kept in memory", help = "remove streaming" }
+  end
+  local format = split.kind == "chat" and find_format(split, tokenizer) or {}
+  return {
+    split = split, choice = choice, tokenizer = tokenizer, vocab_size = config.vocab_size or 0,
+    template = format.template or (preference and tokenizer and find_template(split, tokenizer)) or nil,
+    format = format.segments and function(messages) return format.segments(messages, split) end or nil,
+    source = native.row_source {
+      path = split.path, share = choice.share, held = choice.held, seed = choice.seed, limit = split.limit,
+      sample_by = split.sample_by,
+    },
   }
-  local format = split.kind == "chat" and find_format(split, tokenizer)
-  local how = { kind = split.kind, field = split.field, mask_prompts = split.mask_prompts }
-  local reader, number, taken = native.row_reader(split.path), 0, 0
-  while taken ~= split.limit and reader:next() do
-    number = number + 1
-    if not belongs or belongs(number) then
-      taken = taken + 1
-      if format and format.template then
-        rows:add_chat(tokenizer, format.template, reader, split)
-      elseif format then
-        rows:add_segments(tokenizer, format.segments(reader:messages(), split), false, reader)
-      else
-        rows:add_row(reader, how, tokenizer)
-      end
+end
+
+--- Reads a data set, or maps the tokens that were kept of it. @param choice share, held, seed; nil: all rows
+--- @return TokenRows, and the file that they are mapped from
+function data.read(split, config, tokenizer, choice)
+  local request = request_of(split, config, tokenizer, choice or {})
+  local preference = split.kind == "preference"
+  local function make(file)
+    local rows = native.token_rows {
+      seq_len = split.seq_len, vocab_size = request.vocab_size, too_long = split.too_long, together = preference and 2 or 1,
+    }
+    if preference then
+      add_pairs(rows, request)
+    else
+      native.read_rows(rows, request.source, split, {
+        tokenizer = tokenizer, template = request.template, format = request.format, cache = file,
+      })
     end
+    return rows
   end
-  rows:check_trainable(split.path)
-  return rows
+  local file = not preference and choice and token_cache.file(request, split.streaming == true) or nil
+  local rows
+  if file and (split.streaming or native.exists(file)) then
+    rows = token_cache.open(file, make)
+  else
+    rows, file = make(), nil
+  end
+  rows:check_trainable(data.path_text(split))
+  return rows, file
 end
 
 --- Reads every split of a plan. @return token rows by split, and the tokenizer (nil when all data is tokenized)
@@ -101,7 +146,15 @@ function data.load(plan)
   end
   local splits = {}
   for _, name in ipairs { "train", "val", "test" } do
-    if plan.data[name] then splits[name] = data.read(plan.data[name], plan.model.config, tokenizer, chooser(plan, name)) end
+    if plan.data[name] then
+      local rows, file = data.read(plan.data[name], plan.model.config, tokenizer, choice_of(plan, name))
+      splits[name] = rows
+      if native.ranks().rank == 0 then
+        print(("%-12s %s%s"):format(name, rows:report(), file and (", mapped from " .. file) or ""))
+        io.write("  tokens a sample\n", rows:lengths())
+        io.flush()
+      end
+    end
   end
   return splits, tokenizer
 end

@@ -12,7 +12,7 @@ local ft = {
 
 --- Constructors of the built-in schemas: each takes one table, refuses unknown keys, and fills in defaults.
 for _, name in ipairs {
-  "hf", "scratch", "config", "chat", "alpaca", "completion", "tokenized", "fsdp2", "constant", "linear",
+  "hf", "scratch", "config", "chat", "alpaca", "completion", "tokenized", "segments", "preference", "fsdp2", "constant", "linear",
   "cosine", "inverse_sqrt", "wsd",
 } do
   ft[name] = function(given)

@@ -2,7 +2,8 @@
 local data = require "ft.data"
 local native = require "ft.native"
 
-local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized" }
+local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized",
+  segments = "segments" }
 local escapes = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"', ["\\"] = "\\\\" }
 
 --- A text as one line between quotes.
@@ -11,7 +12,7 @@ local function quoted(text)
 end
 
 local function split_of(path, given)
-  local reader = native.row_reader(path)
+  local reader = native.row_source { path = path }
   if not reader:next() then native.raise { kind = "format", where = path, message = "holds no rows" } end
   local roles
   if given.roles then

@@ -182,6 +182,7 @@ function Plan:start()
   if verify.layout() then self.own_rules = {} end -- they are of the size that is trained
   judge.apply(self, {})
   if command == "check" or command == "plan" then return require("ft.report")[command](self) end
+  if command == "preprocess" then return require("ft.commands.preprocess")(self) end
   if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
   native.open_device(self.plan.parallel.device)
   if self.ranks.rank == 0 then require("ft.report").environment(self) end

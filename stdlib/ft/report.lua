@@ -47,7 +47,7 @@ local function data_lines(plan)
   for _, name in ipairs { "train", "val", "test" } do
     local split = plan.data[name]
     if split then
-      line(name, split.path, (" (%s%s, seq_len %d%s)"):format(split.kind,
+      line(name, require("ft.data").path_text(split), (" (%s%s, seq_len %d%s)"):format(split.kind,
         type(split.split) == "number" and (", " .. split.split)
         or "", split.seq_len, yes(split.pack, "packed")))
     end

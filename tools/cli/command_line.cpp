@@ -22,6 +22,8 @@ constexpr Command kCommands[] = {
      "its rules only: everything that is wrong at once; no weights, no data are read", true},
     {"plan", "RECIPE|CONFIG.yml [--device-memory 24GiB] [--host-memory 64GiB] [--key value …]",
      "what the run comes to, its memory and its rules on the data included: the data is read, no weights", true},
+    {"preprocess", "RECIPE|CONFIG.yml [--key value …]",
+     "tokenizes its data once, into a cache on the disk that runs and their ranks share", true},
     {"verify", "RECIPE [--key value …]",
      "the recipe at a tiny size over every layout that fits: how far losses come from one process's", true},
     {"merge", "CHECKPOINT [-o DIR] [--format F] [--dtype D] [--shard-size S] [--base B] [--adapter-only]",
@@ -51,7 +53,6 @@ struct ForeignCommand {
 };
 constexpr ForeignCommand kForeignCommands[] = {
     {"train", "ftengine run CONFIG.yml"},
-    {"preprocess", "ftengine plan CONFIG.yml reads and packs the data; run does it by itself"},
     {"evaluate", "ftengine eval DIR DATA"},
     {"inference", "ftengine generate DIR --prompt TEXT"},
     {"merge-lora", "ftengine merge RUN -o DIR folds the adapter into the model"},

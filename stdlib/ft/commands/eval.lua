@@ -8,12 +8,13 @@ local declared = {
   positional = { "DIR", "DATA" }, json = "switch", seq_len = "number", format = "string", limit = "number",
   compute = { "auto", "fp32", "bf16", "fp16" }, model = "string", adapter = "string",
 }
-local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized" }
+local kinds = { messages = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", tokens = "tokenized",
+  segments = "segments" }
 local longest = 2048 -- tokens a row, where the model does not say less: a run and what is merged of it are measured alike
 
 --- How the file's rows are read: as the run read its training data where the forms agree.
 local function described(path, given, plan)
-  local reader = native.row_reader(path)
+  local reader = native.row_source { path = path }
   if not reader:next() then
     native.raise { kind = "format", where = path, message = "holds no rows" }
   end

@@ -1,4 +1,6 @@
 --- Files, shares of them, and how long a row may be.
+local path_text = require("ft.data").path_text
+
 local names = { "train", "val", "test" }
 
 return function(rule)
@@ -42,7 +44,8 @@ return function(rule)
     help = "give test a file of its own",
   }, function(p)
     local val, test = p.data.val, p.data.test
-    return not (val and test and val.path == test.path and type(val.split) == "number" and type(test.split) == "number"),
+    return not (val and test and path_text(val) == path_text(test)
+      and type(val.split) == "number" and type(test.split) == "number"),
       "give test a file of its own", "data.test.split", "val and test would be drawn from the same rows"
   end)
 
@@ -91,7 +94,7 @@ return function(rule)
     for _, name in ipairs { "val", "test" } do
       local split = p.data[name]
       local share = split and type(split.split) == "number"
-      local same = split and split.path == p.data.train.path and type(split.split) ~= "string"
+      local same = split and path_text(split) == path_text(p.data.train) and type(split.split) ~= "string"
       if same and not (share and p.data.train.split == "train") then
         return false, share and "write split = \"train\" in data.train"
           or "write split = 0.05 here, and split = \"train\" in data.train", ("data.%s.path"):format(name),
