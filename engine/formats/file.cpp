@@ -112,6 +112,8 @@ void OutputFile::commit() {
   sync_directory(path_.parent_path());
 }
 
+uint64_t checksum(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
 uint64_t file_checksum(const std::filesystem::path& path) {
   const InputFile file(path);
   std::vector<std::byte> block(std::min<uint64_t>(kBlock, std::max<uint64_t>(file.size(), 1)));

@@ -57,7 +57,9 @@ class OutputFile {
   uint64_t size_ = 0;
 };
 
-/// XXH3 (64 bits) of a whole file, read in blocks.
+/// XXH3 (64 bits).
+uint64_t checksum(std::span<const std::byte> bytes);
+/// The same of a whole file, read in blocks.
 uint64_t file_checksum(const std::filesystem::path& path);
 
 /// Reads a text file whole.

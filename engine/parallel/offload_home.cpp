@@ -3,17 +3,21 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include "engine/device/figures.h"
 #include "engine/device/memory.h"
 #include "engine/device/memory_meter.h"
+#include "engine/error/error.h"
 #include "engine/parallel/imagined.h"
 
 namespace ft {
@@ -55,6 +59,25 @@ void* map_pages(size_t bytes) {
   return data;
 }
 
+// The same of a file without a name, which goes with the mapping. The disk is asked for its blocks now: a full one is
+// an error here, not a signal at some write.
+void* map_file_pages(const std::filesystem::path& directory, size_t bytes) {
+  const auto fail = [&](int reason) {
+    throw Error(ErrorKind::io, "cannot page out " + std::to_string(bytes) + " bytes: " + std::strerror(reason))
+        .at(directory.string())
+        .key("parallel.page_directory")
+        .help("name a directory on a disk with more room");
+  };
+  const int file = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (file < 0) fail(errno);
+  int reason = ::posix_fallocate(file, 0, static_cast<off_t>(bytes));
+  void* data = reason == 0 ? ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
+  if (reason == 0 && data == MAP_FAILED) reason = errno;
+  ::close(file);
+  if (reason != 0) fail(reason);
+  return data;
+}
+
 }  // namespace
 
 PageLocking PageLocking::of_the_system() {
@@ -69,15 +92,17 @@ struct OffloadHome::Account {
 };
 
 struct OffloadHome::Mapping {
-  Mapping(std::shared_ptr<Account> account, size_t size, bool pin) : account_(std::move(account)), bytes(size) {
-    data = static_cast<std::byte*>(map_pages(bytes));
+  Mapping(std::shared_ptr<Account> account, size_t size, const OffloadOptions& options)
+      : account_(std::move(account)), bytes(size) {
+    const bool paged = !options.pages_in.empty();
+    data = static_cast<std::byte*>(paged ? map_file_pages(options.pages_in, bytes) : map_pages(bytes));
     // The phrase of LibTorch's own allocator, by which its readers know it.
     if (!data)
       C10_THROW_ERROR(Error,
                       "OffloadHome: can't allocate memory: you tried to allocate " + std::to_string(bytes) + " bytes.");
     account_->held += static_cast<int64_t>(bytes);
     memory_meter::count(static_cast<int64_t>(bytes));
-    if (!pin) return;
+    if (!options.pin || paged) return;
     locked_ = account_->locking.lock(data, bytes);
     (locked_ ? account_->pinned : account_->refused) += static_cast<int64_t>(bytes);
     refused_ = !locked_;
@@ -125,7 +150,7 @@ OffloadHome::~OffloadHome() = default;
 
 std::shared_ptr<OffloadHome::Mapping> OffloadHome::map(size_t bytes) {
   const size_t whole = round_up(bytes, static_cast<size_t>(::sysconf(_SC_PAGESIZE)));
-  return std::make_shared<Mapping>(account_, whole, options_.pin);
+  return std::make_shared<Mapping>(account_, whole, options_);
 }
 
 namespace {
@@ -226,7 +251,8 @@ std::optional<std::string> OffloadHome::refusal() const {
   const auto text = [](int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   return "parallel.cpu_offload_pin_memory: got " + text(now.pinned) + " page-locked, want " +
          text(now.pinned + now.refused) + " (RLIMIT_MEMLOCK is " +
-         (limit.rlim_cur == RLIM_INFINITY ? "unlimited" : text(static_cast<int64_t>(limit.rlim_cur))) +
+         (limit.rlim_cur == RLIM_INFINITY ? "unlimited" : text(static_cast<int64_t>(limit.rlim_cur))) + ", RAM " +
+         text(total_host_bytes()) +
          "); the rest may be swapped out\n   help: cpu_offload_pin_memory: false does without, or raise the limit "
          "(ulimit -l)";
 }

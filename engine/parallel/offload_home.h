@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -32,6 +33,9 @@ struct PageLocking {
 struct OffloadOptions {
   bool pin = true;  ///< page-lock everything; else nothing
   PageLocking locking = PageLocking::of_the_system();
+  /// A directory on a disk: memory is that of nameless files in it, which the system writes out when it needs the
+  /// pages, and nothing is page-locked. Empty: ordinary memory.
+  std::filesystem::path pages_in{};
   ImaginedMemory* imagined = nullptr;  ///< where nothing is mapped, but counted; outlives the home
 };
 

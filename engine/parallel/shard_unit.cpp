@@ -46,12 +46,23 @@ Kind kind_of(const Parameter& parameter, at::ScalarType frozen_dtype) {
   return {};
 }
 
+// LibTorch makes a copy of what it adds in the dtype that it adds in: of a piece, since the whole may be a
+// vocabulary's.
+void add_in_pieces(const at::Tensor& into, const at::Tensor& flat) {
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  if (!flat.is_cpu() || flat.scalar_type() == into.scalar_type()) return static_cast<void>(into.add_(flat));
+  for (int64_t begin = 0; begin < flat.numel(); begin += kPiece) {
+    const int64_t count = std::min(kPiece, flat.numel() - begin);
+    into.narrow(0, begin, count).add_(flat.narrow(0, begin, count));
+  }
+}
+
 // The rows of a table that were looked up come as a sparse tensor: indices [1, n], values [n, width].
 // @param home where `into` lives, the gradient being on the device; null: both are there.
 void add_to(const at::Tensor& into, const at::Tensor& grad, OffloadHome* home = nullptr) {
   if (!grad.is_sparse()) {
     const at::Tensor flat = grad.reshape({-1});
-    home ? home->add_at_home(into, flat) : static_cast<void>(into.add_(flat));
+    home ? home->add_at_home(into, flat) : add_in_pieces(into, flat);
     return;
   }
   at::Tensor rows = grad._indices().select(0, 0), values = grad._values().to(at::kFloat);
@@ -80,10 +91,6 @@ int64_t alignment(Storage storage) {
 
 }  // namespace
 
-at::Tensor FlatRange::piece(const ShardPiece& p) const {
-  return owned.narrow(0, p.local_begin * atom_elements, p.count * atom_elements);
-}
-
 ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters,
                      const std::vector<at::ScalarType>& frozen_dtypes, ProcessGroup& group, BufferPool& pool,
                      const ShardUnitOptions& options)
@@ -96,14 +103,18 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
     found->second.push_back(parameters[i]);
   }
   for (auto& [kind, members] : kinds) {
+    const bool mapped = options.map_frozen && kind.storage != Storage::trainable;
     FlatRange range{.storage = kind.storage,
                     .owned_dtype = kind.dtype,
                     .gather_dtype = kind.storage == Storage::trainable ? options.param_dtype : kind.dtype,
                     .atom_elements = kind.record,
-                    .layout = ShardLayout(members, alignment(kind.storage), group.size())};
+                    .layout = ShardLayout(members, alignment(kind.storage), mapped ? 1 : group.size()),
+                    .mapped = mapped};
     const int64_t mine = range.layout.per_rank() * kind.record;
     std::optional<MadeFor> made_for(memory_kind(kind.storage));
-    if (options.home) {
+    if (mapped) {
+      if (options.imagined) range.owned = options.imagined->make(ImaginedMemory::Place::map, mine, kind.dtype);
+    } else if (options.home) {
       range.owned = options.home->zeros(mine, kind.dtype);
     } else {
       const bool part_of_whole = keeps_whole() && range.owned_dtype == range.gather_dtype;
@@ -253,7 +264,9 @@ void ShardUnit::start_gather() {
   if (users_++ > 0) return;
   const MadeFor made_for(MemoryKind::gathered);
   for (FlatRange& range : ranges_) {
-    if (group_->size() == 1) {
+    if (range.mapped) {
+      gather_mapped(range);
+    } else if (group_->size() == 1) {
       // Not from the pool, which would keep what a backward has done with from the gradients that come next.
       if (options_.home) {
         range.alone =
@@ -271,6 +284,16 @@ void ShardUnit::start_gather() {
       gather(range);
     }
   }
+}
+
+// A CPU computes on the file's pages; a GPU gets a copy of them, by which no rank waits for another.
+void ShardUnit::gather_mapped(FlatRange& range) {
+  if (range.map) range.map->read_ahead();
+  if (options_.device->is_cpu() || (options_.imagined && !ImaginedMemory::gpu()))
+    return point(range, range.owned.data_ptr());
+  range.alone = at::empty(range.owned.sizes(), at::TensorOptions(range.gather_dtype).device(options_.device->where()));
+  beside_compute([&] { range.alone.copy_(range.owned, /*non_blocking=*/true); });
+  point(range, range.alone.data_ptr());
 }
 
 void ShardUnit::gather(FlatRange& range) {
@@ -318,6 +341,8 @@ void ShardUnit::finish_gather(double& waited) {
   FT_CHECK(users_ > 0, name_ + ": finish_gather without start_gather");
   const Stopwatch watch(waited);
   await_gathers();
+  for (FlatRange& range : ranges_)
+    if (range.map) range.map->check();
 }
 
 void ShardUnit::release() {
@@ -339,6 +364,10 @@ void ShardUnit::release_to_neighbours() {
   const MadeFor made_for(MemoryKind::gathered);
   std::vector<BufferPool::Buffer> parts;
   for (FlatRange& range : ranges_) {
+    if (range.mapped) {
+      parts.emplace_back();  // is kept by nobody
+      continue;
+    }
     const int64_t part = range.flat.numel() / options_.neighbours->size();
     const at::Tensor whole = range.buffer.view(range.flat.numel(), range.gather_dtype);
     parts.push_back(pool_->take(part * static_cast<int64_t>(c10::elementSize(range.gather_dtype))));

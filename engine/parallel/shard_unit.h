@@ -19,12 +19,15 @@
 
 #include "engine/parallel/buffer_pool.h"
 #include "engine/parallel/compute_device.h"
+#include "engine/parallel/flat_range.h"
 #include "engine/parallel/offload_home.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/shard_layout.h"
 #include "engine/tensor/dtype.h"
 
 namespace ft {
+
+class ImaginedMemory;
 
 /// What the ranks of a unit share.
 struct ShardUnitOptions {
@@ -39,26 +42,11 @@ struct ShardUnitOptions {
   bool keep_whole = false;
   /// Gradients are kept whole, and reduced to their owners when start_late_reduce says so.
   bool reduce_late = false;
+  /// Frozen ranges are not split: every rank sees them whole in a file map, which FlatRange::map_from brings.
+  bool map_frozen = false;
+  ImaginedMemory* imagined = nullptr;  ///< where maps are only counted; outlives the unit
   /// Over whom release_to_neighbours keeps parameters split: ranks of the group, of a number that divides it.
   ProcessGroup* neighbours = nullptr;
-};
-
-/// One flat range: what a rank owns of it, and the storage that its parameters view.
-struct FlatRange {
-  Storage storage = Storage::trainable;
-  at::ScalarType owned_dtype = at::kFloat;  // trainable: fp32 masters; frozen: the file's; nf4: bytes
-  at::ScalarType gather_dtype = at::kFloat;
-  int64_t atom_elements = 1;  // nf4: bytes of a group record
-  ShardLayout layout;
-  at::Tensor owned{};  // [per_rank · atom_elements] in owned_dtype; at home where there is one
-  at::Tensor flat{};   // [total · atom_elements] in gather_dtype; its storage is empty while released
-  BufferPool::Buffer buffer{};
-  at::Tensor alone{};         // one rank: `owned`, or what it becomes on the device in gather_dtype
-  at::Tensor whole{};         // keep_whole on several ranks: what `flat` views, held from step to step
-  bool whole_is_new = false;  // `whole` holds what the masters are now
-  BufferPool::Buffer kept{};  // this rank's part of what its neighbours keep
-
-  at::Tensor piece(const ShardPiece& p) const;  ///< 1-D view of `owned`
 };
 
 class ShardUnit {
@@ -113,6 +101,7 @@ class ShardUnit {
   void gather(FlatRange& range);
   void gather_whole(FlatRange& range);
   void gather_from_neighbours(FlatRange& range);
+  void gather_mapped(FlatRange& range);
   void point(FlatRange& range, void* data);
   void hold_grad();
   void fetch(const at::Tensor& into, const FlatRange& range);

@@ -79,6 +79,28 @@ Schema fsdp2_schema() {
             .kinds = kBoolean,
             .doc = "with offload_params: page-lock that memory; false lets the system swap it out",
             .fallback = true},
+           {.key = "optimizer_state",
+            .kinds = kString,
+            .doc =
+                "where it is kept: with_params, on the device or with offload_params on the host; paged: in nameless "
+                "files, which the system writes out when memory is short, so that it may exceed RAM, at the disk's "
+                "speed; on a GPU only with offload_params",
+            .fallback = "with_params",
+            .allowed = {"with_params", "paged"}},
+           {.key = "page_directory",
+            .kinds = kString,
+            .doc = "of optimizer_state = \"paged\": a directory on a local disk; default: save.dir"},
+           {.key = "frozen_weights",
+            .kinds = kString,
+            .doc =
+                "split: over the ranks, gathered by a collective; mmap: whole, in a file on each machine's disk that "
+                "its ranks map and share, made at the first run; memory need not hold it",
+            .fallback = "split",
+            .allowed = {"split", "mmap"}},
+           {.key = "weight_cache",
+            .kinds = kString,
+            .doc = "of frozen_weights = \"mmap\": the directory of that file, on a local disk; default: "
+                   "ftengine/weights in $XDG_CACHE_HOME or ~/.cache"},
            {.key = "prefetch",
             .kinds = kBoolean,
             .doc = "gather the next unit while this one runs: one unit's buffer more",

@@ -293,7 +293,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   {
-    const OffloadHome::Stay at_home(s.model.home());
+    const OffloadHome::Stay at_home(s.model.state_home());
     s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
   }
   if (s.checkpoint()) s.go_on();

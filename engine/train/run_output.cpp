@@ -11,6 +11,7 @@
 #include "engine/device/figures.h"
 #include "engine/device/log.h"
 #include "engine/device/memory.h"
+#include "engine/device/memory_meter.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
 #include "engine/formats/model_directory.h"
@@ -190,6 +191,23 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
 
 RunOutput::~RunOutput() { stop_log(); }
 
+namespace {
+
+// What is asked for and, on a CPU, neither frees memory nor moves anything out of it.
+std::vector<std::string> modes_without_effect(const Value& plan) {
+  const Value& parallel = plan.at("parallel");
+  const bool offloads = parallel.get("offload_params", false), keeps = plan.get("activation_offload", false);
+  std::vector<std::string> modes;
+  if (offloads)
+    modes.emplace_back("offload_params: on a CPU memory is the host's already; each gather copies once more");
+  if ((offloads || keeps) && parallel.get("cpu_offload_pin_memory", true))
+    modes.emplace_back("cpu_offload_pin_memory: on a CPU no copy is faster for it; memory is kept from swap");
+  if (keeps) modes.emplace_back("activation_offload: on a CPU memory is the host's already; inputs are copied");
+  return modes;
+}
+
+}  // namespace
+
 void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& optimizer, const Split& train,
                        const Sampler& sampler) {
   const ParameterCounts counts = model.counts();
@@ -220,6 +238,8 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   }
   if (report.ranks > 1) report.memory.push_back({"gathered units, at most", gathered_bytes(model)});
   std::erase_if(report.memory, [](const StartReport::Memory& row) { return row.bytes == 0; });
+  report.mapped_bytes = bytes.mapped;
+  if (model.device()->is_cpu()) report.without_effect = modes_without_effect(inputs.plan);
   report.available_bytes = model.device()->is_cpu() ? available : model.device()->memory().free;
   report.on_gpus = !model.device()->is_cpu();
   report.lora_modules = count_by_kind(model.model().adapted());
@@ -242,6 +262,10 @@ void RunOutput::load(ShardedModel& model, const WeightSource& source) {
                   model.bytes_to_read(source));
   model.load(source, [&](int64_t bytes) { bar.advance(bytes); });
   bar.finish();
+  if (const auto& cache = model.weight_cache()) {
+    log_info("weight cache: " + cache->text());
+    terminal_->print("weight cache: " + cache->text());
+  }
 }
 
 void RunOutput::log(const Value& row, int64_t step, StepMeasures measures) {
@@ -256,6 +280,7 @@ void RunOutput::log(const Value& row, int64_t step, StepMeasures measures) {
   step = full.at("step").as_integer();
   if (step > 0) {
     measures.peak_memory = read_host_memory().peak_resident;
+    measures.peak_tensor_memory = memory_meter::peak();
     metrics_->add(step, measures);
   }
   show(full, step, measures);

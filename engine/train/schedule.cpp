@@ -1,5 +1,6 @@
 #include "engine/train/schedule.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/ones_like.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -29,11 +30,36 @@ Schedule::Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards
     std::iota(options_.shard_of.begin(), options_.shard_of.end(), size_t{0});
   }
   while (first_trained_ < units.size() && trainable(units[first_trained_].parameters).empty()) ++first_trained_;
+  int64_t number = 0;
+  for (const ModelUnit& unit : units)
+    checkpointed_.push_back(options.checkpoint_every > 0 && unit.checkpoint &&
+                            number++ % options.checkpoint_every == 0);
+  away_.resize(units.size());
 }
 
 bool Schedule::has_graph(size_t unit) const {
   if (unit < first_trained_) return false;
-  return !options_.activation_checkpointing || !model_->units()[unit].checkpoint;
+  return !checkpointed_[unit];
+}
+
+// All that a checkpointed unit keeps. Its place at home stays from step to step: locking pages anew is dear.
+void Schedule::keep_input(size_t unit, const at::Tensor& input, Ran& ran) {
+  if (unit < first_trained_) return;  // has no backward
+  ran.input = input;
+  if (!options_.activation_home || !checkpointed_[unit] || !input.is_floating_point()) return;
+  at::Tensor& away = away_[unit];
+  if (!away.defined() || away.numel() != input.numel() || away.scalar_type() != input.scalar_type())
+    away = options_.activation_home->zeros(input.numel(), input.scalar_type());
+  options_.activation_home->to_home(away, input.reshape({-1}));
+  ran.input = at::empty({0}, input.options()).set_requires_grad(false);
+  ran.shape = input.sizes().vec();
+}
+
+at::Tensor Schedule::kept_input(size_t unit, const Ran& ran) {
+  if (ran.shape.empty()) return ran.input;
+  at::Tensor input = at::empty(ran.shape, ran.input.options());
+  options_.activation_home->to_device(input.view({-1}), away_[unit]);
+  return input;
 }
 
 bool Schedule::gathers_again(size_t unit) const {
@@ -108,7 +134,7 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
       ran[i] = run_with_graph(i, x, context);
     } else {
       c10::AutoGradMode no_graph(false);
-      ran[i].input = x;  // all that a checkpointed unit keeps
+      keep_input(i, x, ran[i]);
       ran[i].output = units[i].module->forward(x, context);
     }
     x = ran[i].output.detach();
@@ -176,7 +202,7 @@ double Schedule::train(const at::Tensor& tokens, const Context& context, const O
     if (gathers_again(i) && !gathers_early(i, i + 1)) start_gather(i);  // never the head's
     if (i > first_trained_ && gathers_again(i - 1) && gathers_early(i - 1, i)) start_gather(i - 1);
     if (gathers_again(i)) finish_gather(i);
-    if (!has_graph(i)) ran[i] = run_with_graph(i, ran[i].input, context);
+    if (!has_graph(i)) ran[i] = run_with_graph(i, kept_input(i, ran[i]), context);
     at::Tensor grad_input = backward_unit(i, ran[i], grad);
     ran[i] = Ran{};
     if (i == head || !options_.reshard_after_forward || gathers_again(i)) release(i);

@@ -16,7 +16,9 @@
 namespace ft {
 
 struct ScheduleOptions {
-  bool activation_checkpointing = false;
+  int64_t checkpoint_every = 0;  ///< activation checkpointing of every n-th unit that it applies to; 0: of none
+  /// Where inputs of checkpointed units lie until their backward; null: where they compute. Outlives the schedule.
+  OffloadHome* activation_home = nullptr;
   /// true: parameters are gathered again for the backward (ZeRO-3); false: kept from the forward on.
   bool reshard_after_forward = true;
   bool prefetch = true;  ///< gather the next unit while this one runs
@@ -58,8 +60,11 @@ class Schedule {
   };
   bool has_graph(size_t unit) const;
   bool gathers_again(size_t unit) const;  ///< for its backward
+    std::vector<int64_t> shape{};  // of an input that lies away; else empty
   ShardUnit& shard(size_t unit) const { return *(*shards_)[options_.shard_of[unit]]; }
   bool gathers_early(size_t unit, size_t neighbour) const;  ///< while its neighbour runs
+  void keep_input(size_t unit, const at::Tensor& input, Ran& ran);
+  at::Tensor kept_input(size_t unit, const Ran& ran);
   bool reduces(size_t unit) const;                          ///< as the last of its shard that the backward comes to
   void hand_over(size_t unit, const std::vector<Parameter*>& own, const std::vector<at::Tensor>& grads);
   void start_gather(size_t unit);
@@ -76,4 +81,6 @@ class Schedule {
   size_t first_trained_ = 0;  // the units before it are a frozen prefix: no graph, no backward
 };
 
+  std::vector<char> checkpointed_;  // by unit
+  std::vector<at::Tensor> away_;    // by unit: its input, where activations are offloaded
 }  // namespace ft

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/scalar_tensor.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "engine/error/error.h"
@@ -28,6 +29,12 @@ std::vector<std::string> unfrozen_parameters(const Value& plan) {
 }
 
 DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device) {
+int64_t checkpoint_every(const Value& plan) {
+  const Value* given = plan.find("activation_checkpointing");
+  if (!given || given->is_null()) return 0;
+  return given->is_bool() ? given->as_bool() : given->as_integer();
+}
+
   const Value& model = plan.at("model");
   const std::string wanted = model.get("compute", "auto");
   DType compute = DType::f32;
@@ -53,6 +60,26 @@ const Value& parallel_of(const Value& plan) {
 }
 
 // The ranks that keep parameters split between forward and backward: those of one node, where the number is that of
+// Where the optimizer's state is paged; null where the plan does not say so.
+std::unique_ptr<OffloadHome> pages_of(const Value& plan, const ComputeDevice& device, ImaginedMemory* imagined) {
+  const Value& parallel = parallel_of(plan);
+  if (parallel.get("optimizer_state", "with_params") != "paged") return nullptr;
+  if (!device.is_cpu() && !imagined && !parallel.get("offload_params", false))
+    throw Error(ErrorKind::config, "paged state is updated on the host, and the parameters are on " + device.name())
+        .key("parallel.optimizer_state")
+        .help("set offload_params: true");
+  const Value* save = plan.find("save");
+  std::string directory = parallel.get("page_directory", "");
+  if (directory.empty()) directory = save ? save->get("dir", ".") : std::string(".");
+  std::error_code failed;
+  if (!imagined) std::filesystem::create_directories(directory, failed);
+  if (failed)
+    throw Error(ErrorKind::io, "cannot make the directory: " + failed.message())
+        .at(directory)
+        .key("parallel.page_directory");
+  return std::make_unique<OffloadHome>(OffloadOptions{.pin = false, .pages_in = directory, .imagined = imagined});
+}
+
 // its GPUs. Null where the policy has none.
 std::shared_ptr<ProcessGroup> neighbours_of(ProcessGroup& split, const Policy& policy) {
   if (policy.kept_over < 2) return nullptr;
@@ -103,17 +130,26 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
     throw Error(ErrorKind::config, "got '" + param_dtype + "', want auto, fp32 or bf16").key("parallel.param_dtype");
   unit_options.param_dtype = scalar_type(*param);
   unit_options.device = device_;
-  if (parallel->get("offload_params", false))
-    home_ = std::make_unique<OffloadHome>(
-        OffloadOptions{.pin = parallel->get("cpu_offload_pin_memory", true),
-                       .locking = device_->page_locking().value_or(PageLocking::of_the_system()),
-                       .imagined = imagined});
+  const OffloadOptions home_options{.pin = parallel->get("cpu_offload_pin_memory", true),
+                                    .locking = device_->page_locking().value_or(PageLocking::of_the_system()),
+                                    .imagined = imagined};
+  if (parallel->get("offload_params", false)) home_ = std::make_unique<OffloadHome>(home_options);
+  pages_ = pages_of(plan, *device_, imagined);
   unit_options.home = home_.get();
   unit_options.keep_whole = !policy_.split_parameters;
   unit_options.reduce_late = !policy_.split_gradients;
   unit_options.neighbours = neighbours_.get();
   const std::vector<size_t> shard_of = wrap_units(*parallel, *model_);
   for (size_t first = 0; first < shard_of.size();) {
+  if (parallel->get("frozen_weights", "split") == "mmap") {
+    if (tensor.size() > 1)
+      throw Error(ErrorKind::config, "mmap holds whole matrices, which the tensor axis slices")
+          .key("parallel.frozen_weights")
+          .help("set frozen_weights: split, or tensor_parallel_size: 1");
+    if (!imagined) cache_directory_ = weight_cache_directory(*parallel);
+    unit_options.map_frozen = true;
+    unit_options.imagined = imagined;
+  }
     std::vector<Parameter*> parameters;
     size_t end = first;
     for (; end < shard_of.size() && shard_of[end] == shard_of[first]; ++end) {
@@ -129,7 +165,13 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
     first = end;
   }
   ScheduleOptions schedule;
-  schedule.activation_checkpointing = plan.get("activation_checkpointing", false);
+  schedule.checkpoint_every = checkpoint_every(plan);
+  if (plan.get("activation_offload", false)) activation_home_ = std::make_unique<OffloadHome>(home_options);
+  schedule.activation_home = activation_home_.get();
+  const auto maps = [](const auto& shard) {
+    return std::any_of(shard->ranges().begin(), shard->ranges().end(), [](const FlatRange& r) { return r.mapped; });
+  };
+  if (std::none_of(shards_.begin(), shards_.end(), maps)) cache_directory_.reset();
   schedule.reshard_after_forward = policy_.kept_over != 1;
   schedule.prefetch = parallel->get("prefetch", true);
   schedule.keep_lent = split_group().size() == 1;
@@ -145,6 +187,7 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
   for (auto& shard : shards_) {
     try {
       load_unit(*shard, source, split_group().rank(), holders(), progress);
+  if (cache_directory_) weight_cache_ = WeightCache(*cache_directory_, shards_, source).map(progress);
     } catch (Error& e) {
       e.context("loading " + shard->name());
       throw;
@@ -190,6 +233,10 @@ int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
   for (auto& shard : shards_) total += ft::bytes_to_read(*shard, source, split_group().rank());
   return total;
 }
+  if (cache_directory_) {
+    const WeightCache cache(*cache_directory_, shards_, source);
+    total = cache.serves() ? 0 : cache.source_bytes();
+  }
 
 ParameterCounts ShardedModel::counts() {
   ParameterCounts counts;
@@ -204,7 +251,11 @@ ShardBytes ShardedModel::bytes() {
   ShardBytes bytes{.pool = pool_.held_bytes()};
   for (auto& shard : shards_) {
     for (const FlatRange& range : shard->ranges()) {
-      const int64_t owned = static_cast<int64_t>(range.owned.nbytes());
+      const int64_t owned = range.owned_bytes();
+      if (range.mapped) {
+        bytes.mapped += owned;
+        continue;
+      }
       const int64_t whole = range.whole.defined() ? static_cast<int64_t>(range.whole.nbytes()) : 0;
       bytes.whole += std::max<int64_t>(0, whole - (range.owned_dtype == range.gather_dtype ? owned : 0));
       if (range.storage == Storage::trainable) bytes.master += owned, bytes.gradient += owned;

@@ -15,6 +15,7 @@
 #include "engine/parallel/policy.h"
 #include "engine/train/schedule.h"
 #include "engine/train/tensor_sums.h"
+#include "engine/train/weight_cache.h"
 #include "engine/train/weights.h"
 
 namespace ft {
@@ -29,7 +30,8 @@ struct ParameterCounts {
 /// Bytes a rank holds, by kind.
 struct ShardBytes {
   int64_t master = 0, gradient = 0, frozen = 0, nf4 = 0, pool = 0;
-  int64_t whole = 0;  ///< of parameters kept whole: what other ranks own, and copies in another dtype
+  int64_t mapped = 0;  ///< of frozen weights in a file map: pages that all ranks of a machine share
+  int64_t whole = 0;   ///< of parameters kept whole: what other ranks own, and copies in another dtype
 };
 
 class ShardedModel {
@@ -45,6 +47,8 @@ class ShardedModel {
   /// Streams this rank's ranges in. @param progress is told the bytes read.
   void load(const WeightSource& source, const std::function<void(int64_t)>& progress);
   int64_t bytes_to_read(const WeightSource& source);
+  /// How load came to the file map of frozen weights; nothing without one.
+  const std::optional<WeightCacheReport>& weight_cache() const { return weight_cache_; }
 
   Model& model() { return *model_; }
   Schedule& schedule() { return *schedule_; }
@@ -71,6 +75,11 @@ class ShardedModel {
   DType compute() const { return compute_; }
   /// Where masters, gradients and frozen weights live while they are offloaded; null without parallel.offload_params.
   OffloadHome* home() { return home_.get(); }
+  /// Where the optimizer's state is to be made: paged where the plan says so, else with the parameters (may be null).
+  OffloadHome* state_home() { return pages_ ? pages_.get() : home_.get(); }
+  /// Where inputs of checkpointed layers lie until their backward; null without activation_offload.
+  OffloadHome* activation_home() { return activation_home_.get(); }
+  bool pages_state() const { return pages_ != nullptr; }
   /// What this rank computes on.
   const std::shared_ptr<ComputeDevice>& device() const { return device_; }
   /// What each rank computes on, by rank: "cpu", "cuda:0 NVIDIA H200".
@@ -91,12 +100,16 @@ class ShardedModel {
   DType compute_ = DType::f32;
   LoraOptions lora_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<OffloadHome> home_;  // null: ranges live where they compute
+  std::unique_ptr<OffloadHome> home_;             // null: ranges live where they compute
+  std::unique_ptr<OffloadHome> pages_;            // null: the optimizer's state lives with the parameters
+  std::unique_ptr<OffloadHome> activation_home_;  // null: inputs of checkpointed layers stay where they compute
   BufferPool pool_;
   std::vector<std::unique_ptr<ShardUnit>> shards_;
   std::unique_ptr<Schedule> schedule_;
   std::shared_ptr<ProcessGroup> holders_;
   std::unique_ptr<TensorSums> tensor_sums_;
+  std::optional<std::filesystem::path> cache_directory_;  // of frozen weights in a file map
+  std::optional<WeightCacheReport> weight_cache_;
 };
 
 /// Reads a plan's adapter table; nothing for full fine-tuning.
@@ -104,6 +117,9 @@ std::optional<LoraOptions> lora_options(const Value& plan);
 
 /// A plan's patterns of parameters that full fine-tuning trains; empty: all.
 std::vector<std::string> unfrozen_parameters(const Value& plan);
+
+/// Of a plan's layers every n-th is run again in the backward: 0 none, 1 every one.
+int64_t checkpoint_every(const Value& plan);
 
 /// The compute dtype a plan asks for; "auto" takes the one that is fast on rank 0's processor, for every rank, and bf16
 /// on GPUs. Collective.

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kLabelColumns = 12;
 constexpr const char* kOffloaded = "of it offloaded to the host";
+constexpr const char* kMapped = "in a file map, for all ranks";
 constexpr const char* kPinned = "of it page-locked";
 
 std::string padded_left(const std::string& text, int width) {
@@ -35,7 +36,7 @@ std::string devices_text(const std::vector<std::string>& devices) {
 
 std::string memory_table(const StartReport& report, const Terminal& terminal) {
   int64_t total = 0;
-  int name_width = columns(report.offloaded_bytes ? kOffloaded : "total");
+  int name_width = columns(report.mapped_bytes > 0 ? kMapped : report.offloaded_bytes ? kOffloaded : "total");
   for (const auto& entry : report.memory) {
     total += entry.bytes;
     name_width = std::max(name_width, columns(entry.kind));
@@ -55,6 +56,8 @@ std::string memory_table(const StartReport& report, const Terminal& terminal) {
   table += "\n";
   if (report.offloaded_bytes)
     table += row(kOffloaded, *report.offloaded_bytes) + "\n" + row(kPinned, report.pinned_bytes) + "\n";
+  if (report.mapped_bytes > 0) table += row(kMapped, report.mapped_bytes) + "\n";
+  for (const std::string& mode : report.without_effect) table += "  no effect here: " + mode + "\n";
   return table;
 }
 

@@ -29,6 +29,7 @@ struct StartReport {
   std::vector<Memory> memory;
   std::optional<int64_t> offloaded_bytes;  ///< of `memory`, what lives on the host; nothing: no offload
   int64_t pinned_bytes = 0;                ///< of which page-locked, in whole pages
+  int64_t mapped_bytes = 0;                ///< beside `memory`: in a file map that the ranks of a machine share
   int64_t available_bytes = 0;  ///< of this machine, or of a rank's GPU, before the run takes any; 0: not said
   bool on_gpus = false;
   int ranks_on_machine = 1;
@@ -38,7 +39,8 @@ struct StartReport {
   int64_t trainable_parameters = 0, all_parameters = 0;
   int64_t tokens_per_step = 0;  ///< positions of a full window over all ranks
   int64_t steps = 0, steps_per_epoch = 0;
-  std::vector<std::string> notes;  ///< what the user should know: rows dropped, samples cut
+  std::vector<std::string> without_effect;  ///< memory modes that are asked for and do nothing here, and why
+  std::vector<std::string> notes;           ///< what the user should know: rows dropped, samples cut
 };
 
 /// "trainable params: 1,234 || all params: 5,678 || trainable%: 21.7330", as PEFT's print_trainable_parameters writes

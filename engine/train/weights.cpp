@@ -163,20 +163,22 @@ void check_weights(const PeftAdapter& adapter, Model& model) {
   adapter.check_tensors(expected);
 }
 
+void load_range(FlatRange& range, const WeightSource& source, int rank, ProcessGroup& holders,
+                const std::function<void(int64_t)>& progress) {
+  if (range.mapped) return;
+  if (range.storage == Storage::nf4) return load_nf4(range, source, rank, holders, progress);
+  load_plain(range, source, rank, progress);
+}
+
 void load_unit(ShardUnit& unit, const WeightSource& source, int rank, ProcessGroup& holders,
                const std::function<void(int64_t)>& progress) {
-  for (FlatRange& range : unit.ranges()) {
-    if (range.storage == Storage::nf4) {
-      load_nf4(range, source, rank, holders, progress);
-    } else {
-      load_plain(range, source, rank, progress);
-    }
-  }
+  for (FlatRange& range : unit.ranges()) load_range(range, source, rank, holders, progress);
 }
 
 int64_t bytes_to_read(ShardUnit& unit, const WeightSource& source, int rank) {
   int64_t bytes = 0;
   for (const FlatRange& range : unit.ranges()) {
+    if (range.mapped) continue;
     for (const ShardPiece& piece : range.layout.pieces(rank)) {
       const int64_t elements = range.storage == Storage::nf4 ? nf4_elements(piece) : piece.count;
       bytes += elements * static_cast<int64_t>(byte_size(source.stored_dtype(*piece.parameter)));

@@ -33,6 +33,10 @@ class WeightSource {
   /// What parameters of the base are taken to be stored in where there is no directory: for plans of models whose
   /// weights are not there. Without it they are drawn, in fp32.
   void assume(DType stored) { assumed_ = stored; }
+  const ModelDirectory* directory() const { return directory_; }  ///< of the base; may be null
+  uint64_t seed() const { return seed_; }
+  /// Whether neither a checkpoint nor an adapter holds the parameter.
+  bool from_base(const Parameter& parameter) const { return !in_checkpoint(parameter) && !in_adapter(parameter); }
   /// Whether a file has the parameter's values; else they are drawn.
   bool holds(const Parameter& parameter) const;
   /// dtype in which a parameter's values are stored; fp32 for those that are drawn.
@@ -74,6 +78,10 @@ void check_weights(const PeftAdapter& adapter, Model& model);
 /// tensors once: those, and where matrices are shared their tensor groups   @param progress is told the bytes read.
 void load_unit(ShardUnit& unit, const WeightSource& source, int rank, ProcessGroup& holders,
                const std::function<void(int64_t)>& progress);
+
+/// The same of one range. Parts of a map are left as they are.
+void load_range(FlatRange& range, const WeightSource& source, int rank, ProcessGroup& holders,
+                const std::function<void(int64_t)>& progress);
 
 /// Bytes that load_unit will report for this rank: what a progress bar counts to.
 int64_t bytes_to_read(ShardUnit& unit, const WeightSource& source, int rank);

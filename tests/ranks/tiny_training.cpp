@@ -56,12 +56,19 @@ Value plan_of(const Value& job, const Value* mesh) {
   Value parallel =
       Value::map({{"reshard_after_forward", job.get("reshard", true)}, {"zero_stage", job.get("stage", 3)}});
   if (mesh) parallel.set("mesh", *mesh);
+  if (const Value* pages = job.find("pages")) {  // the directory of paged state
+    parallel.set("optimizer_state", "paged");
+    parallel.set("page_directory", *pages);
+  }
+  parallel.set("cpu_offload_pin_memory", job.get("pin", false));
   Value plan = Value::map({{"model", Value::map({{"description", description(job)},
                                                  {"quantize", job.get("quantize", "none")},
                                                  {"double_quant", job.get("double_quant", true)},
                                                  {"compute", job.get("compute", "fp32")}})},
-                           {"activation_checkpointing", job.get("activation_checkpointing", false)},
+                           {"activation_offload", job.get("activation_offload", false)},
                            {"parallel", parallel}});
+  if (const Value* checkpointing = job.find("activation_checkpointing"))
+    plan.set("activation_checkpointing", *checkpointing);
   if (job.get("lora", false)) {
     Value adapter = Value::map({{"r", job.get("r", 4)}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}});
     if (const Value* targets = job.find("targets")) adapter.set("target_modules", *targets);
@@ -74,8 +81,11 @@ Training::Training(const Value& job, const Value* mesh, const std::shared_ptr<Pr
                    const Checkpoint* from)
     : job(job), source(nullptr, /*seed=*/3, from), model(plan_of(job, mesh), source, group) {
   model.load(source, [](int64_t) {});
-  optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.split_group());
-  if (from) load_optimizer(*from, model.model(), *optimizer);
+  {
+    const OffloadHome::Stay at_home(model.state_home());
+    optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.split_group());
+  }
+  if (from && job.get("plant", "") != "forget") load_optimizer(*from, model.model(), *optimizer);
 }
 
 double Training::step(int64_t number) {

@@ -25,6 +25,31 @@ return function(rule)
       "parallel.cpu_offload_pin_memory", "false needs parallel.offload_params = true (it is false)"
   end)
 
+  rule("fsdp2.maps_whole_matrices", {
+    keys = { "parallel.frozen_weights", "parallel.mesh.tensor" },
+    sentence = "frozen_weights = \"mmap\" goes without a tensor axis",
+    reason = "the file holds whole matrices, of which ranks of a tensor axis have slices",
+    source = "engine/train/weight_cache.h",
+    help = "set frozen_weights = \"split\", or tensor_parallel_size = 1",
+  }, function(p)
+    return p.parallel.frozen_weights ~= "mmap" or p.parallel.mesh.tensor == 1,
+      "set frozen_weights: split, or tensor_parallel_size: 1",
+      "parallel.frozen_weights", ("mmap with %d ranks on the tensor axis"):format(p.parallel.mesh.tensor)
+  end)
+
+  rule("plan.offloads_what_checkpointing_keeps", {
+    keys = { "activation_offload", "activation_checkpointing" },
+    sentence = "activation_offload goes with activation_checkpointing",
+    reason = "what it keeps on the host are the inputs of layers that are run again",
+    source = "engine/train/schedule.h",
+    help = "set activation_checkpointing = true, or remove activation_offload",
+  }, function(p)
+    local every = p.activation_checkpointing
+    return not p.activation_offload or (every and every ~= 0),
+      "set activation_checkpointing = true, or remove activation_offload",
+      "activation_offload", "true without activation_checkpointing"
+  end)
+
   rule("mesh.fits_the_ranks", {
     keys = { "parallel.mesh" },
     sentence = "the mesh has as many places as there are ranks",

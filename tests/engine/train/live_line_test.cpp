@@ -121,6 +121,12 @@ TEST(StartReport, SaysWhereItRunsAndWhatItTakes) {
   const std::string on_gpus = start_report_text(report, *screen.terminal(false));
   EXPECT_NE(on_gpus.find("ranks        2 on cuda:0 NVIDIA H200, cuda:1 NVIDIA H200, 1 thread each\n"), on_gpus.npos);
   EXPECT_NE(on_gpus.find("1.50 MB  of 8.00 GB available on its GPU\n"), on_gpus.npos);
+  report.mapped_bytes = 2'000'000;
+  report.without_effect = {"activation_offload: inputs are copied"};
+  const std::string mapped = start_report_text(report, *screen.terminal(false));
+  EXPECT_NE(mapped.find(
+                "  in a file map, for all ranks    2.00 MB\n  no effect here: activation_offload: inputs are copied\n"),
+            mapped.npos);
 }
 
 }  // namespace

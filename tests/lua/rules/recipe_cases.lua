@@ -36,6 +36,14 @@ return {
     refuses = { parallel = "ft.fsdp2 { cpu_offload_pin_memory = false }" },
     passes = { parallel = "ft.fsdp2 { cpu_offload_pin_memory = false, offload_params = true }" },
   },
+  ["fsdp2.maps_whole_matrices"] = {
+    refuses = { parallel = "ft.fsdp2 { frozen_weights = \"mmap\", tensor_parallel_size = 2 }", nproc = 2 },
+    passes = { parallel = "ft.fsdp2 { frozen_weights = \"mmap\" }", nproc = 2 },
+  },
+  ["plan.offloads_what_checkpointing_keeps"] = {
+    refuses = { activation_checkpointing = "false, activation_offload = true" },
+    passes = { activation_checkpointing = "2, activation_offload = true" },
+  },
   ["mesh.fits_the_ranks"] = {
     refuses = { parallel = "ft.fsdp2 { mesh = { shard = 2, replicate = 2 } }", nproc = 2 },
     passes = { parallel = "ft.fsdp2 { mesh = { shard = 2, replicate = 2 } }", nproc = 4 },

@@ -1,0 +1,69 @@
+#pragma once
+/// Files as memory: one that is read in place, whose clean pages the system may drop and read again and all processes
+/// share, and one that is filled in place and appears whole or not at all; and the lock under which processes make one
+/// such file in turn. Every error is an Error(io) that names the path and the system's reason. Move-only by pointer.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string_view>
+
+namespace ft {
+
+/// A whole file, read-only. What it maps stays as it is when the path is replaced or removed. Any thread.
+class FileMap {
+ public:
+  /// @throws Error(io) when it is absent, empty or not readable.
+  explicit FileMap(const std::filesystem::path& path);
+  ~FileMap();
+  FileMap(const FileMap&) = delete;
+  FileMap& operator=(const FileMap&) = delete;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// Asks the system to read a part before it is used. Returns at once; a wish.
+  void read_ahead(uint64_t offset, uint64_t bytes) const;
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// A file on its way, under a temporary name beside `path`; commit() makes it appear. Without it nothing stays.
+class NewFileMap {
+ public:
+  /// @param bytes of zeros, for which the disk is asked now: a full one is an error here, not a signal later.
+  NewFileMap(std::filesystem::path path, uint64_t bytes);
+  ~NewFileMap();
+  NewFileMap(const NewFileMap&) = delete;
+  NewFileMap& operator=(const NewFileMap&) = delete;
+
+  std::byte* data() { return data_; }
+  /// Adds text behind the bytes, waits for the disk (fsync), renames into place, waits for the directory.
+  void commit(std::string_view behind);
+
+ private:
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+  std::byte* data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+/// Adds text to a file's end in one write, and waits for the disk.
+void append_to_file(const std::filesystem::path& path, std::string_view text);
+
+/// Held by one process of those that share the file at a time; freed with the guard, or with the process.
+class LockedFile {
+ public:
+  /// @param waiting is called every 50 ms while another holds it; it may throw.
+  LockedFile(const std::filesystem::path& path, const std::function<void()>& waiting);
+  ~LockedFile();
+  LockedFile(const LockedFile&) = delete;
+  LockedFile& operator=(const LockedFile&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+}  // namespace ft
