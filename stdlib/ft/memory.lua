@@ -5,12 +5,12 @@ local native = require "ft.native"
 local memory = {}
 
 --- Profiles by how much they give up, the least first. Another than the plan's own keeps the plan's mesh.
-local ladder = { "ddp", "zero1", "zero2", "fsdp2", "fsdp2_offload", "fsdp2_swap" }
+local ladder = { "ddp", "zero1", "zero2", "fsdp2", "fsdp2_offload", "fsdp2_mmap", "fsdp2_swap" }
 
 --- What a profile leaves open.
 local unsaid = {
   zero_stage = 3, reshard_after_forward = true, offload_params = false, cpu_offload_pin_memory = true, prefetch = true,
-  param_dtype = "auto",
+  param_dtype = "auto", frozen_weights = "split",
 }
 
 --- Of a GPU that no tensor is counted in: CUDA's context and the workspaces of cuBLAS and NCCL. An assumption.
@@ -82,7 +82,7 @@ local function table_of(facts, gpu, need, host, ranks)
   end
   row("total", need.device, need.host, "")
   local mapped = sum(facts.training, "map")
-  if mapped > 0 then line("file map", bytes(mapped) .. ": pages that the system may drop and read again") end
+  if mapped > 0 then line("file map", bytes(mapped) .. " in files that the system may drop from memory and read again") end
   local standing = sum(facts.standing, "device") + (gpu and 0 or sum(facts.standing, "home"))
   if facts.evaluation > 0 then
     line("evaluation", ("%s above what stands, %s at its peak"):format(bytes(facts.evaluation),
@@ -111,7 +111,9 @@ local function disk(facts, save)
   local keep = save.keep or 0
   local kept = keep > 0 and ("%s for %d kept and one on its way"):format(bytes(facts.checkpoint * (keep + 1)), keep)
     or "all are kept"
-  line("disk", ("checkpoints of %s, %s; merged %s"):format(bytes(facts.checkpoint), kept, bytes(facts.merged)))
+  local mapped = sum(facts.training, "map")
+  local cache = mapped > 0 and (", files that are mapped %s"):format(bytes(mapped)) or ""
+  line("disk", ("checkpoints of %s, %s; merged %s%s"):format(bytes(facts.checkpoint), kept, bytes(facts.merged), cache))
 end
 
 --- The plan with another profile in the place of its own, on the same ranks.
@@ -121,7 +123,7 @@ local function with_profile(plan, name)
   for key, value in pairs(plan.parallel) do parallel[key] = value end
   for key, value in pairs(unsaid) do parallel[key] = value end
   local profile = native.profile(name)
-  for _, key in ipairs { "zero_stage", "reshard_after_forward", "offload_params", "cpu_offload_pin_memory", "param_dtype" } do
+  for key in pairs(unsaid) do
     if profile[key] ~= nil then parallel[key] = profile[key] end
   end
   parallel.profile = name
@@ -131,14 +133,15 @@ end
 
 local function swap_text(swap) return swap > 0 and (", with %s of swap"):format(bytes(swap)) or "" end
 
---- The first profile of the ladder that fits, or what the last one takes.
-local function advise(plan, ranks, host, gpu, data)
-  local need
+--- The first profile of the ladder that fits, or what the last one takes. @param need of the plan's own
+local function advise(plan, need, host, gpu, data)
+  local ranks = plan.parallel.nproc
   for _, name in ipairs(ladder) do
     local other = with_profile(plan, name)
-    need = needs(native.memory_plan(other, ranks, gpu, data), gpu, other.parallel)
+    local possible, facts = pcall(native.memory_plan, other, ranks, gpu, data) -- no map with a tensor axis
+    need = possible and needs(facts, gpu, other.parallel) or need
     local fit, swap = fits(need, host, ranks)
-    if fit then
+    if possible and fit then
       line("does not fit", ("profile %s does%s: %s"):format(name, swap_text(swap), gpu
         and ("%s on the GPU, %s on the host"):format(bytes(need.device), bytes(need.host)) or bytes(need.host)))
       return
@@ -163,7 +166,7 @@ function memory.report(plan_object, data)
   disk(facts, plan.save)
   if host.device_memory + host.host_memory > 0 then
     local fit, swap = fits(need, host, ranks)
-    if fit then line("fits", (plan.parallel.profile or "") .. swap_text(swap)) else advise(plan, ranks, host, gpu, data) end
+    if fit then line("fits", (plan.parallel.profile or "") .. swap_text(swap)) else advise(plan, need, host, gpu, data) end
   end
   print(facts.trainable)
 end
