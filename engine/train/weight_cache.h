@@ -27,10 +27,10 @@ struct WeightCacheReport {
   enum class Outcome { reused, renewed, made };
   Outcome outcome = Outcome::reused;
   std::filesystem::path path;
-  int64_t bytes = 0;   ///< of the file
+  int64_t bytes = 0;     ///< of the file
   std::string reason{};  ///< why what was there did not serve; "" where nothing was there
 
-  /// "made /home/x/.cache/ftengine/weights/…, 4.2 GB: …".
+  /// "made DIRECTORY/NAME.weights, 4.2 GB: its source has changed".
   std::string text() const;
 };
 
