@@ -1,5 +1,6 @@
 #include "engine/formats/yaml.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 
 #include "engine/error/error.h"
@@ -155,20 +157,41 @@ void check_bytes(std::string_view text, const std::string& name) {
     fail(kMaxBytes, "is longer than 4 MiB (" + std::to_string(text.size()) + " bytes): is no configuration");
 }
 
+/// Hears where documents begin.
+struct Documents : YAML::EventHandler {
+  void OnDocumentStart(const YAML::Mark& mark) override { start = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+  YAML::Mark start;
+};
+
+/// Refuses a second document. YAML::LoadAll would go on: to it, text such as `, x` is documents without an end.
+void check_documents(std::string_view text, const std::string& name) {
+  std::istringstream stream{std::string(text)};
+  YAML::Parser parser(stream);
+  Documents documents;
+  if (parser.HandleNextDocument(documents) && parser.HandleNextDocument(documents))
+    throw Error(ErrorKind::format, "got more than one YAML document, want one").at(line_of(name, documents.start));
+}
+
 }  // namespace
 
 Value parse_yaml(std::string_view text, const std::string& name) try {
   check_bytes(text, name);
-  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-  if (documents.empty()) {
+  check_documents(text, name);
+  const YAML::Node document = YAML::Load(std::string(text));
+  if (!document.IsDefined() || document.IsNull()) {
     Value nothing;
     nothing.origin = {name, 1};
     return nothing;
   }
-  if (documents.size() > 1)
-    throw Error(ErrorKind::format, "got " + std::to_string(documents.size()) + " YAML documents, want one")
-        .at(line_of(name, documents[1].Mark()));
-  return Converter(name).convert(documents[0], 0);
+  return Converter(name).convert(document, 0);
 } catch (const YAML::Exception& error) {
   Error wrong(ErrorKind::format, "is not YAML: " + error.msg);
   wrong.at(line_of(name, error.mark));

@@ -61,7 +61,10 @@ int exists(lua_State* L) {
 
 int absolute_path(lua_State* L) {
   return guarded(L, [&] {
-    const auto path = std::filesystem::absolute(text_argument(L, 1, "a path")).lexically_normal();
+    const std::string given = text_argument(L, 1, "a path");
+    std::error_code failed;
+    const auto path = std::filesystem::absolute(given, failed).lexically_normal();
+    if (failed) throw Error(ErrorKind::config, "got '" + given + "', want a path");
     lua_pushstring(L, path.c_str());
     return 1;
   });

@@ -26,13 +26,6 @@ void set_text(lua_State* L, const char* key, const std::string& text) {
   lua_setfield(L, -2, key);
 }
 
-ErrorKind kind_of(const std::string& name) {
-  for (ErrorKind kind : {ErrorKind::config, ErrorKind::format, ErrorKind::io, ErrorKind::shape, ErrorKind::memory,
-                         ErrorKind::comm, ErrorKind::interrupt, ErrorKind::internal})
-    if (name == to_string(kind)) return kind;
-  return ErrorKind::config;
-}
-
 int error_text(lua_State* L) {
   if (!lua_istable(L, 1)) return luaL_error(L, "expected an error value");
   const std::string text = text_field(L, 1, "text");
@@ -64,6 +57,13 @@ Error read_text(const std::string& text) {
 }  // namespace
 
 void set_foreign_exception(ForeignException reader) { foreign_exception = reader; }
+
+ErrorKind error_kind(const std::string& name) {
+  for (const ErrorKind kind : {ErrorKind::format, ErrorKind::io, ErrorKind::shape, ErrorKind::memory, ErrorKind::comm,
+                               ErrorKind::interrupt, ErrorKind::internal})
+    if (name == to_string(kind)) return kind;
+  return ErrorKind::config;
+}
 
 Error to_error(const std::exception& exception) {
   if (const auto* error = dynamic_cast<const Error*>(&exception)) return *error;
@@ -116,8 +116,8 @@ Error read_error(lua_State* L, int index) {
     return read_text(lua_isstring(L, index) ? lua_tostring(L, index) : luaL_typename(L, index));
   const std::string kind = text_field(L, index, "kind"), where = text_field(L, index, "where");
   const std::string text = text_field(L, index, "text"), message = text_field(L, index, "message");
-  if (!text.empty()) return Error(kind_of(kind), text);
-  Error error = where.empty() && kind.empty() ? read_text(message) : Error(kind_of(kind), message);
+  if (!text.empty()) return Error(error_kind(kind), text);
+  Error error = where.empty() && kind.empty() ? read_text(message) : Error(error_kind(kind), message);
   error.at(where).key(text_field(L, index, "path")).help(text_field(L, index, "help"));
   lua_getfield(L, index, "frames");
   if (lua_istable(L, -1))

@@ -6,6 +6,7 @@
 
 #include <exception>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/error/error.h"
@@ -18,6 +19,9 @@ namespace ft {
 /// Reads an exception of another library into an Error (LibTorch's without its C++ backtrace); set once by lua/bind.
 using ForeignException = std::optional<Error> (*)(const std::exception&);
 void set_foreign_exception(ForeignException reader);
+
+/// The kind of a name such as "io"; config for any other.
+ErrorKind error_kind(const std::string& name);
 
 /// The Error that an exception stands for.
 Error to_error(const std::exception& exception);

@@ -30,13 +30,6 @@ void keep_big_blocks() {
   mallopt(M_TRIM_THRESHOLD, kThreshold);
 }
 
-ErrorKind kind_of(const std::string& name) {
-  for (const ErrorKind kind : {ErrorKind::format, ErrorKind::io, ErrorKind::shape, ErrorKind::memory, ErrorKind::comm,
-                               ErrorKind::interrupt, ErrorKind::internal})
-    if (name == to_string(kind)) return kind;
-  return ErrorKind::config;
-}
-
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
@@ -65,7 +58,7 @@ int finish(const Outcome& outcome, bool trace) {
   if (trace && !outcome.trace.empty()) std::fprintf(stderr, "%s\n", outcome.trace.c_str());
   if (outcome.exit_code == 130) return interrupted() ? interrupt_exit_code(interrupted()) : 130;
   if (outcome.exit_code == 2) std::fprintf(stderr, "ftengine: %s\n", outcome.error.c_str());
-  if (outcome.exit_code == 1) tell(Error(kind_of(outcome.kind), outcome.error));
+  if (outcome.exit_code == 1 && !outcome.error.empty()) tell(Error(error_kind(outcome.kind), outcome.error));
   return outcome.exit_code;
 }
 

@@ -51,9 +51,10 @@ TEST(Yaml, AnEmptyTextIsNull) {
 TEST(Yaml, RefusesWhatItDoesNotRead) {
   EXPECT_ERROR(parse("a: 1\nb: [1, 2\nc: 3\n"), format, "x.yaml:");
   EXPECT_ERROR(parse("a: 1\nb: 2\na: 3\n"), format, "x.yaml:3: key 'a' stands twice");
-  EXPECT_ERROR(parse("a: 1\n---\nb: 2\n"), format, "2 YAML documents");
+  EXPECT_ERROR(parse("a: 1\n---\nb: 2\n"), format, "x.yaml:2: got more than one YAML document");
   EXPECT_ERROR(parse("a: !!python/object:os.system x\n"), format, "x.yaml:1: got the tag");
   EXPECT_ERROR(parse("a: &x {r: 1}\nb:\n  <<: *x\n"), format, "x.yaml:3: merge keys");
+  EXPECT_ERROR(parse(", \"y\", 2: 1\n"), format, "x.yaml:1: ");
   EXPECT_ERROR(parse("[1, 2]: 3\n"), format, "no scalar");
   EXPECT_ERROR(parse("a: 1\n b: 2\n"), format, "x.yaml:2: is not YAML");
   EXPECT_ERROR(parse("a: 1\nb:\n\tc: 2\n"), format, "x.yaml:3: is not YAML");
