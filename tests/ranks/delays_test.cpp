@@ -12,11 +12,11 @@
 namespace ft::test {
 namespace {
 
-// Sleeps up to 2 ms, otherwise on each rank and each time.
+// Sleeps up to a millisecond, otherwise on each rank and each time.
 class Delays {
  public:
   explicit Delays(int rank) : random_(static_cast<uint64_t>(rank), "delays") {}
-  void operator()() { std::this_thread::sleep_for(std::chrono::microseconds(random_.below(count_++, 2000))); }
+  void operator()() { std::this_thread::sleep_for(std::chrono::microseconds(random_.below(count_++, 1000))); }
   uint64_t count() const { return count_; }
 
  private:

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/json.h"
@@ -97,7 +98,7 @@ struct Trained {
   std::map<std::string, std::vector<float>> weights;
 };
 
-Trained train(int world, Value job) {
+Trained train_anew(int world, Value job) {
   static int number = 0;
   const auto out = std::filesystem::temp_directory_path() /
                    ("ft-layouts-" + std::to_string(::getpid()) + "-" + std::to_string(number++)) / "checkpoint-10";
@@ -116,6 +117,14 @@ Trained train(int world, Value job) {
   }
   std::filesystem::remove_all(out.parent_path());
   return trained;
+}
+
+// A job that several tests look at is trained once.
+const Trained& train(int world, const Value& job) {
+  static std::map<std::pair<int, std::string>, Trained> known;
+  const auto [place, is_new] = known.try_emplace({world, write_json(job)});
+  if (is_new) place->second = train_anew(world, job);
+  return place->second;
 }
 
 double worst(const std::vector<double>& a, const std::vector<double>& b) {

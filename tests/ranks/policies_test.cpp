@@ -1,12 +1,10 @@
 // Every row of the table of data-parallel layouts (engine/parallel/policy.h) trains as one process does, to the gates
 // of docs/numerics.md, and each gate fails on the bugs it is there for.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <cmath>
 #include <filesystem>
 
-#include "engine/device/memory.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/json.h"
 #include "engine/optim/optimizer.h"
@@ -299,66 +297,6 @@ TEST(AfterForward, changes_no_bit) {
     EXPECT_EQ(kept.losses, released.losses) << describe(after);
     EXPECT_EQ(kept.norms, released.norms) << describe(after);
   }
-}
-
-int64_t anonymous_bytes() {
-  ::malloc_trim(0);
-  return read_host_memory().anonymous;
-}
-
-// Anonymous bytes that a model of so many layers and its AdamW take on this rank after an update, and its parameters.
-std::pair<int64_t, int64_t> state_of(const std::shared_ptr<ProcessGroup>& group, const Value& parallel, size_t layers) {
-  const TinySizes sizes{.vocab = 128,
-                        .dim = 384,
-                        .heads = 6,
-                        .kv_heads = 6,
-                        .head_dim = 64,
-                        .hidden = std::vector<int64_t>(layers, 1152)};
-  const Value plan =
-      Value::map({{"model", Value::map({{"description", tiny_decoder(true, sizes)}, {"compute", "fp32"}})},
-                  {"parallel", parallel}});
-  const WeightSource source(nullptr, /*seed=*/3);
-  const int64_t before = anonymous_bytes();
-  ShardedModel model(plan, source, group);
-  model.load(source, [](int64_t) {});
-  const Value optimizer = Value::map({{"kind", "adamw"}, {"lr", 1e-3}});
-  auto adamw = build_optimizer(optimizer, optimizer_pieces(model), &model.split_group());
-  MicroBatch made = micro_batch(one_row(0, 0));
-  made.context.loss_scale = 1;
-  model.schedule().train(made.tokens, made.context);
-  model.reduce_gradients();
-  adamw->step(1e-3);
-  model.masters_changed();
-  return {anonymous_bytes() - before, model.counts().all};
-}
-
-// Bytes that a rank holds for each parameter more: what does not grow with the model is left out.
-// @param argument the plan's `parallel` block.
-RANK_BODY(measure_state) {
-  const Value parallel = parse_json(argument, "parallel");
-  state_of(group, parallel, 4);  // what is taken once
-  const auto [few_bytes, few] = state_of(group, parallel, 8);
-  const auto [many_bytes, many] = state_of(group, parallel, 20);
-  return std::to_string(static_cast<double>(many_bytes - few_bytes) / static_cast<double>(many - few));
-}
-
-// Masters, gradients and AdamW's two averages, in fp32; parameters too, where they do not stand beside their masters.
-TEST(StateMemory, falls_as_the_table_says) {
-  const auto bytes = [](int ranks, const Value& parallel) {
-    double most = 0;
-    for (const std::string& said : run_ranks(ranks, "measure_state", write_json(parallel)))
-      most = std::max(most, said.empty() ? INFINITY : std::stod(said));
-    return most;
-  };
-  for (const int ranks : {1, 2, 4}) {
-    const double whole = 4 * (1 - 1.0 / ranks);  // of the parameters that other ranks own
-    EXPECT_NEAR(bytes(ranks, zero(3)), 16.0 / ranks, 1.6 / ranks) << "zero3 on " << ranks;
-    if (ranks == 1) continue;
-    EXPECT_NEAR(bytes(ranks, zero(2)), 16.0 / ranks + whole, 0.1 * (16.0 / ranks + whole)) << "zero2 on " << ranks;
-  }
-  EXPECT_NEAR(bytes(2, zero(1)), 16.0 / 2 + 2, 1) << "zero1: its whole gradients are gone after the update";
-  EXPECT_NEAR(bytes(2, zero(0)), 16, 1.6) << "ddp";
-  EXPECT_NEAR(bytes(4, mesh(2, 2)), 16.0 / 2, 0.8) << "hsdp";
 }
 
 INSTANTIATE_TEST_SUITE_P(

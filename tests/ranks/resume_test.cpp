@@ -137,6 +137,7 @@ void train(std::vector<Going>& all, bool save) {
       tasks.as_list().push_back(going.task(!save ? "" : whole ? "FULL_STATE_DICT" : "SHARDED_STATE_DICT"));
       here.push_back(&going);
     }
+    if (here.empty()) continue;
     const std::string said = run_ranks(ranks, "train_tasks", write_json(tasks))[0];
     if (said.empty()) continue;  // a failure that run_ranks has told
     const Value found = parse_json(said, "figures");
@@ -174,6 +175,22 @@ TEST(Resume, goes_on_on_any_layout) {
     const bool anew = going.job.at("optimizer").get("bits", 32) == 8 && going.from->tensor() != going.onto->tensor();
     EXPECT_LE(worst(going.losses, want.losses), anew ? 1e-3 : 1e-5);
   }
+}
+
+TEST(Resume, the_gates_fail_without_the_optimizer_s_state) {
+  const fs::path folder = fs::temp_directory_path() / ("ft-forget-" + std::to_string(::getpid()));
+  const Layout& on = layouts()[1];
+  std::vector<Going> saved, resumed;
+  for (const Value& job : {full(adamw()), full(adamw8()), with(qlora(adamw()), "dropout", 0.1)}) {
+    saved.push_back({&on, nullptr, job, (folder / std::to_string(saved.size()) / "checkpoint-5").string()});
+    fs::create_directories(fs::path(saved.back().directory).parent_path());
+    resumed.push_back({&on, &on, with(job, "plant", "forget"), saved.back().directory});
+  }
+  train(saved, true);
+  train(resumed, false);
+  fs::remove_all(folder);
+  for (size_t i = 0; i < resumed.size(); ++i)
+    EXPECT_GT(worst(resumed[i].losses, saved[i].losses), 1e-3) << write_json(saved[i].job);
 }
 
 TEST(Resume, one_file_is_written_tensor_by_tensor) {
