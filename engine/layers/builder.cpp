@@ -3,6 +3,7 @@
 #include "engine/error/error.h"
 #include "engine/layers/attention_block.h"
 #include "engine/layers/decoder_blocks.h"
+#include "engine/layers/experts.h"
 #include "engine/layers/norm.h"
 
 namespace ft {
@@ -37,6 +38,7 @@ const std::vector<std::pair<const char*, Make>> kBlocks{
     {"attention", make<Attention>},      {"swiglu", make<Swiglu>},
     {"chain", make_joined<Join::chain>}, {"residual", make_joined<Join::residual>},
     {"sum", make_joined<Join::sum>},     {"lua", make_lua},
+    {"experts", make<Experts>},
 };
 
 }  // namespace
@@ -77,6 +79,11 @@ std::shared_ptr<RopeTable> Builder::rope_table(const RopeOptions& options, int64
   for (const auto& table : ropes_)
     if (table->width() == width && table->options() == options) return table;
   return ropes_.emplace_back(std::make_shared<RopeTable>(options, width));
+}
+
+std::shared_ptr<RouterBalance> Builder::balance(double coefficient) {
+  if (!balance_) balance_ = std::make_shared<RouterBalance>(coefficient);
+  return balance_;
 }
 
 void Builder::wrong_part(const char* key, const std::string& parent) {

@@ -12,6 +12,7 @@
 #include "engine/formats/lora_targets.h"
 #include "engine/layers/model.h"
 #include "engine/layers/rope_table.h"
+#include "engine/layers/router_balance.h"
 
 namespace ft {
 
@@ -68,11 +69,14 @@ class Builder {
   Storage base_storage() const { return options_->lora ? Storage::frozen : Storage::trainable; }
   /// Whether this linear gets LoRA; remembered in adapted().
   bool adapt(const std::string& module_path);
-  std::vector<std::string>& adapted() { return adapted_; }
+  const std::vector<std::string>& adapted() const { return adapted_; }
   /// Rank and scale of LoRA on a module that gets it.
   LoraShape lora_shape(const std::string& module_path) const { return targets_.shape(module_path); }
   /// Rotary tables are shared by all layers that rotate alike.
   std::shared_ptr<RopeTable> rope_table(const RopeOptions& options, int64_t width);
+  /// The auxiliary loss that all layers with experts share; one of this coefficient is made where there is none.
+  std::shared_ptr<RouterBalance> balance(double coefficient);
+  std::shared_ptr<RouterBalance> balance() const { return balance_; }  ///< null where no layer asked for it
 
  private:
   [[noreturn]] static void wrong_part(const char* key, const std::string& parent);
@@ -83,6 +87,7 @@ class Builder {
   LinearSplit split_;
   std::vector<std::string> adapted_;
   std::vector<std::shared_ptr<RopeTable>> ropes_;
+  std::shared_ptr<RouterBalance> balance_;
 };
 
 /// "parent.name", or the one that is not empty.

@@ -45,6 +45,7 @@ Model::Model(const Value& description, const ModelOptions& options) {
   if (tied) last.borrows = {0};
 
   adapted_ = builder.adapted();
+  balance_ = builder.balance();
   if (options.lora && adapted_.empty())
     throw Error(ErrorKind::config, "no linear of the model matches " + describe(options.lora->target_modules))
         .key("adapter.target_modules")

@@ -14,6 +14,8 @@
 
 namespace ft {
 
+class RouterBalance;
+
 struct ModelOptions {
   bool quantize_nf4 = false;  ///< every linear of the decoder layers; embedding, norms and head stay as in the file
   bool double_quant = true;
@@ -46,6 +48,8 @@ class Model {
   std::vector<Parameter*> parameters();
   /// Paths of the linears that got LoRA, in order.
   const std::vector<std::string>& adapted() const { return adapted_; }
+  /// The auxiliary loss of layers with experts; null without one.
+  RouterBalance* balance() const { return balance_.get(); }
   int64_t num_layers() const;
   int64_t vocab_size() const { return vocab_size_; }
 
@@ -55,6 +59,7 @@ class Model {
 
   std::vector<ModelUnit> units_;
   std::vector<std::string> adapted_;
+  std::shared_ptr<RouterBalance> balance_;
   int64_t vocab_size_ = 0;
 };
 

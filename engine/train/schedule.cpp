@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "engine/error/error.h"
+#include "engine/layers/router_balance.h"
 
 namespace ft {
 namespace {
@@ -29,12 +30,12 @@ Schedule::Schedule(Model& model, std::vector<std::unique_ptr<ShardUnit>>& shards
     options_.shard_of.resize(units.size());
     std::iota(options_.shard_of.begin(), options_.shard_of.end(), size_t{0});
   }
-  while (first_trained_ < units.size() && trainable(units[first_trained_].parameters).empty()) ++first_trained_;
   int64_t number = 0;
   for (const ModelUnit& unit : units)
     checkpointed_.push_back(options.checkpoint_every > 0 && unit.checkpoint &&
                             number++ % options.checkpoint_every == 0);
   away_.resize(units.size());
+  while (first_trained_ < units.size() && trainable(units[first_trained_].parameters).empty()) ++first_trained_;
 }
 
 bool Schedule::has_graph(size_t unit) const {
@@ -148,6 +149,20 @@ void Schedule::walk_forward(const at::Tensor& tokens, const Context& context, st
   }
 }
 
+/// This rank's part of what layers with experts add to the loss of the micro batch that went forward; undefined
+/// without.
+at::Tensor Schedule::auxiliary_loss(const Context& context) const {
+  RouterBalance* balance = model_->balance();
+  if (!balance) return {};
+  if (!context.targets.defined() || context.log_probs)
+    throw Error(ErrorKind::config, "the auxiliary loss of experts goes with the loss of next tokens alone")
+        .key("model.config.output_router_logits")
+        .help("write output_router_logits = false into config.json");
+  return balance->settle(context.targets, context.loss_scale, [this](const at::Tensor& sums) {
+    if (options_.token_holders) options_.token_holders->all_reduce_sum(sums).wait();
+  });
+}
+
 at::Tensor Schedule::backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output) {
   unit_at_work_ = unit;
   const ModelUnit& described = model_->units()[unit];
@@ -195,8 +210,9 @@ double Schedule::train(const at::Tensor& tokens, const Context& context, const O
   FT_CHECK(first_trained_ <= head, "nothing to train");
   std::vector<Ran> ran(units.size());
   walk_forward(tokens, context, ran);
-  const at::Tensor loss = ran[head].output.detach();  // read at the end: a GPU is not waited for in between
+  at::Tensor loss = ran[head].output.detach();  // read at the end: a GPU is not waited for in between
   at::Tensor grad = grad_of ? grad_of(loss) : at::ones_like(loss);
+  if (const at::Tensor more = auxiliary_loss(context); more.defined()) loss = loss.add(more);
   size_t reducing = units.size();  // the unit whose gradients are on their way
   for (size_t i = head + 1; i-- > first_trained_;) {
     if (gathers_again(i) && !gathers_early(i, i + 1)) start_gather(i);  // never the head's

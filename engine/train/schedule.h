@@ -28,6 +28,8 @@ struct ScheduleOptions {
   /// By unit: the shard that its parameters lie in. Units of one shard follow each other, and are gathered, released
   /// and reduced together. Empty: each unit has its own.
   std::vector<size_t> shard_of{};
+  /// The ranks whose tokens the auxiliary loss of experts is made over; null: this one alone.
+  ProcessGroup* token_holders = nullptr;
 };
 
 /// Seconds that the schedule stood waiting, since the last reset.
@@ -42,7 +44,8 @@ class Schedule {
 
   using OutputGrad = std::function<at::Tensor(const at::Tensor& output)>;
   /// Forward and backward of one micro batch: adds Σ over ranks of the gradients of this loss to the owners' ranges.
-  /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll); 0 with grad_of.
+  /// @param tokens [B, T] int64.   @return the head's loss on this rank (context.loss_scale · Σ nll), with the
+  /// auxiliary loss of experts; 0 with grad_of.
   /// @param grad_of makes the gradient of the head's output from it, where that is no loss (context.log_probs).
   double train(const at::Tensor& tokens, const Context& context, const OutputGrad& grad_of = {});
   /// Is shown a unit's output as soon as it is there.
@@ -57,19 +60,20 @@ class Schedule {
  private:
   struct Ran {
     at::Tensor input, output;
+    std::vector<int64_t> shape{};  // of an input that lies away; else empty
   };
   bool has_graph(size_t unit) const;
-  bool gathers_again(size_t unit) const;  ///< for its backward
-    std::vector<int64_t> shape{};  // of an input that lies away; else empty
-  ShardUnit& shard(size_t unit) const { return *(*shards_)[options_.shard_of[unit]]; }
-  bool gathers_early(size_t unit, size_t neighbour) const;  ///< while its neighbour runs
   void keep_input(size_t unit, const at::Tensor& input, Ran& ran);
   at::Tensor kept_input(size_t unit, const Ran& ran);
+  bool gathers_again(size_t unit) const;  ///< for its backward
+  ShardUnit& shard(size_t unit) const { return *(*shards_)[options_.shard_of[unit]]; }
+  bool gathers_early(size_t unit, size_t neighbour) const;  ///< while its neighbour runs
   bool reduces(size_t unit) const;                          ///< as the last of its shard that the backward comes to
   void hand_over(size_t unit, const std::vector<Parameter*>& own, const std::vector<at::Tensor>& grads);
   void start_gather(size_t unit);
   void finish_gather(size_t unit);
   void release(size_t unit, bool until_backward = false);
+  at::Tensor auxiliary_loss(const Context& context) const;
   void walk_forward(const at::Tensor& tokens, const Context& context, std::vector<Ran>& ran);
   Ran run_with_graph(size_t unit, const at::Tensor& input, const Context& context);
   at::Tensor backward_unit(size_t unit, const Ran& ran, const at::Tensor& grad_output);
@@ -77,10 +81,10 @@ class Schedule {
   Model* model_;
   std::vector<std::unique_ptr<ShardUnit>>* shards_;
   ScheduleOptions options_;
+  std::vector<char> checkpointed_;  // by unit
+  std::vector<at::Tensor> away_;    // by unit: its input, where activations are offloaded
   size_t unit_at_work_ = 0;
   size_t first_trained_ = 0;  // the units before it are a frozen prefix: no graph, no backward
 };
 
-  std::vector<char> checkpointed_;  // by unit
-  std::vector<at::Tensor> away_;    // by unit: its input, where activations are offloaded
 }  // namespace ft

@@ -7,6 +7,7 @@
 
 #include "engine/error/error.h"
 #include "engine/layers/compute.h"
+#include "engine/layers/experts.h"
 #include "engine/parallel/device_choice.h"
 #include "engine/parallel/imagined.h"
 #include "engine/parallel/scalar_type.h"
@@ -28,13 +29,13 @@ std::vector<std::string> unfrozen_parameters(const Value& plan) {
   return patterns;
 }
 
-DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device) {
 int64_t checkpoint_every(const Value& plan) {
   const Value* given = plan.find("activation_checkpointing");
   if (!given || given->is_null()) return 0;
   return given->is_bool() ? given->as_bool() : given->as_integer();
 }
 
+DType compute_dtype(const Value& plan, ProcessGroup& group, const ComputeDevice& device) {
   const Value& model = plan.at("model");
   const std::string wanted = model.get("compute", "auto");
   DType compute = DType::f32;
@@ -59,7 +60,6 @@ const Value& parallel_of(const Value& plan) {
   return parallel && !parallel->is_null() ? *parallel : none;
 }
 
-// The ranks that keep parameters split between forward and backward: those of one node, where the number is that of
 // Where the optimizer's state is paged; null where the plan does not say so.
 std::unique_ptr<OffloadHome> pages_of(const Value& plan, const ComputeDevice& device, ImaginedMemory* imagined) {
   const Value& parallel = parallel_of(plan);
@@ -80,6 +80,7 @@ std::unique_ptr<OffloadHome> pages_of(const Value& plan, const ComputeDevice& de
   return std::make_unique<OffloadHome>(OffloadOptions{.pin = false, .pages_in = directory, .imagined = imagined});
 }
 
+// The ranks that keep parameters split between forward and backward: those of one node, where the number is that of
 // its GPUs. Null where the policy has none.
 std::shared_ptr<ProcessGroup> neighbours_of(ProcessGroup& split, const Policy& policy) {
   if (policy.kept_over < 2) return nullptr;
@@ -121,6 +122,7 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   ProcessGroup& tensor = mesh_.group(Axis::tensor);
   options.tensor = {tensor.rank(), tensor.size(), &tensor};
   model_ = std::make_unique<Model>(described.at("description"), options);
+  check_names_of_experts(model_->adapted());
 
   const Value* parallel = &parallel_of(plan);
   ShardUnitOptions unit_options;
@@ -139,8 +141,6 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   unit_options.keep_whole = !policy_.split_parameters;
   unit_options.reduce_late = !policy_.split_gradients;
   unit_options.neighbours = neighbours_.get();
-  const std::vector<size_t> shard_of = wrap_units(*parallel, *model_);
-  for (size_t first = 0; first < shard_of.size();) {
   if (parallel->get("frozen_weights", "split") == "mmap") {
     if (tensor.size() > 1)
       throw Error(ErrorKind::config, "mmap holds whole matrices, which the tensor axis slices")
@@ -150,6 +150,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
     unit_options.map_frozen = true;
     unit_options.imagined = imagined;
   }
+  const std::vector<size_t> shard_of = wrap_units(*parallel, *model_);
+  for (size_t first = 0; first < shard_of.size();) {
     std::vector<Parameter*> parameters;
     size_t end = first;
     for (; end < shard_of.size() && shard_of[end] == shard_of[first]; ++end) {
@@ -164,18 +166,19 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
     shards_.push_back(std::make_unique<ShardUnit>(name, parameters, stored, split_group(), pool_, unit_options));
     first = end;
   }
-  ScheduleOptions schedule;
-  schedule.checkpoint_every = checkpoint_every(plan);
-  if (plan.get("activation_offload", false)) activation_home_ = std::make_unique<OffloadHome>(home_options);
-  schedule.activation_home = activation_home_.get();
   const auto maps = [](const auto& shard) {
     return std::any_of(shard->ranges().begin(), shard->ranges().end(), [](const FlatRange& r) { return r.mapped; });
   };
   if (std::none_of(shards_.begin(), shards_.end(), maps)) cache_directory_.reset();
+  ScheduleOptions schedule;
+  schedule.checkpoint_every = checkpoint_every(plan);
+  if (plan.get("activation_offload", false)) activation_home_ = std::make_unique<OffloadHome>(home_options);
+  schedule.activation_home = activation_home_.get();
   schedule.reshard_after_forward = policy_.kept_over != 1;
   schedule.prefetch = parallel->get("prefetch", true);
   schedule.keep_lent = split_group().size() == 1;
   schedule.shard_of = shard_of;
+  schedule.token_holders = &mesh_.world();  // experts are not shared out: every rank has tokens of its own
   schedule_ = std::make_unique<Schedule>(*model_, shards_, schedule);
   std::vector<Axis> holding = policy_.split_axes();
   holding.push_back(Axis::tensor);
@@ -184,10 +187,10 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
 }
 
 void ShardedModel::load(const WeightSource& source, const std::function<void(int64_t)>& progress) {
+  if (cache_directory_) weight_cache_ = WeightCache(*cache_directory_, shards_, source).map(progress);
   for (auto& shard : shards_) {
     try {
       load_unit(*shard, source, split_group().rank(), holders(), progress);
-  if (cache_directory_) weight_cache_ = WeightCache(*cache_directory_, shards_, source).map(progress);
     } catch (Error& e) {
       e.context("loading " + shard->name());
       throw;
@@ -230,13 +233,13 @@ void ShardedModel::zero_gradients() {
 
 int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
   int64_t total = 0;
-  for (auto& shard : shards_) total += ft::bytes_to_read(*shard, source, split_group().rank());
-  return total;
-}
   if (cache_directory_) {
     const WeightCache cache(*cache_directory_, shards_, source);
     total = cache.serves() ? 0 : cache.source_bytes();
   }
+  for (auto& shard : shards_) total += ft::bytes_to_read(*shard, source, split_group().rank());
+  return total;
+}
 
 ParameterCounts ShardedModel::counts() {
   ParameterCounts counts;

@@ -106,6 +106,12 @@ end
 nn.swiglu = block("swiglu", { name = true, gate = false, up = false, gate_up = false, down = true, activation = false }, nil,
   spell_swiglu)
 
+--- Some of many blocks for each token, by a router: for the `chosen` experts e of highest probability p, the sum of
+--- p_e * expert_e(x). The router's matrix [experts, dim] is called `router`, computes in fp32 and gets neither NF4 nor LoRA;
+--- normalize: a token's chosen probabilities are made to add up to 1; balance: coefficient of the auxiliary loss (0: none).
+nn.experts = block("experts", { name = true, dim = true, router = true, chosen = true, experts = true },
+  { normalize = false, balance = 0, init_std = 0.02 })
+
 local function joined(kind, keys)
   return function(blocks)
     local made = { type = kind, blocks = {} }

@@ -74,6 +74,7 @@ end
 
 for _, name in ipairs {
   "granite_untied", "olmo2_tied", "smollm3_tied", "phi3_untied", "cohere_untied", "gemma2_tied", "gemma3_untied",
+  "mixtral_untied", "qwen3_moe_untied",
 } do
   test.case(name .. " is trained, merged, measured and asked", function(t)
     local golden = native.read_json(t.here .. "/../golden/models/" .. name .. ".json")

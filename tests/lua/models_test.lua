@@ -9,7 +9,7 @@ local names = {
   "llama_untied", "llama_tied", "llama3_untied", "llama_yarn_tied", "qwen2_untied", "qwen2_tied", "qwen3_untied", "qwen3_tied",
   "mistral_untied", "mistral_tied", "granite_untied", "granite_tied", "olmo2_untied", "olmo2_tied", "smollm3_untied",
   "smollm3_tied", "phi3_untied", "phi3_tied", "cohere_tied", "cohere_untied", "gemma2_tied", "gemma2_untied", "gemma3_tied",
-  "gemma3_untied",
+  "gemma3_untied", "mixtral_untied", "mixtral_tied", "qwen3_moe_untied", "qwen3_moe_tied",
 }
 
 local function golden(t, name) return native.read_json(t.here .. "/../golden/models/" .. name .. ".json") end

@@ -6,6 +6,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "engine/layers/router_balance.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/quant/nf4.h"
 #include "engine/tensor/counter_random.h"
@@ -147,6 +148,9 @@ Gradients backward(Model& model, const Batch& batch) {
   }
   Gradients result;
   result.loss = x.item<double>();
+  if (RouterBalance* balance = model.balance())
+    result.loss +=
+        balance->settle(batch.context.targets, batch.context.loss_scale, [](const at::Tensor&) {}).item<double>();
   const auto grads = torch::autograd::grad({x}, inputs, {at::ones_like(x)});
   for (size_t i = 0; i < names.size(); ++i)  // rows of an embedding come sparse
     result.of[names[i]] = grads[i].is_sparse() ? grads[i].to_dense() : grads[i];

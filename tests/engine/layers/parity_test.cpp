@@ -88,7 +88,11 @@ TEST_P(Parity, FullTrainingEqualsTransformers) {
 
 TEST_P(Parity, LoraEqualsPeft) {
   const json file = golden(GetParam());
-  const LoraOptions lora{.r = 4, .alpha = 10, .use_rslora = std::string(GetParam()).ends_with("_tied")};
+  LoraOptions lora{.r = 4, .alpha = 10, .use_rslora = std::string(GetParam()).ends_with("_tied")};
+  if (file["lora"].contains("target_modules")) {
+    lora.target_modules = to_value(file["lora"]["target_modules"]);
+    lora.use_rslora = false;  // which PEFT has not on experts
+  }
   Model model(description(GetParam()), {.lora = &lora});
   fill(model);
   expect_parity(model, file, file["lora"]);
@@ -146,7 +150,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Parity,
                                            "mistral_tied", "granite_untied", "granite_tied", "olmo2_untied",
                                            "olmo2_tied", "smollm3_untied", "smollm3_tied", "phi3_untied", "phi3_tied",
                                            "cohere_tied", "cohere_untied", "gemma2_tied", "gemma2_untied",
-                                           "gemma3_tied", "gemma3_untied"));
+                                           "gemma3_tied", "gemma3_untied", "mixtral_untied", "mixtral_tied",
+                                           "qwen3_moe_untied", "qwen3_moe_tied"));
 
 }  // namespace
 }  // namespace ft::testing
