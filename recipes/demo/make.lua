@@ -12,7 +12,7 @@ local tasks = dofile(here .. "tasks.lua")
 local bpe = dofile(here .. "bpe.lua")
 local hf_files = dofile(here .. "hf_files.lua")
 
-local num_documents, num_train, num_test = 40000, 8000, 256
+local num_documents, num_train, num_test, num_pairs = 40000, 8000, 256, 320
 local special = { "<|endoftext|>", "<|im_start|>", "<|im_end|>" }
 local shape = {
   hidden = 128, layers = 3, heads = 4, kv_heads = 2, head_dim = 64, mlp = 576, vocab = 896, length = 512,
@@ -27,6 +27,14 @@ local function write_chat(file, prompt, answer)
   local turn = '{"role": "%s", "content": %s}'
   file:write(('{"messages": [%s, %s]}\n'):format(turn:format("user", hf_files.quote(prompt)),
     turn:format("assistant", hf_files.quote(answer))))
+end
+
+--- A prompt with the right answer and another prompt's.
+local function write_pair(file, prompt, chosen, rejected)
+  local turn = '[{"role": "%s", "content": %s}]'
+  local function said(role, text) return turn:format(role, hf_files.quote(text)) end
+  file:write(('{"prompt": %s, "chosen": %s, "rejected": %s}\n'):format(said("user", prompt), said("assistant", chosen),
+    said("assistant", rejected)))
 end
 
 --- Writes the stories and counts their words for the tokenizer.
@@ -55,10 +63,11 @@ local function write_instructions()
     write_chat(test, fresh(generator, i % 2 == 0 and words.held_out_things or words.training_things))
   end
   test:close()
-  local train, prompts, answers = open "train.jsonl", {}, {}
+  local train, prompts, answers, right = open "train.jsonl", {}, {}, {}
   generator = random.new(3)
   for i = 1, num_train do
     prompts[i], answers[i] = fresh(generator, words.training_things)
+    right[i] = answers[i]
     write_chat(train, prompts[i], answers[i])
   end
   train:close()
@@ -66,6 +75,9 @@ local function write_instructions()
   random.new(4):shuffle(answers)
   for i = 1, num_train do write_chat(control, prompts[i], answers[i]) end
   control:close()
+  local preferences = open "pairs.jsonl"
+  for i = 1, num_pairs do write_pair(preferences, prompts[i], right[i], answers[i]) end
+  preferences:close()
 end
 
 local trained = bpe.train(write_corpus(), shape.vocab, #special)

@@ -24,13 +24,13 @@ constexpr const char* kRecipe = R"(local ft = require "ft"
 local opt = ft.options {
   model = { "path" }, from = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 3 },
   quantize = { "string", default = "none" }, dora = { "boolean", default = false }, lr = { "number", default = 0.05 },
-  plain = { "boolean", default = false },
+  plain = { "boolean", default = false }, unfrozen = { "list", default = {} },
 }
 local adapter = opt.from and ft.lora { from = opt.from, dropout = 0 }
   or opt.dora and ft.lora { r = 2, alpha = 6, use_dora = true, dropout = 0.1 } or nil
 local plan = ft.plan {
   model = ft.hf { opt.model, quantize = opt.quantize, compute = "fp32" },
-  adapter = not opt.plain and adapter or nil,
+  adapter = not opt.plain and adapter or nil, unfrozen_parameters = opt.unfrozen,
   data = { train = ft.tokenized { "rows.jsonl", seq_len = 12, pack = false, shuffle = false } },
   optimizer = ft.sgd { lr = opt.lr, schedule = ft.constant {} },
   batch = { total = 2, micro = 1 }, epochs = 1000, max_steps = opt.steps, save = { dir = opt.out },
@@ -153,6 +153,40 @@ TEST_F(Adapters, ANewDoraAdapterBeginsAsTheBase) {
       EXPECT_NEAR(one[0], base.at(0), 1e-6 * base.at(0));
     }
   }
+}
+
+// Full fine-tuning of some parameters: the others keep their bits, and patterns that match nothing are refused.
+TEST_F(Adapters, UnfrozenParametersAloneAreTrained) {
+  const std::string some = "--unfrozen=model.layers.1.,lm_head";
+  const auto one = train(golden("base_untied"), "one", {"--plain", "--steps=4", some, "--nproc=1"});
+  const auto two = train(golden("base_untied"), "two", {"--plain", "--steps=4", some, "--nproc=2"});
+  ASSERT_EQ(one.size(), 4u);
+  ASSERT_EQ(two.size(), 4u);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(one[i], two[i], kLoss * one[i]);
+  EXPECT_LT(one[3], one[0]);
+  ASSERT_EQ(ft({"merge", "two", "-o", "merged"}).exit_code, 0);
+  const SafetensorsFile before(golden("base_untied") / "model.safetensors"),
+      after(folder_ / "merged/model.safetensors");
+  for (const TensorEntry& entry : before.entries()) {
+    const bool trained = entry.name.find("layers.1.") != std::string::npos || entry.name.starts_with("lm_head");
+    EXPECT_EQ(fp32_of(before, entry) != fp32_of(after, *after.find(entry.name)), trained) << entry.name;
+  }
+  const Finished refused = ft({"run", "train.lua", "--model=" + golden("base_untied").string(), "--plain",
+                               "--unfrozen=layers.9", "--out=none", "--nproc=1"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("no parameter's name matches 'layers.9' from its start"));
+  EXPECT_FALSE(fs::exists(folder_ / "none"));
+}
+
+// On a tied model PEFT would part embedding and head: that is asked for, never done in silence.
+TEST_F(Adapters, TiedEmbeddingsAreNotPartedInSilence) {
+  const fs::path copy = folder_ / "adapter";
+  fs::copy(golden("saved_tied"), copy);
+  edit_json(copy / "adapter_config.json", [](Json& config) { config["ensure_weight_tying"] = false; });
+  const Finished refused = ft({"run", "train.lua", "--model=" + golden("base_tied").string(), "--from=" + copy.string(),
+                               "--out=none", "--nproc=1"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("ensure_weight_tying = true"));
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ return function(rule)
   }, function(p)
     if p.model.tokenizer or native.host().command == "plan" then return true end -- a plan reads no text then
     for _, split in pairs(p.data) do
-      if type(split) == "table" and split.kind ~= "tokenized" then
+      if type(split) == "table" and split.kind ~= "tokenized" and split.kind ~= "preference" then
         return false, "add tokenizer = DIR to the model", "model", "text is to be trained on, but there is no tokenizer.json"
       end
     end
