@@ -69,7 +69,7 @@ class Group:
 
     def __init__(self, ram, swap, folder):
         self.path = ("/sys/fs/cgroup/" if V2 else "/sys/fs/cgroup/memory/") + f"ftengine-bench-{os.getpid()}"
-        self.swap = f"{folder}/swap" if swap else None
+        self.swap = f"{folder}/swapfile" if swap else None
         os.mkdir(self.path)
         if self.swap:
             with open(self.swap, "wb") as file:
