@@ -3,8 +3,8 @@
 /// when they are done. Called by main before anything else is made (the supervisor forks, so it must have no threads).
 ///
 /// The ranks stand in process groups of their own, so that each signal reaches each rank once, through the supervisor:
-/// Ctrl-C, SIGTERM and SIGUSR1 are passed on, and the ranks die with the supervisor. Rank 0 keeps the terminal; the others'
-/// stdout goes nowhere, the end of their stderr is kept for the case that they crash.
+/// Ctrl-C, SIGTERM and SIGUSR1 are passed on, and the ranks die with the supervisor. Rank 0 keeps the terminal; the
+/// others' stdout goes nowhere, the end of their stderr is kept for the case that they crash.
 
 #include <string>
 #include <vector>

@@ -88,7 +88,8 @@ Trained train(const char* device, Value job) {
 /// Masters and optimizer state, on the host.
 Tensors state_of(Trained& trained) {
   Tensors all;
-  for (const SavedPiece& saved : saved_pieces(*trained.model, trained.optimizer.get())) all.push_back(saved.value.cpu());
+  for (const SavedPiece& saved : saved_pieces(*trained.model, trained.optimizer.get()))
+    all.push_back(saved.value.cpu());
   return all;
 }
 
