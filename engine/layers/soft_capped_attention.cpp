@@ -39,9 +39,11 @@ Scores scores_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& see
   Scores s;
   s.bend = at::matmul(q, k.transpose(-1, -2)).to(at::kFloat).mul_(scale / cap).tanh_();
   const at::Tensor capped = s.bend.mul(cap);
-  const int64_t queries = seen.size(2), keys = seen.size(3);
-  capped.view({q.size(0), q.size(1), -1, queries, keys})
-      .masked_fill_(seen.logical_not().unsqueeze(2), -std::numeric_limits<double>::infinity());
+  if (seen.defined()) {
+    const int64_t queries = seen.size(2), keys = seen.size(3);
+    capped.view({q.size(0), q.size(1), -1, queries, keys})
+        .masked_fill_(seen.logical_not().unsqueeze(2), -std::numeric_limits<double>::infinity());
+  }
   s.p = at::softmax(capped, -1);
   return s;
 }
@@ -49,13 +51,20 @@ Scores scores_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& see
 // A stretch of a slice's queries with the keys that any of them may see.
 struct Piece {
   int64_t row, rows, query, queries, key, keys;
-  at::Tensor seen;  // bool [1, 1, queries, keys]
+  at::Tensor seen;  // bool [1, 1, queries, keys]; undefined where tensors have no values
 
   at::Tensor of_queries(const at::Tensor& x) const {  // [B, T, H, D] -> [rows, H, queries, D]
     return x.narrow(0, row, rows).narrow(1, query, queries).transpose(1, 2);
   }
   at::Tensor of_keys(const at::Tensor& x) const { return x.narrow(0, row, rows).narrow(1, key, keys).transpose(1, 2); }
 };
+
+// @param first the place of the first query, counted from the first key
+at::Tensor seen_by(int64_t first, int64_t queries, int64_t keys, int64_t window, const at::TensorOptions& options) {
+  const at::Tensor age =
+      at::arange(first, first + queries, options).unsqueeze(1).sub(at::arange(keys, options)).unsqueeze(0).unsqueeze(0);
+  return window > 0 ? age.ge(0).logical_and(age.lt(window)) : age.ge(0);
+}
 
 std::vector<Piece> pieces_of(const at::Tensor& q, at::IntArrayRef documents, int64_t window) {
   std::vector<Piece> pieces;
@@ -66,12 +75,8 @@ std::vector<Piece> pieces_of(const at::Tensor& q, at::IntArrayRef documents, int
     for (int64_t begin = 0; begin < s.queries; begin += step) {
       const int64_t queries = std::min(step, s.queries - begin);
       const int64_t keys = std::min(s.keys, s.ahead + begin + queries);
-      const at::Tensor age = at::arange(s.ahead + begin, s.ahead + begin + queries, on_device)
-                                 .unsqueeze(1)
-                                 .sub(at::arange(keys, on_device));
-      at::Tensor seen = age.ge(0);
-      if (s.window > 0) seen.logical_and_(age.lt(s.window));
-      pieces.push_back({s.row, s.rows, s.query + begin, queries, s.key, keys, seen.unsqueeze(0).unsqueeze(0)});
+      pieces.push_back({s.row, s.rows, s.query + begin, queries, s.key, keys,
+                        q.is_meta() ? at::Tensor() : seen_by(s.ahead + begin, queries, keys, s.window, on_device)});
     }
   }
   return pieces;

@@ -49,7 +49,7 @@ Softmax softmax(const at::Tensor& logits, const at::Tensor& target, const Tensor
   const int64_t rows = logits.size(1);
   Softmax s;
   const at::Tensor local = target.sub(axis.rank * rows);
-  s.own = local.ge(0).logical_and_(local.lt(rows));
+  s.own = local.ge(0).bitwise_and_(local.lt(rows));
   s.place = local.mul(s.own);
   s.p = logits.to(at::kFloat);
   if (cap > 0) {
@@ -145,7 +145,7 @@ at::Tensor vocab_parallel_embedding(const at::Tensor& weight, const at::Tensor& 
   const int64_t rows = weight.size(0);
   check_ids(tokens, rows * axis.size, "token");
   const at::Tensor local = tokens.sub(axis.rank * rows);
-  const at::Tensor own = local.ge(0).logical_and_(local.lt(rows));
+  const at::Tensor own = local.ge(0).bitwise_and_(local.lt(rows));
   return at::mul(ops::embedding(weight, local.mul(own), dtype, owner), own.unsqueeze(-1));
 }
 
