@@ -163,7 +163,8 @@ class PlanOfProfile : public testing::TestWithParam<std::pair<const char*, const
 TEST_P(PlanOfProfile, comes_within_the_meter_and_the_resident_memory_of_a_run) {
   const Bench bench;
   const auto [mode, profile] = GetParam();
-  const std::vector<std::string> words{"recipe.lua", "--nproc", "2", "--mode", mode, "--parallel", profile};
+  const std::vector<std::string> words{"recipe.lua", "--nproc", "2",     "--mode", mode,
+                                       "--parallel", profile,   "--out", "run"};
   std::vector<std::string> plan{"plan"}, train{"run"};
   plan.insert(plan.end(), words.begin(), words.end());
   train.insert(train.end(), words.begin(), words.end());
