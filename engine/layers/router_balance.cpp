@@ -1,9 +1,7 @@
 #include "engine/layers/router_balance.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/dot.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/stack.h>
 
 #include "engine/error/error.h"
 
@@ -36,7 +34,7 @@ at::Tensor RouterBalance::settle(const at::Tensor& targets, double scale, const 
   const at::Tensor weight = all.narrow(0, experts + 1, 1).mul(coefficient_ * scale * static_cast<double>(experts));
   const at::Tensor grad = all.narrow(0, 0, experts).mul(weight).div(rows.mul(rows));
   grad_ = grad.to(at::kFloat);
-  return at::dot(grad, probabilities);
+  return grad.mul(probabilities).sum();  // at::dot knows no tensors of no memory
 }
 
 }  // namespace ft
