@@ -4,6 +4,7 @@
 local native = require "ft.native"
 local test = require "ft.test"
 
+local in_gguf = { llama = true, mistral = true, qwen2 = true, qwen3 = true }
 local rows_of_data, vocabulary = 8, 432 -- of the tokenizer in tests/golden/text/qwen
 
 local recipe = [[
@@ -50,6 +51,7 @@ end
 local function train(t, name, model, adapter, ranks)
   local text = recipe:gsub("MODEL", model):gsub("ADAPTER", adapter):gsub("OUT", t.folder .. "/" .. name)
   local file = t.write(name .. ".lua", (text:gsub("rows%.jsonl", t.folder .. "/rows.jsonl")))
+  ran(t, "plan", file, "--nproc", ranks)
   return ran(t, "run", file, "--nproc", ranks)
 end
 
@@ -74,7 +76,7 @@ end
 
 for _, name in ipairs {
   "granite_untied", "olmo2_tied", "smollm3_tied", "phi3_untied", "cohere_untied", "gemma2_tied", "gemma3_untied",
-  "mixtral_untied", "qwen3_moe_untied",
+  "mixtral_untied", "qwen3_moe_untied", "qwen2_untied", "mistral_tied",
 } do
   test.case(name .. " is trained, merged, measured and asked", function(t)
     local golden = native.read_json(t.here .. "/../golden/models/" .. name .. ".json")
@@ -110,6 +112,7 @@ for _, name in ipairs {
     t.equal(one, ran(t, "generate", t.folder .. "/merged", "--prompt", "red river", "--max-new-tokens", "3"))
 
     local said, code = t.program("merge", t.folder .. "/tuned-1", "-o", t.folder .. "/gguf", "--format", "gguf")
+    if in_gguf[config.model_type] then return t.equal(code, 0) end
     t.equal(code, 1)
     t.contains(said, ("got '%s', want llama, mistral, qwen2 or qwen3 for GGUF"):format(config.model_type))
   end)

@@ -39,7 +39,7 @@ test.case("faults of a constructor wait for the plan, and all come together by l
   t.equal(code, 1)
   local lora = output:find("ft.lora: unknown key 'dropuot'", 1, true)
   local epochs = output:find("epochs: got -1, want above 0", 1, true)
-  local checkpointing = output:find("activation_checkpointing: got string 'yes', want boolean", 1, true)
+  local checkpointing = output:find("activation_checkpointing: got string 'yes', want integer or boolean", 1, true)
   t.truthy(lora and epochs and checkpointing and lora < checkpointing and epochs < checkpointing, output)
   t.contains(output, "DIR/recipe.lua:10: ft.lora: unknown key 'dropuot'")
   t.contains(output, "did you mean 'dropout'?")
