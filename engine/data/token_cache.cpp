@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -111,17 +110,6 @@ void TokenCacheWriter::commit(TokenRows& rows) {
   write_all<Trailer>(file_, std::span(&end, 1));
   file_.commit();
 }
-
-FileLock::FileLock(const fs::path& path) : descriptor_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) fail(path.string(), "cannot make the lock file");
-  while (::flock(descriptor_, LOCK_EX) != 0) {
-    if (errno == EINTR) continue;
-    ::close(descriptor_);
-    fail(path.string(), "cannot lock");
-  }
-}
-
-FileLock::~FileLock() { ::close(descriptor_); }
 
 std::string cache_key(const Value& description) {
   const std::string text = write_json(description);

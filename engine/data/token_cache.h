@@ -58,19 +58,6 @@ class TokenCacheWriter {
   OutputFile file_;
 };
 
-/// A lock that other processes of this machine wait for. Freed when it dies, or its process does.
-class FileLock {
- public:
-  /// Waits.   @throws Error(io) where the file cannot be made
-  explicit FileLock(const std::filesystem::path& path);
-  ~FileLock();
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
- private:
-  int descriptor_ = -1;
-};
-
 /// XXH3 (128 bits) of a value's JSON, as hexadecimal: the name of a cache.
 std::string cache_key(const Value& description);
 

@@ -12,9 +12,11 @@
 #include "engine/device/cores.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
+#include "engine/formats/file_map.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/rank_environment.h"
 #include "engine/text/tokenizer.h"
+#include "engine/train/interrupt.h"
 #include "lua/bind/chat_choice.h"
 #include "lua/bind/native.h"
 #include "lua/bind/row_cursor.h"
@@ -122,10 +124,14 @@ int open_tokens(lua_State* L) {
   });
 }
 
-/// native.lock_file(path) -> FileLock, once no other process has it; lock:release() frees it
+/// native.lock_file(path) -> LockedFile, once no other process has it; lock:release() frees it
 int lock_file(lua_State* L) {
   return guarded(L, [&] {
-    push_handle(L, std::make_shared<FileLock>(text_argument(L, 1, "a lock file")));
+    const std::string path = text_argument(L, 1, "a lock file");
+    push_handle(L, std::make_shared<LockedFile>(path, [&] {
+                  if (interrupted() != 0)
+                    throw Error(ErrorKind::interrupt, "stopped while another process holds " + path);
+                }));
     return 1;
   });
 }
@@ -196,8 +202,8 @@ const HandleClass& handle_class<RowCursor>() {
 }
 
 template <>
-const HandleClass& handle_class<FileLock>() {
-  static const HandleClass type{"FileLock", {}};
+const HandleClass& handle_class<LockedFile>() {
+  static const HandleClass type{"LockedFile", {}};
   return type;
 }
 
