@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/data/rows.h"
+#include "engine/data/token_cache.h"
+#include "engine/data/token_rows.h"
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/formats/pickle.h"
@@ -141,6 +144,28 @@ void chat_template(std::span<const uint8_t> bytes) {
   made.render(row, {.steps = 20'000, .bytes = 1 << 20});
 }
 
+void read_all(RowReader reader) {
+  while (reader.next()) {
+  }
+}
+
+// Rows of JSON, and of whatever gzip or Zstandard makes of the bytes.
+void data_rows(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes, "rows.json");
+  read_all(RowReader(memory.path()));
+}
+
+void csv(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes, "rows.csv");
+  read_all(RowReader(memory.path()));
+}
+
+void token_cache(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes);
+  const TokenRows rows(std::make_shared<const MappedTokens>(memory.path()));
+  for (int64_t row = 0; row < rows.size(); ++row) rows.check_mapped(row);
+}
+
 template <void (*run)(std::span<const uint8_t>)>
 void refusing(std::span<const uint8_t> bytes) {
   try {
@@ -158,7 +183,10 @@ constexpr Target kTargets[] = {{"json", refusing<json>},
                                {"torch_file", refusing<torch_file>},
                                {"tokenizer", refusing<tokenizer>},
                                {"chat_template", refusing<chat_template>},
-                               {"gguf_tokenizer", refusing<gguf_tokenizer>}};
+                               {"gguf_tokenizer", refusing<gguf_tokenizer>},
+                               {"data_rows", refusing<data_rows>},
+                               {"csv", refusing<csv>},
+                               {"token_cache", refusing<token_cache>}};
 
 }  // namespace
 

@@ -170,6 +170,13 @@ TEST_F(DataFiles, ListsFilesGlobsFoldersAndWeights) {
               ElementsAre("d/z.bin 1.0", "d/deep/x.csv 0.5", "d/part-2.jsonl 0.5"));
 }
 
+TEST_F(DataFiles, ColumnsAreRefusedWithTheCommandThatConvertsThem) {
+  const fs::path parquet = write("train.parquet", "PAR1"), arrow = write("data.arrow", "ARROW1");
+  EXPECT_THAT(fault([&] { read_rows(parquet); }),
+              HasSubstr("pandas.read_parquet('" + parquet.string() + "').to_json('train.jsonl'"));
+  EXPECT_THAT(fault([&] { read_rows(arrow); }), HasSubstr("is an Arrow file, which is not read here"));
+}
+
 TEST_F(DataFiles, PathsWithoutDataAreRefused) {
   write("d/data/train-0.jsonl", "{}");
   write("d/data/test-0.jsonl", "{}");
