@@ -4,7 +4,7 @@
 local native = require "ft.native"
 local test = require "ft.test"
 
-local in_gguf = { llama = true, mistral = true, qwen2 = true, qwen3 = true }
+local has_gguf_name = { llama = true, mistral = true, qwen2 = true, qwen3 = true }
 local rows_of_data, vocabulary = 8, 432 -- of the tokenizer in tests/golden/text/qwen
 
 local recipe = [[
@@ -111,8 +111,8 @@ for _, name in ipairs {
     local one = ran(t, "generate", t.folder .. "/merged", "--prompt", "red river", "--max-new-tokens", "3")
     t.equal(one, ran(t, "generate", t.folder .. "/merged", "--prompt", "red river", "--max-new-tokens", "3"))
 
+    if has_gguf_name[config.model_type] then return end -- tests/engine/merge writes theirs
     local said, code = t.program("merge", t.folder .. "/tuned-1", "-o", t.folder .. "/gguf", "--format", "gguf")
-    if in_gguf[config.model_type] then return t.equal(code, 0) end
     t.equal(code, 1)
     t.contains(said, ("got '%s', want llama, mistral, qwen2 or qwen3 for GGUF"):format(config.model_type))
   end)

@@ -30,7 +30,9 @@ class RowStreams : public ::testing::Test {
     RowStream stream(files, choice);
     std::vector<std::string> out;
     while (const auto row = stream.next()) out.push_back(row->at("n").as_string());
-    if (choice.limit == 0) EXPECT_EQ(stream.bytes_read(), stream.total_bytes());
+    if (choice.limit == 0) {
+      EXPECT_EQ(stream.bytes_read(), stream.total_bytes());
+    }
     EXPECT_FALSE(stream.next());
     return out;
   }
@@ -56,7 +58,9 @@ TEST_F(RowStreams, WeightsAreHowOftenAnEpochReadsARow) {
       thrice += count == 3;
     }
     halves += row[0] == 'b';
-    if (row[0] != 'a') EXPECT_EQ(count, 1) << row;
+    if (row[0] != 'a') {
+      EXPECT_EQ(count, 1) << row;
+    }
   }
   EXPECT_EQ(times.size(), 1010u + static_cast<size_t>(halves));
   EXPECT_NEAR(thrice, 250, 45);  // three standard deviations of 1000 draws
