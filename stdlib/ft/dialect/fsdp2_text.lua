@@ -76,6 +76,9 @@ function fsdp2_text.write(config, text)
       add {} -- written above, or read as DDP
     elseif top_names[key] then
       add { (section.lines[1]:gsub("^[%w_]+", top_names[key])) }
+    elseif key == "gradient_checkpointing" and r.values[key] == "offload" then
+      add { "gradient_checkpointing: true" }
+      if r.values.activation_offloading == nil then add { "activation_offloading: true" } end
     elseif key == "optimizer" and r.uses_fsdp and bitsandbytes[r.values.optimizer] then
       add { "optimizer: adamw_torch_8bit" }
     else

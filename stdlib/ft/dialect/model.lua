@@ -36,6 +36,37 @@ local function compute(r)
   return v.bf16 == false and v.fp16 == false and "fp32" or "auto", v.bf16 == false and "bf16" or nil
 end
 
+--- Keys of the adapter that say what a key of ft.lora says.
+local same_in_lora = {
+  { "peft_use_rslora", "use_rslora" }, { "peft_use_dora", "use_dora" }, { "lora_modules_to_save", "modules_to_save" },
+  { "peft_ensure_weight_tying", "ensure_weight_tying" }, { "peft_layers_to_transform", "layers_to_transform" },
+  { "peft_layers_pattern", "layers_pattern" }, { "lora_rank_pattern", "rank_pattern" },
+  { "lora_alpha_pattern", "alpha_pattern" },
+}
+
+--- Whether a value asks for something: no empty list, and not false.
+local function asks(value)
+  if type(value) == "table" then return next(value) ~= nil end
+  return value ~= nil and value ~= false and value ~= ""
+end
+
+--- What PEFT can do to an adapter, and this engine does not.
+local function not_of_lora(r)
+  local v = r.values
+  if v.lora_fan_in_fan_out then
+    r:unsupported("lora_fan_in_fan_out", "would have read linears as [in, out], as GPT-2 stores them",
+      "remove it: every model that is read here stores them as [out, in]")
+  end
+  if v.peft_init_lora_weights ~= nil and v.peft_init_lora_weights ~= true then
+    r:unsupported("peft_init_lora_weights", ("%s would have begun LoRA otherwise than by Kaiming and zeros"):format(
+      tostring(v.peft_init_lora_weights)))
+  end
+  if v.peft_autocast_adapter_dtype == false then
+    r:unsupported("peft_autocast_adapter_dtype", "false would have kept adapters in the base's dtype",
+      "remove it: masters are fp32 here")
+  end
+end
+
 local function adapter(r, plan)
   local v = r.values
   if not v.adapter or v.adapter == "" then return end
@@ -43,7 +74,9 @@ local function adapter(r, plan)
   block:set("r", v.lora_r or 8, "lora_r")
   block:set("alpha", v.lora_alpha or 16, "lora_alpha")
   block:set("dropout", v.lora_dropout or 0, "lora_dropout")
-  if v.peft_use_rslora then block:set("use_rslora", true, "peft_use_rslora") end
+  for _, names in ipairs(same_in_lora) do
+    if asks(v[names[1]]) then block:set(names[2], v[names[1]], names[1]) end
+  end
   if v.lora_model_dir then block:set("from", v.lora_model_dir, "lora_model_dir") end
   local targets = v.lora_target_modules
   if v.lora_target_linear or targets == nil or targets == "all-linear" then
@@ -53,14 +86,24 @@ local function adapter(r, plan)
   else
     block:set("target_modules", targets, "lora_target_modules")
   end
-  if v.lora_model_dir then for _, key in ipairs { "r", "alpha", "use_rslora" } do
-    if v["lora_" .. key] == nil and key ~= "use_rslora" then block:drop(key) end
-  end end
-  if v.peft_use_dora then r:unsupported("peft_use_dora", "would have trained magnitudes beside the directions (DoRA)") end
-  if v.lora_modules_to_save and #v.lora_modules_to_save > 0 then
-    r:unsupported("lora_modules_to_save", "would have trained those modules whole beside the adapters")
+  for _, key in ipairs(v.lora_model_dir and { "r", "alpha" } or {}) do
+    if v["lora_" .. key] == nil then block:drop(key) end
   end
-  if v.lora_fan_in_fan_out then r:unsupported("lora_fan_in_fan_out", "would have read linears as [in, out]") end
+  not_of_lora(r)
+end
+
+--- Patterns of parameters; the peer's may end in a range of rows, which are trained alone there.
+local function unfrozen(r, plan)
+  local patterns = r.values.unfrozen_parameters
+  if not asks(patterns) then return end
+  for _, pattern in ipairs(patterns) do
+    if tostring(pattern):match("%[%d*:%d*%]$") then
+      r:unsupported("unfrozen_parameters", ("'%s' would have trained some rows of a parameter"):format(pattern),
+        "leave the range out: parameters are trained whole")
+      return
+    end
+  end
+  plan:set("unfrozen_parameters", patterns, "unfrozen_parameters")
 end
 
 return function(r, plan)
@@ -76,6 +119,7 @@ return function(r, plan)
   local dtype, key = compute(r)
   model:set("compute", dtype, key)
   adapter(r, plan)
+  unfrozen(r, plan)
   local tokens = r.written.special_tokens
   if type(tokens) == "table" then
     local config = model.values.dir and native.exists(model.values.dir .. "/tokenizer_config.json")

@@ -55,6 +55,14 @@ local function schedule(r, optimizer)
   end
 end
 
+--- Whether lora_target_modules names an embedding, whose adapter LoRA+ gives a rate of its own.
+local function adapts_embedding(v)
+  for _, name in ipairs(type(v.lora_target_modules) == "table" and v.lora_target_modules or {}) do
+    if tostring(name):find("embed_tokens", 1, true) then return true end
+  end
+  return false
+end
+
 local function groups(r, optimizer, lr)
   local v = r.values
   local list = {}
@@ -70,7 +78,10 @@ local function groups(r, optimizer, lr)
     end
     list[#list + 1] = { pattern = table.concat(names, "|"), lr = tonumber(group.lr) }
   end
-  if v.loraplus_lr_ratio then list[#list + 1] = { pattern = "lora_B", lr = v.loraplus_lr_ratio * lr } end
+  if v.loraplus_lr_ratio then
+    list[#list + 1] = { pattern = "lora_B", lr = v.loraplus_lr_ratio * lr }
+    if adapts_embedding(v) then list[#list + 1] = { pattern = "lora_embedding_", lr = v.loraplus_lr_embedding or 1e-6 } end
+  end
   if #list > 0 then optimizer:set("groups", list, v.lr_groups and "lr_groups" or "loraplus_lr_ratio") end
 end
 

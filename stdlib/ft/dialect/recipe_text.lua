@@ -8,6 +8,9 @@ local function sorted(map)
   return names
 end
 
+--- A key of a table as Lua writes it.
+local function key_text(name) return name:match("^[%a_][%w_]*$") and name or ("[%q]"):format(name) end
+
 --- A value as Lua writes it.
 local function literal(value)
   if type(value) == "string" then return ("%q"):format(value) end
@@ -21,7 +24,7 @@ local function literal(value)
   if value.parts then return recipe_text.block(value) end
   local items = {}
   for i, item in ipairs(value) do items[i] = literal(item) end
-  if #items == 0 then for i, name in ipairs(sorted(value)) do items[i] = name .. " = " .. literal(value[name]) end end
+  if #items == 0 then for i, name in ipairs(sorted(value)) do items[i] = key_text(name) .. " = " .. literal(value[name]) end end
   return "{ " .. table.concat(items, ", ") .. " }"
 end
 
@@ -126,7 +129,9 @@ function recipe_text.write(config, name)
     end
     if text then lines[#lines + 1] = fold(text, 118) end
   end
-  for _, entry in ipairs(plan.own) do lines[#lines + 1] = ("  %s = %s,"):format(entry.name, literal(entry.value)) end
+  for _, entry in ipairs(plan.own) do
+    lines[#lines + 1] = fold(("  %s = %s,"):format(entry.name, literal(entry.value)), 118)
+  end
   lines[#lines + 1] = "}"
   for _, text in ipairs(loop_text(plan.loop, plan)) do lines[#lines + 1] = text end
   return table.concat(lines, "\n") .. "\n"

@@ -32,6 +32,26 @@ local function distance(r, save)
   end
 end
 
+--- Layers that run again, and where their inputs wait for that. Every way of offloading keeps these inputs on the host.
+local function checkpointing(r, plan, fsdp)
+  local v = r.values
+  local again, offload, key = v.gradient_checkpointing, v.activation_offloading, "activation_offloading"
+  if again == "offload" or again == "offload_disk" then
+    local says = again == "offload" and "activation_offloading: true" or "activation_offloading: disk"
+    r:warn("gradient_checkpointing", ("%s is called %s; read as that"):format(again, says),
+      ("write gradient_checkpointing: true and %s"):format(says), "dialect.renamed")
+    offload, key = again == "offload" or "disk", "gradient_checkpointing"
+  end
+  local here = again ~= nil and again ~= false and "gradient_checkpointing"
+    or fsdp.activation_checkpointing and "fsdp_config.activation_checkpointing"
+  if here then plan:set("activation_checkpointing", true, here) end
+  if offload == "disk" then
+    r:unsupported(key, "disk would have kept activations in files", "write activation_offloading: true: memory of the host")
+  elseif offload then
+    plan:set("activation_offload", true, key)
+  end
+end
+
 return function(r, plan)
   local v = r.values
   local save = plan:block("save", nil, "output_dir")
@@ -58,13 +78,7 @@ return function(r, plan)
   elseif v.eval_strategy == "epoch" then
     loop.evaluations = 1
   end
-  if v.gradient_checkpointing == "offload" or v.gradient_checkpointing == "offload_disk" then
-    r:unsupported("gradient_checkpointing", "offload would have kept activations on the host",
-      "write gradient_checkpointing: true")
-  end
-  local here = v.gradient_checkpointing ~= nil and v.gradient_checkpointing ~= false and "gradient_checkpointing"
-    or fsdp.activation_checkpointing and "fsdp_config.activation_checkpointing"
-  if here then plan:set("activation_checkpointing", true, here) end
+  checkpointing(r, plan, fsdp)
   for _, plugin in ipairs(v.plugins or {}) do
     local name = tostring(plugin):lower()
     if not (name:find("liger", 1, true) or name:find("cut_cross_entropy", 1, true)) then
@@ -73,8 +87,5 @@ return function(r, plan)
   end
   if v.s2_attention then
     r:unsupported("s2_attention", "would have attended to shifted parts of each row", "write context_parallel_size for long rows")
-  end
-  if v.activation_offloading and v.activation_offloading ~= "" then
-    r:unsupported("activation_offloading", "would have kept activations on the host", "write gradient_checkpointing: true")
   end
 end

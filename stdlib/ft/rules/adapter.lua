@@ -1,12 +1,27 @@
 --- LoRA: what it is put on.
 local native = require "ft.native"
 
---- Paths of all modules that may have an adapter: linears, and the embedding.
-local function linears_of(p)
+--- Paths of the modules that an adapter is put on.
+local function modules_of(p, adapter)
   local model = {}
   for key, value in pairs(p.model) do model[key] = value end
-  local adapter = { target_modules = ".*", ensure_weight_tying = true }
   return native.model_facts({ kind = "plan", model = model, adapter = adapter, parallel = p.parallel }).adapted
+end
+
+--- Paths of all modules that may have an adapter: linears, and the embedding.
+local function linears_of(p) return modules_of(p, { target_modules = ".*", ensure_weight_tying = true }) end
+
+--- Whether the embedding gets an adapter.
+local function adapts_embedding(p)
+  local targets = p.adapter and p.adapter.target_modules
+  if not targets or targets == "all-linear" or #targets == 0 then return false end
+  local adapter, embedding = {}, p.model.description.embedding.name
+  for key, value in pairs(p.adapter) do adapter[key] = value end
+  adapter.ensure_weight_tying, adapter.use_dora, adapter.lora_bias, adapter.modules_to_save = true, false, false, nil
+  for _, path in ipairs(modules_of(p, adapter)) do
+    if path == embedding then return true end
+  end
+  return false
 end
 
 --- PEFT's rule for a name in a list: the whole path, or its end behind a dot.
@@ -50,5 +65,68 @@ return function(rule)
       end
     end
     return true
+  end)
+
+  rule("adapter.tied_weights_stay_one", {
+    keys = { "adapter.modules_to_save", "adapter.target_modules", "adapter.ensure_weight_tying" },
+    sentence = "a tied embedding that is trained says ensure_weight_tying = true",
+    reason = "the head shares its weight; PEFT trains a copy of one of them, and they part",
+    source = "PEFT, LoraConfig.ensure_weight_tying", help = "write ensure_weight_tying = true",
+  }, function(p)
+    if not p.adapter or p.adapter.ensure_weight_tying or not p.model.description.head.tied then return true end
+    local key = adapts_embedding(p) and "target_modules"
+    for _, name in ipairs(p.adapter.modules_to_save or {}) do
+      if matches(p.model.description.embedding.name, tostring(name)) then key = "modules_to_save" end
+    end
+    local called = p.facts.yaml and "peft_ensure_weight_tying: true" or "ensure_weight_tying = true"
+    return not key, ("write %s: both stay one weight, here and where PEFT loads the adapter"):format(called),
+      "adapter." .. tostring(key), "the head shares the embedding's weight, and PEFT would part them"
+  end)
+
+  rule("adapter.dora_looks_at_whole_rows", {
+    keys = { "adapter.use_dora", "parallel.mesh.tensor" },
+    sentence = "DoRA goes without a tensor axis",
+    reason = "a magnitude is that of a whole row of a matrix, of which ranks of a tensor axis have slices",
+    source = "arXiv 2402.09353; engine/layers/linear.cpp", help = "split by parallel.mesh.shard, or leave use_dora out",
+  }, function(p)
+    return not (p.adapter and p.adapter.use_dora) or p.parallel.mesh.tensor == 1,
+      p.facts.yaml and "split by dp_shard_size, or leave it out" or "split by parallel.mesh.shard, or leave it out",
+      "adapter.use_dora", ("looks at whole rows of a matrix, which %d ranks of the tensor axis share out"):format(
+        p.parallel.mesh.tensor)
+  end)
+
+  rule("adapter.embeddings_are_whole", {
+    keys = { "adapter.target_modules", "parallel.mesh.tensor" },
+    sentence = "an embedding has an adapter where no tensor axis shares its rows out",
+    reason = "each rank has some rows of the vocabulary, and lora_embedding_A has a column for each of them",
+    source = "engine/layers/embedding_lora.cpp",
+    help = "leave the embedding out of target_modules, or split by parallel.mesh.shard",
+  }, function(p)
+    if p.parallel.mesh.tensor == 1 or not adapts_embedding(p) then return true end
+    return false, ("leave %s out, or split by %s"):format(p.model.description.embedding.name:match("[^.]+$"),
+      p.facts.yaml and "dp_shard_size" or "parallel.mesh.shard"), "adapter.target_modules",
+      "the rows of the embedding, which the tensor axis shares out, have no adapters"
+  end)
+
+  rule("adapter.dora_is_of_linears", {
+    keys = { "adapter.use_dora", "adapter.target_modules" },
+    sentence = "DoRA is put on linears",
+    reason = "magnitudes of an embedding's rows are not done here",
+    source = "engine/layers/embedding_lora.cpp", help = "leave the embedding out of target_modules, or leave use_dora out",
+  }, function(p)
+    return not (p.adapter and p.adapter.use_dora and adapts_embedding(p)),
+      "leave the embedding out of target_modules, or train it whole by modules_to_save", "adapter.use_dora",
+      "is not done on embeddings"
+  end)
+
+  rule("adapter.or_unfrozen_parameters", {
+    keys = { "unfrozen_parameters", "adapter" },
+    sentence = "unfrozen_parameters is of full fine-tuning",
+    reason = "with an adapter the base is frozen whole, and the patterns would change nothing",
+    source = "docs/recipes.md", help = "name whole modules by modules_to_save, or remove the adapter",
+  }, function(p)
+    return not (p.adapter and p.unfrozen_parameters and #p.unfrozen_parameters > 0),
+      ("name whole modules by %s, or remove the adapter"):format(p.facts.yaml and "lora_modules_to_save" or "modules_to_save"),
+      "unfrozen_parameters", "is of full fine-tuning, and there is an adapter"
   end)
 end

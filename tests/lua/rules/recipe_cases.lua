@@ -7,6 +7,7 @@ local odd_vocabulary = [[ft.scratch { ft.config { model_type = "llama", hidden_s
     num_hidden_layers = 1, num_attention_heads = 4, vocab_size = 65, max_position_embeddings = 64 } }]]
 local small_blocks = [[ft.scratch { ft.config { model_type = "llama", hidden_size = 32, intermediate_size = 64,
     num_hidden_layers = 1, num_attention_heads = 2, vocab_size = 64, max_position_embeddings = 64 }, quantize = "nf4" }]]
+local tied_blocks = small_blocks:gsub("vocab_size", "tie_word_embeddings = true, vocab_size")
 local wide_blocks = small_blocks:gsub("hidden_size = 32", "hidden_size = 128"):gsub("intermediate_size = 64",
   "intermediate_size = 128")
 local joined = [[ft.scratch { ft.config { model_type = "phi3", hidden_size = 64, intermediate_size = 128,
@@ -118,6 +119,40 @@ return {
   ["adapter.target_modules_match"] = {
     refuses = { model = small_blocks, adapter = "ft.lora { target_modules = { \"q_proj\", \"vproj\" } }" },
     passes = { model = small_blocks, adapter = "ft.lora { target_modules = { \"self_attn.q_proj\", \"v_proj\" } }" },
+  },
+  ["adapter.tied_weights_stay_one"] = {
+    refuses = { model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" } }" },
+    passes = {
+      model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" }, ensure_weight_tying = true }",
+    },
+  },
+  ["adapter.dora_looks_at_whole_rows"] = {
+    refuses = {
+      model = wide_blocks, adapter = "ft.lora { use_dora = true }", nproc = 2,
+      parallel = "ft.fsdp2 { mesh = { tensor = 2 } }",
+    },
+    passes = { model = wide_blocks, adapter = "ft.lora { use_dora = true }", nproc = 2 },
+  },
+  ["adapter.embeddings_are_whole"] = {
+    refuses = {
+      model = wide_blocks, adapter = "ft.lora { target_modules = { \"q_proj\", \"embed_tokens\" } }", nproc = 2,
+      parallel = "ft.fsdp2 { mesh = { tensor = 2 } }",
+    },
+    passes = {
+      model = wide_blocks, adapter = "ft.lora { target_modules = { \"q_proj\" } }", nproc = 2,
+      parallel = "ft.fsdp2 { mesh = { tensor = 2 } }",
+    },
+  },
+  ["adapter.dora_is_of_linears"] = {
+    refuses = { model = small_blocks, adapter = "ft.lora { target_modules = \".*(q_proj|embed_tokens)\", use_dora = true }" },
+    passes = { model = small_blocks, adapter = "ft.lora { target_modules = \".*q_proj\", use_dora = true }" },
+  },
+  ["adapter.or_unfrozen_parameters"] = {
+    refuses = {
+      model = small_blocks, adapter = "ft.lora {}",
+      activation_checkpointing = "false, unfrozen_parameters = { \"lm_head\" }",
+    },
+    passes = { activation_checkpointing = "false, unfrozen_parameters = { \"lm_head\" }" },
   },
   ["precision.parameters_in_the_compute_dtype"] = {
     refuses = { model = "ft.scratch { ft.config SHAPE, compute = \"fp16\" }", parallel = "ft.fsdp2 { param_dtype = \"bf16\" }" },

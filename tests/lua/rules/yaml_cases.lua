@@ -87,6 +87,13 @@ return {
     refuses = yaml "adapter: qlora\nload_in_4bit: true\nmerge_lora: true",
     passes = yaml "adapter: qlora\nload_in_4bit: true\nmerge_lora: false",
   },
+  ["dialect.layers_pattern_needs_layers"] = {
+    refuses = yaml "adapter: lora\npeft_layers_pattern: layers",
+    passes = yaml "adapter: lora\npeft_layers_pattern: layers\npeft_layers_to_transform: [0]",
+  },
+  ["dialect.offloading_needs_checkpointing"] = {
+    refuses = yaml "activation_offloading: true", passes = yaml "activation_offloading: true\ngradient_checkpointing: true",
+  },
   ["dialect.one_precision"] = { refuses = yaml "bf16: true\nfp16: true", passes = yaml "bf16: auto\nfp16: false" },
   ["dialect.lora_kernels"] = {
     refuses = yaml "adapter: lora\nlora_mlp_kernel: true\nfsdp_version: 1\nfsdp_config:\n  reshard_after_forward: true",

@@ -65,6 +65,29 @@ return function(rule)
       ("Can't merge qlora if loaded in %s"):format(c.load_in_4bit and "4bit" or "8bit")
   end)
 
+  rule("dialect.layers_pattern_needs_layers", {
+    keys = { "peft_layers_pattern", "peft_layers_to_transform" },
+    sentence = "peft_layers_pattern goes with peft_layers_to_transform",
+    reason = "it names the list that these layers are counted in, and chooses none by itself",
+    source = "Axolotl, check_peft_layers_pattern", help = "set peft_layers_to_transform: [0, 1], or remove the pattern",
+  }, function(c)
+    local function given(value) return value ~= nil and value ~= "" and (type(value) ~= "table" or #value > 0) end
+    return not given(c.peft_layers_pattern) or given(c.peft_layers_to_transform),
+      "set peft_layers_to_transform: [0, 1], or remove it", "peft_layers_pattern",
+      "peft_layers_pattern requires peft_layers_to_transform to be set"
+  end)
+
+  rule("dialect.offloading_needs_checkpointing", {
+    keys = { "activation_offloading", "gradient_checkpointing" },
+    sentence = "activation_offloading goes with gradient_checkpointing",
+    reason = "what is kept on the host are the inputs of layers that are run again",
+    source = "Axolotl, check_activation_offloading_wo_gc", help = "set gradient_checkpointing: true",
+  }, function(c)
+    local again = c.gradient_checkpointing or (c.fsdp_config or {}).activation_checkpointing
+    return not c.activation_offloading or again, "set gradient_checkpointing: true", "activation_offloading",
+      "activation_offloading requires gradient_checkpointing"
+  end)
+
   rule("dialect.one_precision", {
     keys = { "bf16", "fp16" }, sentence = "bf16 and fp16 exclude one another", reason = "activations have one dtype",
     source = "transformers, TrainingArguments", help = "remove one of them",

@@ -58,9 +58,9 @@ return function(rule)
     reason = "no service is called while training", source = "docs/axolotl.md", help = "read metrics.jsonl of the run",
   })
   rule("dialect.renamed", {
-    severity = "warning", keys = { "tensor_parallel_degree", "sequence_parallel_degree" },
+    severity = "warning", keys = { "tensor_parallel_degree", "sequence_parallel_degree", "gradient_checkpointing" },
     sentence = "older names of keys are read as the present ones", reason = "the older ones will go",
-    source = "Axolotl, ND parallelism", help = "write the present name",
+    source = "Axolotl, ND parallelism and check_gradient_checkpointing_w_offload", help = "write the present name",
   })
   rule("dialect.fsdp_prefix", {
     severity = "warning", keys = { "fsdp_config" }, sentence = "keys of fsdp_config have no fsdp_ prefix",
