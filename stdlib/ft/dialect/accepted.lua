@@ -20,9 +20,10 @@ for _, key in ipairs { "flash_attention", "sdp_attention", "xformers_attention",
 for _, key in ipairs { "qlora_sharded_model_loading", "cpu_ram_efficient_loading", "low_cpu_mem_usage",
   "experimental_skip_move_to_device" } do notes[key] = loading end
 for _, key in ipairs { "dataset_processes", "dataset_num_proc", "dataloader_num_workers", "dataloader_pin_memory",
-  "dataloader_prefetch_factor", "dataset_keep_in_memory", "dataset_prepared_path", "shuffle_merged_datasets",
+  "dataloader_prefetch_factor", "dataset_keep_in_memory", "shuffle_merged_datasets",
   "shuffle_before_merging_datasets", "skip_prepare_dataset" } do notes[key] = workers end
-for _, key in ipairs { "sample_packing_eff_est", "sample_packing_group_size", "sample_packing_bin_size", "total_num_tokens" } do
+for _, key in ipairs { "sample_packing_eff_est", "sample_packing_group_size", "sample_packing_bin_size", "total_num_tokens",
+  "streaming_multipack_buffer_size", "pretrain_multipack_buffer_size" } do
   notes[key] = "is accepted: the packing looks at all rows at once"
 end
 for _, key in ipairs { "ddp", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_find_unused_parameters" } do

@@ -62,11 +62,14 @@ keys.known = {
   train_on_inputs = switch "learn prompts, too (data.train.mask_prompts = false)",
   roles_to_train = list "whose turns are learned (data.train.roles_to_train)",
   train_on_eos = text "turn: the end of each learned turn is learned; nothing else is offered",
+  train_on_eot = text "as train_on_eos",
   chat_template = text "tokenizer_default, chatml or llama3 (data.train.format)",
   chat_template_jinja = text "a template of one's own (data.train.chat_template)",
   default_system_message = text "system message of conversations that have none (data.train.system)",
   val_set_size = at_least("number", 0, "share of the training data that is held out (data.val.split)"),
-  dataset_prepared_path = text(),
+  dataset_prepared_path = text "folder of the tokens that ftengine preprocess keeps, and runs use (data.train.cache)",
+  streaming = switch "tokens stay on the disk, in dataset_prepared_path (data.train.streaming)",
+  streaming_multipack_buffer_size = positive(), pretrain_multipack_buffer_size = positive(),
   excess_length_strategy = one_of("what becomes of samples that are too long (data.train.too_long)",
     { "drop", "truncate", "raise" }),
   shuffle_merged_datasets = switch(), shuffle_before_merging_datasets = switch(), group_by_length = switch(),
@@ -174,14 +177,49 @@ keys.fsdp = {
 --- Of an entry of datasets.
 keys.dataset = {
   path = text "a .jsonl file, a folder, or a hub name that the local cache holds",
-  type = option("string or table", "chat_template, alpaca, completion; none: input_ids and labels"),
+  type = option("string or table",
+    "chat_template, alpaca, completion, input_output, or a prompt of one's own; none: input_ids and labels"),
   data_files = option("string or list", "the file in the folder"), ds_type = text "json", name = text "of the hub's subset",
   split = text "train, or train[:N] for the first N rows", shards = positive "one part of so many: refused",
+  revision = text "branch, tag or commit of a hub name", trust_remote_code = switch "changes nothing: such code is never run",
+  preprocess_shards = positive "changes nothing: rows are tokenized on all cores",
   field = text "the key of the text", field_messages = text "the key of the messages",
+  field_tools = text "the key of the tools", message_field_training = text "the key of a message's own choice",
+  chat_template_jinja = text "as at the top", train_on_eot = text "as at the top",
   chat_template = text "as at the top", message_field_role = text "the key of the role",
-  message_field_content = text "the key of the content", message_property_mappings = map "keys of a message",
+  message_field_content = text "the key of the content",
+  message_property_mappings = map "keys of a message: { role: from, content: value }",
   roles_to_train = list "as at the top", train_on_eos = text "as at the top", train_on_inputs = switch "as at the top",
-  roles = map "other names of roles", conversation = text "the older name of a template",
+  roles = map "what rows call roles: { user: [human], assistant: [gpt] }", conversation = text "the older name of a template",
+}
+
+--- Of an entry of pretraining_dataset; a path alone will do, too.
+keys.pretraining = {
+  path = keys.dataset.path, data_files = keys.dataset.data_files, name = keys.dataset.name, split = keys.dataset.split,
+  revision = keys.dataset.revision, trust_remote_code = keys.dataset.trust_remote_code,
+  ds_type = keys.dataset.ds_type, type = text "pretrain or completion: text, whatever it says",
+  text_column = text "the key of the text", field = text "the same",
+  skip = at_least("integer", 0, "0; rows to leave out: refused"),
+}
+
+--- Of an entry of datasets, and refused: what each would have done.
+keys.dataset_refused = {
+  message_field_training_detail = "would have chosen parts of messages", input_format = "would have been a template's",
+  drop_system_message = "would have left system messages out", input_transform = "would have changed rows by a function",
+  field_human = "would have named turns of one pair a row; messages are read",
+  field_model = "would have named turns of one pair a row; messages are read",
+  split_thinking = "would have parted thoughts from answers", field_thinking = "would have parted thoughts from answers",
+  template_thinking_key = "would have parted thoughts from answers",
+}
+
+--- Of a type of one's own: rows of an instruction, in a prompt that format writes.
+keys.prompt = {
+  format = text "the prompt: \"Q: {instruction}\\n{input}\\nA: \" (format)",
+  no_input_format = text "the same for rows without input (no_input_format)",
+  system_prompt = text "the system text of all rows, where field_system is not given (system_prompt)",
+  system_format = text "what stands before the prompt, by default {system}",
+  field_instruction = text "the key of the request", field_input = text "the key of what it is about",
+  field_output = text "the key of the answer", field_system = text "the key of the system text",
 }
 
 return keys

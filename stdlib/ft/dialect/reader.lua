@@ -5,6 +5,10 @@ local keys = require "ft.dialect.keys"
 local unsupported = require "ft.dialect.unsupported"
 local accepted = require "ft.dialect.accepted"
 
+--- What is there instead of a key that is refused.
+local dpo = "of these DPO is here, as a recipe: ftengine run recipes/dpo.lua --model DIR --data pairs.jsonl"
+local helps = { rl = dpo, dpo_beta = dpo .. " --beta 0.1", dpo_label_smoothing = dpo .. " --smoothing 0.1", rl_beta = dpo }
+
 local Reader = {}
 Reader.__index = Reader
 
@@ -75,7 +79,7 @@ function Reader:sort_keys(order)
       if pattern then
         if value ~= nil and value ~= false then self:warn(key, note, nil, "dialect.logger") end
       elseif unsupported[key] then
-        if value ~= nil and value ~= false then self:unsupported(key, unsupported[key]) end
+        if value ~= nil and value ~= false then self:unsupported(key, unsupported[key], helps[key]) end
       elseif not note then
         self:refuse(key, "unknown key", near_help(key, keys.known, unsupported), "dialect.unknown_key")
       end
@@ -113,30 +117,48 @@ function Reader:read_fsdp()
   self.values.fsdp_config = self:typed(keys.fsdp, plain, "fsdp_config")
 end
 
---- Entries of datasets and test_datasets.
-function Reader:read_datasets(name)
+--- Values of a block inside an entry of datasets; keys that nobody knows are faults.
+--- @param refused key -> what it would have done
+function Reader:entry(block, declared, refused, path)
+  local known = {}
+  for _, key in ipairs(sorted_keys(block)) do
+    local file, line = native.origin(block, key)
+    local fault = { path = path .. "." .. key, file = file, line = line }
+    if declared[key] then
+      known[key] = block[key]
+      native.place(known, key, file, line)
+    elseif refused[key] then
+      fault.message, fault.warning, fault.rule = refused[key], self.allowed, "dialect.unsupported"
+      fault.help = self.allowed and "it is left out" or "remove it, or run with --allow-unsupported, which leaves it out"
+      self.faults[#self.faults + 1] = block[key] and fault or nil
+    else
+      fault.message, fault.help, fault.rule = "unknown key", near_help(key, declared), "dialect.unknown_key"
+      self.faults[#self.faults + 1] = fault
+    end
+  end
+  return self:typed(declared, known, path)
+end
+
+--- Entries of datasets and test_datasets, and of pretraining_dataset, where a name alone will do.
+function Reader:read_datasets(name, declared)
   local list = self.written[name]
   if type(list) ~= "table" then return end
   local out = {}
   for i, entry in ipairs(list) do
     local path = ("%s[%d]"):format(name, i)
-    if type(entry) ~= "table" then
-      self:refuse(name, ("entry %d: got %s, want { path, type }"):format(i, type(entry)), nil, "dialect.datasets")
+    if type(entry) == "string" and declared == keys.pretraining then
+      out[i] = entry
+    elseif type(entry) ~= "table" or entry[1] ~= nil then
+      self:refuse(name, ("entry %d: got %s, want { path, type }"):format(i,
+        type(entry) == "table" and "list" or type(entry)), nil, "dialect.datasets")
     else
-      local known = {}
-      for _, key in ipairs(sorted_keys(entry)) do
-        if keys.dataset[key] then
-          known[key] = entry[key]
-          native.place(known, key, native.origin(entry, key))
-        else
-          local file, line = native.origin(entry, key)
-          self.faults[#self.faults + 1] = {
-            path = path .. "." .. key, message = "unknown key", help = near_help(key, keys.dataset), file = file, line = line,
-            rule = "dialect.unknown_key",
-          }
-        end
+      out[i] = self:entry(entry, declared, keys.dataset_refused, path)
+      local prompt = entry.type
+      if type(prompt) == "table" and prompt[1] ~= nil then
+        self:refuse(name, ("entry %d: type: got list, want a name, or { format, … }"):format(i), nil, "dialect.datasets")
+      elseif type(prompt) == "table" then
+        out[i].type = self:entry(prompt, keys.prompt, {}, path .. ".type")
       end
-      out[i] = self:typed(keys.dataset, known, path)
     end
   end
   self.values[name] = out
@@ -192,8 +214,9 @@ function reader.read(file, settings, allowed)
   self:sort_keys(order)
   self.values = self:typed(keys.known, written, "")
   self:read_fsdp()
-  self:read_datasets("datasets")
-  self:read_datasets("test_datasets")
+  self:read_datasets("datasets", keys.dataset)
+  self:read_datasets("test_datasets", keys.dataset)
+  self:read_datasets("pretraining_dataset", keys.pretraining)
   self:finish()
   return self
 end

@@ -1,6 +1,6 @@
 --- Keys of the dialect that this engine does not support: what each would have done. `--allow-unsupported` turns their
 --- errors into warnings.
-local rl = "would have trained from preferences or rewards; supervised training alone is done here"
+local rl = "would have trained from preferences or rewards, which a configuration does not state here"
 local hub = "would have sent files to the hub; what is written stays on the disk: upload it with its own tool"
 local relora = "would have restarted LoRA by folding it into the base now and then"
 local vision = "would have trained on images; text alone is read here"
@@ -50,7 +50,7 @@ return {
   batch_flattening = "would have joined a batch's rows into one; sample_packing does it",
   multipack_real_batches = "would have packed batches of several rows", sample_packing_sequentially = drawn,
   curriculum_sampling = drawn,
-  length_penalty = drawn, streaming = "would have read the data while training; it is read before",
+  length_penalty = drawn,
   max_packed_sequence_len = drawn,
   pretrain_multipack_attn = drawn, use_eaft = "would have weighted the loss by entropy",
   eaft_alpha = "would have weighted the loss by entropy",
