@@ -13,6 +13,7 @@
 #include "engine/error/error.h"
 #include "engine/layers/cpu_ops.h"
 #include "engine/layers/fused_kernels.h"
+#include "engine/parallel/add_in_pieces.h"
 
 namespace ft::cpu {
 namespace {
@@ -84,7 +85,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     losses(logits, target.data_ptr<int64_t>() + begin, gradient_scale, nll.data() + begin);
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
     if (want_weight && whole) at::mm_out(gw, logits.t(), part);
-    if (want_weight && !whole) gw.add_(at::mm(logits.t(), part));
+    if (want_weight && !whole) add_in_pieces(gw.view({-1}), at::mm(logits.t(), part).view({-1}));
     if (low && want_x) {
       glow.index_copy_(0, index, at::mm(logits, b));
       gup.add_(at::mm(logits.t(), low_part));

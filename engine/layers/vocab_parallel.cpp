@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "engine/error/error.h"
+#include "engine/parallel/add_in_pieces.h"
 
 namespace ft {
 namespace {
@@ -109,7 +110,7 @@ struct CrossEntropy : Function<CrossEntropy> {
       to_gradient(s, facts.options.scale);
       const at::Tensor g = s.p.to(x.scalar_type());
       if (facts.want_x) gx.index_copy_(0, index, at::mm(g, w));
-      if (facts.want_weight) gw.add_(at::mm(g.t(), part));
+      if (facts.want_weight) add_in_pieces(gw.view({-1}), at::mm(g.t(), part).view({-1}));
       if (glow.defined()) glow.index_copy_(0, index, at::mm(g, b)), gup.add_(at::mm(g.t(), low_part));
     }
     if (gx.defined()) gx = gx.view(x.sizes());

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "engine/error/error.h"
+#include "engine/parallel/add_in_pieces.h"
 #include "engine/parallel/imagined.h"
 #include "engine/quant/nf4.h"
 
@@ -44,17 +45,6 @@ Kind kind_of(const Parameter& parameter, at::ScalarType frozen_dtype) {
       return {Storage::nf4, at::kByte, static_cast<int64_t>(nf4::record_bytes(parameter.double_quant))};
   }
   return {};
-}
-
-// LibTorch makes a copy of what it adds in the dtype that it adds in: of a piece, since the whole may be a
-// vocabulary's.
-void add_in_pieces(const at::Tensor& into, const at::Tensor& flat) {
-  constexpr int64_t kPiece = int64_t{1} << 20;
-  if (!flat.is_cpu() || flat.scalar_type() == into.scalar_type()) return static_cast<void>(into.add_(flat));
-  for (int64_t begin = 0; begin < flat.numel(); begin += kPiece) {
-    const int64_t count = std::min(kPiece, flat.numel() - begin);
-    into.narrow(0, begin, count).add_(flat.narrow(0, begin, count));
-  }
 }
 
 // The rows of a table that were looked up come as a sparse tensor: indices [1, n], values [n, width].
