@@ -103,11 +103,12 @@ double Training::step(int64_t number) {
     made.context.seed = 5;
     made.context.step = number;
     made.context.loss_scale = 1 / tokens;
-    if (plant == "skip_rank" && struck) {  // its rows are seen, and not learnt
+    if (plant == "skip_rank") {  // rows of one rank are seen, and not learnt; all ranks take the same steps
       loss += model.schedule().forward(made.tokens, made.context).item<double>();
-      made.context.loss_scale = 0;
+      if (struck) made.context.loss_scale = 0;
     }
-    loss += model.schedule().train(made.tokens, made.context);
+    const double learnt = model.schedule().train(made.tokens, made.context);
+    if (plant != "skip_rank") loss += learnt;
   }
   if (plant != "no_sums" || model.mesh().shape().tensor == 1) model.reduce_gradients();
   if (plant == "halve" && model.group().size() > 1)

@@ -301,9 +301,17 @@ TEST_F(Runs, ResumingRefusesWhatDoesNotFit) {
   const std::string before = slurp(run_directory() / "metrics.jsonl");
   const Finished other_rank = ft(qlora(exact_, {"--rank=3", "--resume=runs/qlora_fsdp2-1"}));
   EXPECT_EQ(other_rank.exit_code, 1);
-  EXPECT_THAT(other_rank.err, HasSubstr("is a checkpoint of another model or adapter"));
-  EXPECT_THAT(other_rank.err, HasSubstr("lora_A.weight (saved [2, "));
+  EXPECT_THAT(other_rank.err, HasSubstr("adapter.r: got 3, but "));
   EXPECT_EQ(slurp(run_directory() / "metrics.jsonl"), before);
+
+  // Where no plan tells, the tensors do.
+  const fs::path planless = run_directory().parent_path() / "planless";
+  fs::copy(run_directory(), planless, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+  fs::remove(planless / "plan.json");
+  const Finished other_tensors = ft(qlora(exact_, {"--rank=3", "--resume=runs/planless"}));
+  EXPECT_EQ(other_tensors.exit_code, 1);
+  EXPECT_THAT(other_tensors.err, HasSubstr("is a checkpoint of another model or adapter"));
+  EXPECT_THAT(other_tensors.err, HasSubstr("lora_A.weight (saved [2, "));
 }
 
 /// A run that goes on until it is told to stop, and has saved nothing yet.
