@@ -62,6 +62,7 @@ for step, window in run:steps() do
   begin = stop
 end
 
+if not first then return end -- `ftengine plan` takes no step
 local file = assert(io.open(("%s/rank-%d.json"):format(run.directory, run.rank), "w"))
 file:write(('{"losses": [%s], "seconds": [%s], "first_step_end": %.4f, "peak_mib": %.1f}\n'):format(
   table.concat(losses, ", "), table.concat(seconds, ", "), first, peak_mib()))
