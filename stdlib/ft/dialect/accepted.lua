@@ -45,6 +45,7 @@ notes.heads_k_stride = "is accepted: the ring sends all heads at once"
 notes.ring_attn_func = "is accepted: the ring keeps documents apart with packing and without it"
 notes.eval_batch_size = "is accepted: evaluation computes micro_batch_size rows at once; the loss is the same"
 notes.bnb_config_kwargs = "is accepted: NF4 with double quantization is what is stored"
+notes.quantize_moe_experts = "is accepted: load_in_4bit keeps experts in NF4 like every other linear"
 notes.do_eval = "is accepted: val_set_size and evals_per_epoch say when"
 notes.group_by_length = "is accepted: packed rows are of one length"
 

@@ -88,6 +88,10 @@ local function split(r, plan, name, key, entries)
   if v.streaming then block:set("streaming", true, "streaming") end
   if v.dataset_prepared_path ~= "" then block:set("cache", v.dataset_prepared_path, "dataset_prepared_path") end
   first_rows(r, block, key, entries)
+  if v.pretrain_multipack_attn == false and name == "train" then
+    r:unsupported("pretrain_multipack_attn", "false would have let documents of a row see one another",
+      "remove it: attention stays inside each document")
+  end
   return block
 end
 

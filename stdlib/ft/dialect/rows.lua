@@ -115,6 +115,8 @@ local function chat(r, form, entry, key)
   message_fields(r, form, entry, key)
   roles_of(r, form, entry, key)
   learned(r, form, entry, key)
+  local variables = r.values.chat_template_kwargs
+  if variables and next(variables) then form:set("template_variables", variables, "chat_template_kwargs") end
   form:set("system", r.values.default_system_message, "default_system_message")
 end
 

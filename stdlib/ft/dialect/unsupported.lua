@@ -5,7 +5,7 @@ local hub = "would have sent files to the hub; what is written stays on the disk
 local relora = "would have restarted LoRA by folding it into the base now and then"
 local vision = "would have trained on images; text alone is read here"
 local cloud = "would have started machines; ftengine starts ranks on this one, and a cluster's launcher those of several"
-local moe = "would have changed how experts of a mixture are computed"
+local moe = "would have changed how experts of a mixture are computed; their products are grouped here"
 local drawn = "would have drawn rows by another rule; rows are shuffled by the seed, packed, then dealt to ranks"
 
 return {
@@ -19,7 +19,7 @@ return {
   gptq = "would have trained on a GPTQ model: NF4 is the quantized base here (load_in_4bit)",
   gptq_disable_exllama = "would have chosen a kernel of GPTQ",
   model_quantization_config = "would have read a model in MXFP4 or FP8",
-  quantize_moe_experts = moe, fp8 = "would have computed matrices in fp8",
+  fp8 = "would have computed matrices in fp8",
   fp8_enable_fsdp_float8_all_gather = "would have gathered parameters in fp8",
   fp32_norms = "would have kept norms in fp32 groups of their own; masters are fp32 here anyway",
   fp32_norm_classes = "would have named the norms kept in fp32",
@@ -45,14 +45,15 @@ return {
   layer_offloading = "would have streamed frozen layers from the host; fsdp_config.offload_params does it here",
   selective_checkpointing = "would have kept some activations; gradient_checkpointing runs whole layers again",
   tiled_mlp = "would have computed MLPs in tiles", tiled_mlp_num_shards = "would have computed MLPs in tiles",
-  expert_parallel_size = moe, moe_kernels = moe, use_scattermoe = moe, use_sonicmoe = moe, model_type_moe = moe,
+  expert_parallel_size = "would have given ranks experts of their own; fsdp_config splits experts like all parameters",
+  moe_kernels = moe, use_scattermoe = moe, use_sonicmoe = moe, model_type_moe = moe,
   deepcompile = "would have compiled the graph under DeepSpeed",
   batch_flattening = "would have joined a batch's rows into one; sample_packing does it",
   multipack_real_batches = "would have packed batches of several rows", sample_packing_sequentially = drawn,
   curriculum_sampling = drawn,
   length_penalty = drawn,
   max_packed_sequence_len = drawn,
-  pretrain_multipack_attn = drawn, use_eaft = "would have weighted the loss by entropy",
+  use_eaft = "would have weighted the loss by entropy",
   eaft_alpha = "would have weighted the loss by entropy",
   use_ray = cloud, ray_num_workers = cloud, ray_run_name = cloud, resources_per_worker = cloud, cloud = cloud,
   early_stopping_patience = "would have stopped when the validation loss no longer fell",
@@ -79,6 +80,5 @@ return {
   dion_lr = "would have been Dion's rate", dion_momentum = "would have been Dion's momentum",
   use_dynamic_finetuning = "would have weighted the loss by probability",
   eot_tokens = "would have named more tokens that end a turn",
-  chat_template_kwargs = "would have given the template variables; template_variables of ft.chat does it",
   reinit_weights = "would have begun from random weights; ft.scratch does it in a recipe",
 }

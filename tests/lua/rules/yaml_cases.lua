@@ -65,6 +65,10 @@ return {
   ["dialect.loraplus_needs_an_adapter"] = {
     refuses = yaml "loraplus_lr_ratio: 16", passes = yaml "loraplus_lr_ratio: 16\nadapter: lora",
   },
+  ["dialect.lr_groups_or_loraplus"] = {
+    refuses = yaml("adapter: lora\nloraplus_lr_ratio: 16\nlr_groups:\n  - name: q\n    modules: [q_proj]\n    lr: 1e-4"),
+    passes = yaml("adapter: lora\nlr_groups:\n  - name: q\n    modules: [self_attn.q_proj]\n    lr: 1e-4"),
+  },
   ["dialect.one_warmup"] = { refuses = yaml "warmup_steps: 10\nwarmup_ratio: 0.1", passes = yaml "warmup_ratio: 0.1" },
   ["dialect.qlora_needs_4bit"] = {
     refuses = yaml "adapter: qlora", passes = yaml "adapter: qlora\nload_in_4bit: true",

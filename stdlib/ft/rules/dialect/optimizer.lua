@@ -48,6 +48,15 @@ return function(rule)
       "Muon optimizer is only compatible with FSDP2. Set fsdp_version: 2 to use Muon with FSDP."
   end)
 
+  rule("dialect.lr_groups_or_loraplus", {
+    keys = { "lr_groups", "loraplus_lr_ratio" }, sentence = "lr_groups and loraplus_lr_ratio exclude one another",
+    reason = "both say the rate of lora_B", source = "Axolotl, check_lr_groups", help = "remove one of them",
+  }, function(c)
+    return not (c.loraplus_lr_ratio and c.lr_groups and #c.lr_groups > 0),
+      "remove one of them; lr_groups may name lora_B itself", "loraplus_lr_ratio",
+      "lr_groups and loraplus_lr_ratio cannot be used together."
+  end)
+
   rule("dialect.loraplus_needs_an_adapter", {
     keys = { "loraplus_lr_ratio", "adapter" }, sentence = "LoRA+ goes with an adapter", reason = "it scales the rate of lora_B",
     source = "arXiv 2402.12354", help = "add adapter: lora",
