@@ -167,6 +167,43 @@ test.case("a hub name is found in the local cache, or the message says what down
   t.contains(output, "help: download it first: hf download me/demo")
 end)
 
+--- The part of a valid configuration's plan that `want` names.
+local function says(t, name, block, want)
+  local plan = t.check("tests/configs/valid/" .. name .. ".yml").normalized
+  local outer, inner = block:match "^(%w*)%.?(%w*)$"
+  local part = inner ~= "" and plan[outer][inner] or plan[outer] or plan
+  for key, value in pairs(want) do t.equal({ name, key, part[key] }, { name, key, value }) end
+end
+
+test.case("keys of adapters, rows and memory arrive in the plan", function(t)
+  says(t, "dora", "adapter", {
+    use_dora = true, use_rslora = true, layers_to_transform = { 0, 1 }, layers_pattern = "layers",
+    rank_pattern = { ["layers.0.mlp.up_proj"] = 16 }, alpha_pattern = { ["layers.0.mlp.up_proj"] = 32 },
+  })
+  says(t, "modules_to_save", "adapter", { modules_to_save = { "embed_tokens" }, ensure_weight_tying = true })
+  says(t, "unfrozen", "", { unfrozen_parameters = { "^model.embed_tokens.weight$", "model.layers.[01].mlp" } })
+  says(t, "activation_offloading", "", { activation_checkpointing = true, activation_offload = true })
+  says(t, "loraplus_embedding", "optimizer", {
+    groups = { { pattern = "lora_B", lr = 16 * 2e-4 }, { pattern = "lora_embedding_", lr = 1e-5 } },
+  })
+  says(t, "several_datasets", "data.train", {
+    path = { "recipes/demo/train.jsonl", "recipes/demo/test.jsonl" }, split = "train",
+  })
+  says(t, "input_output", "data.train", { kind = "segments" })
+  says(t, "fields", "data.train", {
+    kind = "chat", field_messages = "dialog", message_field_role = "speaker", message_field_content = "says",
+    message_field_training = "learn", field_tools = "functions", roles = { user = { "me", "human" }, assistant = { "bot" } },
+  })
+  says(t, "own_prompt", "data.train", {
+    kind = "alpaca", system_prompt = "Answer in German.", format = "[{system}]\nF: {instruction} ({input})\nA:",
+    no_input_format = "[{system}]\nF: {instruction}\nA: ", field_instruction = "frage", field_input = "worum",
+    field_output = "antwort",
+  })
+  says(t, "streaming", "data.train", { streaming = true, cache = "last_run_prepared" })
+  says(t, "pretraining_list", "data.train", { kind = "completion", field = "text" })
+  says(t, "template_variables", "data.train", { template_variables = { enable_thinking = false } })
+end)
+
 test.case("what is not supported is left out where that is allowed", function(t)
   local file = config(t, "neftune_noise_alpha: 5\nhub_model_id: me/mine\n")
   local answer = t.check(file)
