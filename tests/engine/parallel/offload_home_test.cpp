@@ -147,7 +147,7 @@ TEST(OffloadHome, ends_no_run_where_the_system_refuses_to_lock) {
     EXPECT_EQ(home.bytes().refused, 4 << 20);
     EXPECT_EQ(read_host_memory().locked, locked);
     ASSERT_TRUE(home.refusal());
-    EXPECT_THAT(*home.refusal(), HasSubstr("want 4.19 MB (RLIMIT_MEMLOCK is 0 B)"));
+    EXPECT_THAT(*home.refusal(), HasSubstr("want 4.19 MB (RLIMIT_MEMLOCK is 0 B, RAM "));
   });
   EXPECT_EQ(setrlimit(RLIMIT_MEMLOCK, &before), 0);
 }
