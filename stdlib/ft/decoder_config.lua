@@ -56,8 +56,8 @@ end
 ---   partial_rotary_factor counts; window: which layers have one: "by_layer" (Qwen), "listed", "all" (Mistral), a
 ---   function(i, config, width) that names a layer's kind where layer_types does not, nil: none; always_slides: no
 ---   use_sliding_window is asked; sliding_window
---- @return table; `windows` holds each layer's, 0 for none; `rotary_dim` the features of a head that are rotated;
----   refuse(key, got, want, help) raises
+--- @return table; `windows` holds each layer's, 0 for none; `rotary_dim` the features of a head that are rotated; `q_dim`
+---   and `kv_dim` those of all heads; refuse(key, got, want, help) raises
 return function(config, defaults)
   local refuse = refuser(config)
   local function need(key)
@@ -76,11 +76,13 @@ return function(config, defaults)
   local tied = config.tie_word_embeddings
   if tied == nil then tied = defaults.tie_word_embeddings or false end
   local rope, turned = rope_of(config, config.max_position_embeddings or defaults.positions or 2048, refuse, defaults)
+  local kv_heads = config.num_key_value_heads or defaults.kv_heads or heads
   return {
     vocab = need("vocab_size"), dim = need("hidden_size"), hidden = need("intermediate_size"),
-    layers = need("num_hidden_layers"), heads = heads, kv_heads = config.num_key_value_heads or defaults.kv_heads or heads,
-    head_dim = head_dim, eps = config[defaults.eps_key or "rms_norm_eps"] or defaults.eps or 1e-6,
-    std = config.initializer_range or 0.02, rope = rope, rotary_dim = math.floor(head_dim * turned),
+    layers = need("num_hidden_layers"), heads = heads, kv_heads = kv_heads, head_dim = head_dim,
+    q_dim = heads * head_dim, kv_dim = kv_heads * head_dim,
+    eps = config[defaults.eps_key or "rms_norm_eps"] or defaults.eps or 1e-6, std = config.initializer_range or 0.02,
+    rope = rope, rotary_dim = math.floor(head_dim * turned),
     windows = windows_of(config, defaults, need("num_hidden_layers"), refuse),
     attention_bias = config.attention_bias or false, mlp_bias = config.mlp_bias or false, tied = tied, refuse = refuse,
   }

@@ -1,40 +1,20 @@
 --- OLMo 2 (model_type "olmo2"), named as Olmo2ForCausalLM names its weights: norms behind attention and SwiGLU, none before
 --- them, and norms of all query and all key features at once.
+local decoder_parts = require "ft.decoder_parts"
 local nn = require "ft.nn"
 
 return function(config)
   local c = nn.decoder_config(config, { eps = 1e-5, positions = 2048 })
-  local q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
-  local function linear(name, from, to, bias)
-    return nn.linear { name = name, ["in"] = from, out = to, bias = bias, init_std = c.std }
-  end
-  local function norm(name, dim) return nn.rmsnorm { name = name, dim = dim or c.dim, eps = c.eps } end
-
-  local layers = {}
-  for i = 1, c.layers do
-    layers[i] = nn.chain {
-      name = "model.layers." .. i - 1,
+  local part = decoder_parts(c)
+  return part.decoder(function(i)
+    return {
       nn.residual {
-        nn.attention {
-          name = "self_attn", heads = c.heads, kv_heads = c.kv_heads, head_dim = c.head_dim, rope = c.rope,
-          q = linear("q_proj", c.dim, q_dim, c.attention_bias), k = linear("k_proj", c.dim, kv_dim, c.attention_bias),
-          v = linear("v_proj", c.dim, kv_dim, c.attention_bias), o = linear("o_proj", q_dim, c.dim, c.attention_bias),
-          q_norm = norm("q_norm", q_dim), k_norm = norm("k_norm", kv_dim),
-        },
-        norm "post_attention_layernorm",
+        part.attention(i, {
+          bias = c.attention_bias, q_norm = part.norm("q_norm", c.q_dim), k_norm = part.norm("k_norm", c.kv_dim),
+        }),
+        part.norm "post_attention_layernorm",
       },
-      nn.residual {
-        nn.swiglu {
-          name = "mlp", gate = linear("gate_proj", c.dim, c.hidden), up = linear("up_proj", c.dim, c.hidden),
-          down = linear("down_proj", c.hidden, c.dim),
-        },
-        norm "post_feedforward_layernorm",
-      },
+      nn.residual { part.swiglu(), part.norm "post_feedforward_layernorm" },
     }
-  end
-  return nn.decoder {
-    embedding = nn.embedding { name = "model.embed_tokens", vocab = c.vocab, dim = c.dim, init_std = c.std },
-    layers = layers,
-    head = { norm = norm "model.norm", tied = c.tied, output = not c.tied and linear("lm_head", c.dim, c.vocab) or nil },
-  }
+  end)
 end

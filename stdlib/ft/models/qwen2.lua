@@ -1,41 +1,18 @@
 --- Qwen2 (model_type "qwen2"), named as Qwen2ForCausalLM names its weights: biases on queries, keys and values alone.
+local decoder_parts = require "ft.decoder_parts"
 local nn = require "ft.nn"
 
 return function(config)
   local c = nn.decoder_config(config, {
     tie_word_embeddings = false, kv_heads = 32, positions = 32768, window = "by_layer", sliding_window = 4096,
   })
-  local q_dim, kv_dim = c.heads * c.head_dim, c.kv_heads * c.head_dim
-  local function linear(name, from, to, bias)
-    return nn.linear { name = name, ["in"] = from, out = to, bias = bias, init_std = c.std }
-  end
-  local function norm(name) return nn.rmsnorm { name = name, dim = c.dim, eps = c.eps } end
-
-  local layers = {}
-  for i = 1, c.layers do
-    layers[i] = nn.chain {
-      name = "model.layers." .. i - 1,
+  local part = decoder_parts(c)
+  return part.decoder(function(i)
+    return {
       nn.residual {
-        norm "input_layernorm",
-        nn.attention {
-          name = "self_attn", heads = c.heads, kv_heads = c.kv_heads, head_dim = c.head_dim, rope = c.rope,
-          window = c.windows[i],
-          q = linear("q_proj", c.dim, q_dim, true), k = linear("k_proj", c.dim, kv_dim, true),
-          v = linear("v_proj", c.dim, kv_dim, true), o = linear("o_proj", q_dim, c.dim),
-        },
+        part.norm "input_layernorm", part.attention(i, { bias = true, o = part.linear("o_proj", c.q_dim, c.dim) }),
       },
-      nn.residual {
-        norm "post_attention_layernorm",
-        nn.swiglu {
-          name = "mlp", gate = linear("gate_proj", c.dim, c.hidden),
-          up = linear("up_proj", c.dim, c.hidden), down = linear("down_proj", c.hidden, c.dim),
-        },
-      },
+      nn.residual { part.norm "post_attention_layernorm", part.swiglu() },
     }
-  end
-  return nn.decoder {
-    embedding = nn.embedding { name = "model.embed_tokens", vocab = c.vocab, dim = c.dim, init_std = c.std },
-    layers = layers,
-    head = { norm = norm "model.norm", tied = c.tied, output = not c.tied and linear("lm_head", c.dim, c.vocab) or nil },
-  }
+  end)
 end
