@@ -9,6 +9,7 @@
 #include "engine/data/row_tokens.h"
 #include "engine/data/token_cache.h"
 #include "engine/data/token_rows.h"
+#include "engine/data/used_columns.h"
 #include "engine/device/cores.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
@@ -30,7 +31,8 @@ namespace {
 
 constexpr int64_t kWorthABar = 8 << 20;  // bytes of files; less is read at once
 
-/// native.row_source{ path =, share =, held =, seed =, limit =, sample_by = } -> RowSource
+/// native.row_source({ path =, share =, held =, seed =, limit =, sample_by = }, split, template) -> RowSource
+///   with a plan's data set as `split`, of files that lie by columns those alone that its rows are made of are read
 int open_rows(lua_State* L) {
   return guarded(L, [&] {
     const Value given = to_value(L, 1, "row_source");
@@ -40,7 +42,11 @@ int open_rows(lua_State* L) {
     choice.seed = static_cast<uint64_t>(given.get("seed", 0));
     choice.limit = given.get("limit", 0);
     choice.unit = given.get("sample_by", "line") == "document" ? TextUnit::document : TextUnit::line;
-    push_handle(L, std::make_shared<RowCursor>(RowCursor{RowStream(list_data_files(given.at("path")), choice)}));
+    const auto made = std::make_shared<RowCursor>(RowCursor{RowStream(list_data_files(given.at("path")), choice)});
+    lua_settop(L, 3);
+    const auto chat = lua_isnil(L, 3) ? nullptr : check_handle<const ChatTemplate>(L, 3);
+    if (!lua_isnil(L, 2)) made->stream.read_only(used_columns(to_value(L, 2, "a data set"), chat));
+    push_handle(L, made);
     return 1;
   });
 }
@@ -101,17 +107,6 @@ int key_of(lua_State* L) {
   return guarded(L, [&] {
     lua_pushstring(L, cache_key(to_value(L, 1, "a description")).c_str());
     return 1;
-  });
-}
-
-/// native.make_folder(path): with those above it
-int make_folder(lua_State* L) {
-  return guarded(L, [&] {
-    const std::string path = text_argument(L, 1, "a folder");
-    std::error_code failed;
-    std::filesystem::create_directories(path, failed);
-    if (failed) throw Error(ErrorKind::io, "cannot make the folder: " + failed.message()).at(path);
-    return 0;
   });
 }
 
@@ -212,7 +207,6 @@ void bind_row_source(lua_State* L) {
   add_function(L, "read_rows", read_rows_into);
   add_function(L, "describe_files", describe_list);
   add_function(L, "cache_key", key_of);
-  add_function(L, "make_folder", make_folder);
   add_function(L, "open_tokens", open_tokens);
   add_function(L, "lock_file", lock_file);
 }
