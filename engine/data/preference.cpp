@@ -80,7 +80,8 @@ bool add_answer(TokenRows& rows, const Value& row, const std::string& answer, co
 
 }  // namespace
 
-bool add_pair(TokenRows& rows, const Value& row, const PreferenceReader& reader) {
+bool add_pair(TokenRows& rows, const Value& given, const PreferenceReader& reader) {
+  const Value row = with_known_pair(given, reader.names);
   TokenRows pair(rows.options());
   for (const char* answer : {"chosen", "rejected"})
     if (!add_answer(pair, row, answer, reader)) return false;

@@ -7,6 +7,7 @@
 
 #include "engine/data/chat_labels.h"
 #include "engine/data/examples.h"
+#include "engine/data/row_fields.h"
 #include "engine/data/token_rows.h"
 
 namespace ft {
@@ -16,6 +17,7 @@ struct PreferenceReader {
   const Tokenizer* tokenizer = nullptr;  ///< null: rows are tokens
   const ChatTemplate* chat = nullptr;    ///< null: rows are texts or tokens
   ChatChoice choice{};
+  PairNames names{};
 };
 
 /// Adds the row's two documents, chosen first. Both are added or none: where one keeps no token of its answer within

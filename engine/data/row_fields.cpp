@@ -172,4 +172,110 @@ std::vector<Segment> stated_segments(const Value& row) {
   return out;
 }
 
+PairNames pair_names(const Value& split) {
+  PairNames names;
+  const auto read = [&](const char* key, std::string& to) { to = split.get(key, ""); };
+  read("field_prompt", names.prompt);
+  read("field_chosen", names.chosen);
+  read("field_rejected", names.rejected);
+  read("field_system", names.system);
+  read("prompt_format", names.prompt_format);
+  read("no_system_format", names.no_system_format);
+  read("chosen_format", names.chosen_format);
+  read("rejected_format", names.rejected_format);
+  names.as_messages = split.get("as_messages", false);
+  names.within = split.get("prompt_within", false);
+  names.messages = field_names(split);
+  names.messages.system.clear();
+  return names;
+}
+
+namespace {
+
+bool is_turn(const Value& value) { return value.is_map() || value.is_list(); }
+
+/// Messages of {role, content}: a text is a turn of `role`, a message alone a list of one.
+Value turns_of(const Value& row, const Value& value, const char* role, const PairNames& names) {
+  if (value.is_string()) return Value::list({Value::map({{"role", role}, {"content", value}})});
+  Value conversation = Value::map({{"messages", value.is_map() ? Value::list({value}) : value}});
+  conversation.origin = row.origin;
+  return with_known_names(conversation, names.messages).at("messages");
+}
+
+/// The text of an answer, or of a prompt: of messages that of the last, or the first one.
+std::string text_of_turns(const Value& row, const Value& value, const std::string& name, bool last,
+                          const PairNames& names) {
+  if (!is_turn(value)) return text_of(row, value, name);
+  const Value turns = turns_of(row, value, "", names);
+  if (turns.as_list().empty()) refuse(row, "'" + name + "' has no message");
+  const Value& turn = last ? turns.as_list().back() : turns.as_list().front();
+  const std::string key = first_of(turn, "", {"content", "value"});
+  return text_of(row, field_of(row, turn, key), key);
+}
+
+/// What a row calls prompt and answers; "" for a prompt that is within the answers.
+PairNames found_in(const Value& row, PairNames names) {
+  names.chosen = first_of(row, names.chosen, {"chosen", "chosen_response"});
+  names.rejected = first_of(row, names.rejected, {"rejected", "rejected_response"});
+  const bool formats = !(names.prompt_format.empty() && names.no_system_format.empty());
+  names.prompt = formats ? first_of(row, names.prompt, {"prompt", "input", "question", "instruction"})
+                         : first_of(row, names.prompt, {"prompt"});
+  if (names.within) names.prompt.clear();
+  if (names.system.empty()) names.system = "system";
+  return names;
+}
+
+/// Prompt and answers by the data set's formats.
+void fill_formats(const Value& row, const PairNames& names, Value& out) {
+  const Value& chosen = field_of(row, row, names.chosen);
+  const std::string& prompt = names.prompt.empty() ? names.chosen : names.prompt;
+  std::map<std::string, std::string> known{
+      {"prompt", text_of_turns(row, field_of(row, row, prompt), prompt, false, names)},
+      {"system", optional_text(row, names.system)},
+      {"chosen", text_of_turns(row, chosen, names.chosen, true, names)},
+      {"rejected", text_of_turns(row, field_of(row, row, names.rejected), names.rejected, true, names)}};
+  const bool without = known["system"].empty() && !names.no_system_format.empty();
+  const std::string& format = without ? names.no_system_format : names.prompt_format;
+  out.set("prompt", filled(format.empty() ? "{prompt}" : format, row, known));
+  out.set("chosen", filled(names.chosen_format.empty() ? "{chosen}" : names.chosen_format, row, known));
+  out.set("rejected", filled(names.rejected_format.empty() ? "{rejected}" : names.rejected_format, row, known));
+}
+
+/// The last turn of an answer alone, where a prompt stands apart.
+Value last_turn(Value turns) {
+  Value::List& list = turns.as_list();
+  if (list.size() > 1) list.erase(list.begin(), list.end() - 1);
+  return turns;
+}
+
+}  // namespace
+
+Value with_known_pair(const Value& row, const PairNames& given) {
+  if (row.find("prompt_ids")) return row;
+  const PairNames names = found_in(row, given);
+  Value out = Value::map();
+  for (const auto& [key, value] : row.as_map())
+    if (key != names.prompt && key != names.chosen && key != names.rejected && key != "prompt") out.set(key, value);
+  out.origin = row.origin;
+  const bool formats = !(names.prompt_format.empty() && names.no_system_format.empty() && names.chosen_format.empty() &&
+                         names.rejected_format.empty());
+  if (formats) {
+    fill_formats(row, names, out);
+    return out;
+  }
+  const Value* prompt = row.find(names.prompt);
+  if (prompt && prompt->is_null()) prompt = nullptr;
+  const Value &chosen = field_of(row, row, names.chosen), &rejected = field_of(row, row, names.rejected);
+  const bool turns = names.as_messages || is_turn(chosen) || is_turn(rejected) || (prompt && is_turn(*prompt));
+  if (prompt) out.set("prompt", turns ? turns_of(row, *prompt, "user", names) : *prompt);
+  const auto answer = [&](const Value& value) {
+    if (!turns) return value;
+    Value made = turns_of(row, value, "assistant", names);
+    return prompt && names.as_messages ? last_turn(std::move(made)) : made;
+  };
+  out.set("chosen", answer(chosen));
+  out.set("rejected", answer(rejected));
+  return out;
+}
+
 }  // namespace ft

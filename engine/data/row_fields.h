@@ -38,4 +38,22 @@ std::vector<Segment> instruction_segments(const Value& row, const FieldNames& na
 /// segments: [{label: true, text: "…"}], each learned where its label says so.   @throws Error(format) at the row
 std::vector<Segment> stated_segments(const Value& row);
 
+/// What a data set of pairs calls the fields of its rows, and what is made of its texts.
+struct PairNames {
+  std::string prompt, chosen, rejected, system;  ///< "": prompt, chosen, rejected and system
+  bool within = false;                           ///< the answers begin with the prompt
+  std::string prompt_format, no_system_format, chosen_format, rejected_format;  ///< "": the text as it is
+  bool as_messages = false;                                                     ///< texts are turns
+  FieldNames messages;                                                          ///< of a turn
+};
+
+/// Reads a plan's data set: field_prompt, field_chosen, prompt_format, as_messages, message_field_role, …
+PairNames pair_names(const Value& split);
+
+/// The row with `prompt`, `chosen` and `rejected`, all texts or all lists of {role, content}; rows of tokens as they
+/// are. With formats, answers that are messages are the text of their last one, and without a prompt the first message
+/// of the better answer is it.
+/// @throws Error(format) at the row's file:line for a field that is absent, or of another kind
+Value with_known_pair(const Value& row, const PairNames& names);
+
 }  // namespace ft

@@ -89,7 +89,7 @@ struct Run::State {
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
         model(inputs.plan, source, inputs.group),
         sampler(make_split("train").packing.size(), sampler_options(inputs.plan, model.mesh())),
-        saves(inputs.plan, inputs.group, model.device(), [this] { return save_moment(); }),
+        saves(inputs.plan, inputs.group, model.device(), sampler.total_steps(), [this] { return save_moment(); }),
         loss_scale(inputs.plan, model.compute()) {}
 
   /// A split's rows and their packing, made at its first use.

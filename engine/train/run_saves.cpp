@@ -18,11 +18,18 @@ StateDict state_dict(const Value& save) {
   return save.get("state_dict_type", "SHARDED_STATE_DICT") == "FULL_STATE_DICT" ? StateDict::full : StateDict::sharded;
 }
 
+// save.every in steps: a share of all steps is rounded up, as transformers' Trainer does.
+int64_t every_of(const Value& save, int64_t total_steps) {
+  const double every = save.get("every", 0.0);
+  return static_cast<int64_t>(every < 1 ? std::ceil(every * static_cast<double>(total_steps)) : every);
+}
+
 }  // namespace
 
 RunSaves::RunSaves(const Value& plan, std::shared_ptr<ProcessGroup> group, std::shared_ptr<ComputeDevice> device,
-                   std::function<Moment()> moment)
+                   int64_t total_steps, std::function<Moment()> moment)
     : save_(plan.at("save")),
+      every_(every_of(save_, total_steps)),
       group_(std::move(group)),
       saver_(group_, std::move(device), state_dict(save_)),
       moment_(std::move(moment)) {}
@@ -42,8 +49,8 @@ bool RunSaves::minutes_are_over() const {
 
 bool RunSaves::due(int64_t step, int64_t steps_per_epoch) const {
   if (step <= 0 || step == saved_step_) return false;
-  const int64_t every = save_.get("every", 0), per_epoch = save_.get("per_epoch", 0);
-  if (every > 0) return step % every == 0;
+  if (every_ > 0) return step % every_ == 0;
+  const int64_t per_epoch = save_.get("per_epoch", 0);
   // Even parts of an epoch, the last of which ends with it.
   return step * per_epoch / steps_per_epoch > (step - 1) * per_epoch / steps_per_epoch;
 }

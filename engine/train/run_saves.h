@@ -22,9 +22,10 @@ class RunSaves {
     Value header;
   };
 
-  /// @param plan its `save` block is read   @param moment called when a checkpoint is begun
+  /// @param plan its `save` block is read   @param total_steps what a share in save.every is of
+  /// @param moment called when a checkpoint is begun
   RunSaves(const Value& plan, std::shared_ptr<ProcessGroup> group, std::shared_ptr<ComputeDevice> device,
-           std::function<Moment()> moment);
+           int64_t total_steps, std::function<Moment()> moment);
 
   /// Where checkpoints go.   @param from the step that the run goes on from
   void open(std::filesystem::path run_directory, std::optional<int64_t> from);
@@ -60,7 +61,8 @@ class RunSaves {
   void settle();
   bool attempt(const std::function<void()>& action);
 
-  Value save_;  // the plan's block
+  Value save_;     // the plan's block
+  int64_t every_;  // steps; 0: only at the end, or by the epoch
   std::shared_ptr<ProcessGroup> group_;
   CheckpointSaver saver_;
   std::function<Moment()> moment_;

@@ -42,8 +42,9 @@ int add_pair_of_answers(lua_State* L) {
     const auto cursor = check_handle<RowCursor>(L, 2);
     const auto tokenizer = lua_isnil(L, 3) ? nullptr : check_handle<const Tokenizer>(L, 3);
     const auto chat = lua_isnil(L, 4) ? nullptr : check_handle<const ChatTemplate>(L, 4);
+    const Value split = to_value(L, 5, "choice");
     lua_pushboolean(L,
-                    add_pair(*rows, cursor->row, {tokenizer.get(), chat.get(), chat_choice(to_value(L, 5, "choice"))}));
+                    add_pair(*rows, cursor->row, {tokenizer.get(), chat.get(), chat_choice(split), pair_names(split)}));
     return 1;
   });
 }

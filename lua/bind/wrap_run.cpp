@@ -7,8 +7,10 @@
 #include <lua.hpp>
 
 #include "engine/data/token_rows.h"
+#include "engine/device/gpu_cards.h"
 #include "engine/device/terminal.h"
 #include "engine/error/error.h"
+#include "engine/layers/compute.h"
 #include "engine/merge/show_merge.h"
 #include "engine/parallel/device_choice.h"
 #include "engine/parallel/launch.h"
@@ -55,6 +57,19 @@ int open_rank_device(lua_State* L) {
   return guarded(L, [&] {
     open_device(text_argument(L, 1, "parallel.device"));
     return 0;
+/// native.device_facts() -> { cards = { { name, sm }, … }, fast = "bf16" or "fp32" }: what the GPUs of this machine
+/// are, and the dtype that its processor is fast in. Nothing of CUDA is opened.
+int device_facts(lua_State* L) {
+  return guarded(L, [&] {
+    Value::List cards;
+    for (const GpuCard& card : gpu_cards())
+      cards.push_back(Value::map({{"name", card.name}, {"sm", 10 * card.major + card.minor}}));
+    push_value(
+        L, Value::map({{"cards", Value(std::move(cards))}, {"fast", std::string(to_string(fast_compute_dtype()))}}));
+    return 1;
+  });
+}
+
   });
 }
 
@@ -321,6 +336,7 @@ void bind_run(lua_State* L) {
   add_function(L, "open_device", open_rank_device);
   add_function(L, "launch", launch);
   add_function(L, "start", start);
+  add_function(L, "device_facts", device_facts);
 }
 
 }  // namespace ft

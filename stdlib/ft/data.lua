@@ -86,6 +86,14 @@ local function add_pairs(rows, request)
   end
 end
 
+--- Samples to take from the start: a share of them is counted.
+local function limit_of(split)
+  if not split.limit or split.limit >= 1 then return split.limit end
+  local source, count = native.row_source { path = split.path, sample_by = split.sample_by }, 0
+  while source:next() do count = count + 1 end
+  return math.max(1, math.floor(count * split.limit + 0.5))
+end
+
 --- What is to be read, and how.
 local function request_of(split, config, tokenizer, choice)
   local preference = split.kind == "preference"
@@ -100,8 +108,8 @@ local function request_of(split, config, tokenizer, choice)
     split = split, choice = choice, tokenizer = tokenizer, vocab_size = config.vocab_size or 0,
     template = format.template or (preference and tokenizer and find_template(split, tokenizer)) or nil,
     format = format.segments and function(messages) return format.segments(messages, split) end or nil,
-    source = native.row_source {
-      path = split.path, share = choice.share, held = choice.held, seed = choice.seed, limit = split.limit,
+    source = native.row_source({
+      path = split.path, share = choice.share, held = choice.held, seed = choice.seed, limit = limit_of(split),
       sample_by = split.sample_by,
     },
   }

@@ -29,4 +29,31 @@ function dpo.loss(policy, reference, options)
   return loss, gradients, sums
 end
 
+--- One step's backward by DPO: the base without its adapter is the reference. What follows is run:clip and run:update.
+--- Collective.
+--- @param options beta, label_smoothing, as of dpo.loss
+--- @return { loss =, ["rewards/chosen"] =, … }: means over the pairs of all ranks
+function dpo.step(run, window, options)
+  local references, pairs_here = {}, 0
+  for batch in window:each() do
+    references[#references + 1] = run:log_probs(batch, { adapter = false })
+    pairs_here = pairs_here + #references[#references] / 2
+  end
+  local pairs_all = run:sum(pairs_here)
+  local sums, loss, i = { chosen = 0, rejected = 0, margins = 0, accuracies = 0 }, 0, 0
+  for batch in window:each() do
+    i = i + 1
+    loss = loss + run:backward_sequences(batch, pairs_all, function(policy)
+      local value, gradients, measured = dpo.loss(policy, references[i], options)
+      for name, sum in pairs(sums) do sums[name] = sum + measured[name] end
+      return value, gradients
+    end)
+  end
+  local row = { loss = run:sum(loss) }
+  for _, name in ipairs { "chosen", "rejected", "margins", "accuracies" } do
+    row["rewards/" .. name] = run:sum(sums[name]) / pairs_all
+  end
+  return row
+end
+
 return dpo

@@ -18,7 +18,10 @@ local function facts_of(plan_object, data)
   local mesh = plan.parallel.mesh
   local facts = {
     world_size = plan.parallel.nproc, data_ranks = mesh.replicate * mesh.shard,
-    facts = { launched = plan_object.ranks.world_size, yaml = plan_object.key_of ~= nil },
+    facts = {
+      launched = plan_object.ranks.world_size, launched_by = plan_object.ranks.said_by, yaml = plan_object.key_of ~= nil,
+      tied = plan_object.tied,
+    },
   }
   return setmetatable(facts, { __index = function(_, key)
     if plan[key] ~= nil then return plan[key] end
@@ -26,6 +29,7 @@ local function facts_of(plan_object, data)
       model = model or native.model_facts(plan)
       return key == "all_parameters" and model.all or model[key]
     end
+    if key == "device" then return require("ft.device").facts(plan.parallel.device) end
     if data_facts[key] then
       if not data.train then error(needs_data, 0) end
       local train = data.train:facts(plan.data.train.seq_len, plan.data.train.pack)

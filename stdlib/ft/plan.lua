@@ -116,11 +116,12 @@ local function make(given, config)
   require("ft.mesh").resolve(plan)
   fill_batch(plan)
   fill_seq_len(plan.data)
-  describe_model(plan.model)
+  describe_model(plan.model, plan.seed)
+  local one_weight = require("ft.tied").settle(plan)
   if require("ft.verify").layout() then require("ft.verify").shrink(plan) end
   return setmetatable({
-    plan = plan, host = host, ranks = ranks, own_rules = {}, off = {}, environment = said, key_of = config.key_of,
-    place_of = config.place_of,
+    plan = plan, host = host, ranks = ranks, own_rules = {}, off = config.off or {}, tied = one_weight,
+    environment = said, key_of = config.key_of, place_of = config.place_of,
   }, Plan)
 end
 

@@ -87,6 +87,7 @@ local function page()
     opening, options("Top level", keys.known, function(key) return not accepted.notes[key] end),
     options("In fsdp_config", keys.fsdp), options("In an entry of datasets", keys.dataset),
     grouped("In an entry of datasets, and refused", keys.dataset_refused), options("In a type of one's own", keys.prompt),
+    options("In a type of one's own, with rl: dpo", keys.pair),
     options("In an entry of pretraining_dataset", keys.pretraining),
     grouped("Accepted, and without effect", accepted.notes), loggers(),
     grouped("Refused: what each would have done", unsupported), variables(),
@@ -97,7 +98,7 @@ test.case("every key of the dialect has a line of documentation", function(t)
   for key, option in pairs(keys.known) do
     t.truthy((option.help ~= nil) ~= (accepted.notes[key] ~= nil), key .. " wants a help, or a note in accepted.lua")
   end
-  for _, declared in ipairs { keys.fsdp, keys.dataset, keys.prompt, keys.pretraining } do
+  for _, declared in ipairs { keys.fsdp, keys.dataset, keys.prompt, keys.pair, keys.pretraining } do
     for key, option in pairs(declared) do t.truthy(option.help, key) end
   end
   for key in pairs(accepted.notes) do t.truthy(keys.known[key], key .. " is accepted, but not known") end

@@ -46,7 +46,8 @@ local function check(t, case, change)
   local text = case.yaml and plans.config(here(case.yaml)) or plans.recipe(case)
   local file = t.write(case.yaml and "config.yml" or "recipe.lua", change and change(text) or text)
   local answer, message = inside.check(file, {
-    nproc = case.nproc, launched = case.launched, resume = case.resume and here(case.resume),
+    nproc = case.nproc, launched = case.launched, resume = case.resume and here(case.resume), cards = case.cards,
+    fast = case.fast,
   })
   return answer, (message:gsub(t.folder:gsub("%p", "%%%0"), "DIR"))
 end

@@ -16,9 +16,19 @@ end
 
 --- Steps between two evaluations; nil for none but the last.
 local function every(loop, run, epochs)
+  if loop.evaluate and loop.evaluate < 1 then return math.max(1, math.ceil(run.total_steps * loop.evaluate)) end
   if loop.evaluate then return loop.evaluate end
   if not loop.evaluations then return nil end
   return math.max(1, math.floor(run.total_steps / (epochs * loop.evaluations) + 0.5))
+end
+
+--- The backward of one step. @return a row of metrics: the loss, and of pairs their rewards
+local function learn(run, window, loop)
+  if loop.dpo then return require("ft.dpo").step(run, window, loop.dpo) end
+  local tokens = run:sum(window:tokens())
+  local loss = 0
+  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
+  return { loss = loss }
 end
 
 local function train(plan, loop)
@@ -26,12 +36,11 @@ local function train(plan, loop)
   local has_val = plan.plan.data.val ~= nil
   local between = has_val and every(loop, run, plan.plan.epochs)
   for step, window in run:steps() do
-    local tokens = run:sum(window:tokens())
-    local loss = 0
-    for batch in window:each() do loss = loss + run:backward(batch, tokens) end
-    local norm = loop.clip > 0 and run:clip(loop.clip) or nil
+    local row = learn(run, window, loop)
+    row.step, row.grad_norm = step, loop.clip > 0 and run:clip(loop.clip) or nil
     run:update()
-    local row = { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
+    row.lr = run.lr
+    if not loop.dpo then row.loss = run:sum(row.loss) end
     if between and step % between == 0 or has_val and step == run.total_steps then row.val_loss = run:evaluate("val").loss end
     if row.val_loss or step % loop.log == 0 or step == run.total_steps then run:log(row) end
   end

@@ -35,12 +35,13 @@ end
 local function first_rows(r, block, key, entries)
   for _, entry in ipairs(entries) do
     local lines = entry.split
-    local count = lines and lines:match("^train%[:(%d+)%]$")
-    if count and #entries == 1 then
-      block:set("limit", tonumber(count), key)
+    local count, percent = (lines or ""):match("^train%[:(%d+)(%%?)%]$")
+    count = tonumber(count)
+    if count and #entries == 1 and count > 0 and (percent == "" or count <= 100) then
+      if percent == "" then block:set("limit", count, key) elseif count < 100 then block:set("limit", count / 100, key) end
     elseif lines and lines ~= "train" then
       r:unsupported(key, ("split: '%s' would have taken a part of a data set"):format(lines),
-        "write it as a file of its own; train[:N] takes the first N rows of a data set that is the only one")
+        "write it as a file of its own; train[:N] and train[:N%] take the first rows of a data set that is the only one")
     end
     if entry.name then
       r:unsupported(key, "name would have taken a part of a hub's data set", "name its file: data_files: FILE.jsonl")
@@ -57,16 +58,16 @@ local function files_of(r, key, entries)
   local form, paths = nil, {}
   for i, entry in ipairs(entries) do
     local one, path = rows.form(r, key, entry), file_of(r, key, entry)
-    if not one or not path then return nil end
     form = form or one
-    local differs = rows.difference(form, one)
+    local differs = one and rows.difference(form, one)
     if differs then
       r:unsupported(key, ("entry %d would have been mixed with entry 1, whose %s is another"):format(i, differs),
         "data sets that are mixed have one form of rows: bring them to one, such as messages")
-    else
+    elseif one and path then
       paths[#paths + 1] = path
     end
   end
+  if #paths < #entries then return nil end -- what was wrong has been said
   return paths[2] and paths or paths[1], form
 end
 
@@ -77,8 +78,9 @@ local function split(r, plan, name, key, entries)
   if not path then return end
   local block = plan:block("data." .. name, form.kind, key)
   block:set("path", path, key)
-  block:set("seq_len", v.sequence_len, "sequence_len")
+  local own_length = name ~= "train" and v.eval_sequence_len
   plan.keys["data." .. name .. ".seq_len"] = "sequence_len" -- which is to blame where it is not given, too
+  block:set("seq_len", own_length or v.sequence_len, own_length and "eval_sequence_len" or "sequence_len")
   local pack = v.sample_packing or false
   if name ~= "train" and v.eval_sample_packing ~= nil then pack = v.eval_sample_packing end
   block:set("pack", pack, name ~= "train" and v.eval_sample_packing ~= nil and "eval_sample_packing" or "sample_packing")
@@ -86,6 +88,7 @@ local function split(r, plan, name, key, entries)
   local long = v.excess_length_strategy or (form.kind == "completion" and "truncate") or "drop"
   block:set("too_long", long == "raise" and "error" or long, "excess_length_strategy")
   if v.streaming then block:set("streaming", true, "streaming") end
+  if v.dataloader_drop_last and name == "train" then block:set("remainder", "drop", "dataloader_drop_last") end
   if v.dataset_prepared_path ~= "" then block:set("cache", v.dataset_prepared_path, "dataset_prepared_path") end
   first_rows(r, block, key, entries)
   if v.pretrain_multipack_attn == false and name == "train" then
@@ -123,7 +126,10 @@ return function(r, plan)
   end
   local entries, tests = entries_of(key, list), v.test_datasets
   local train = split(r, plan, "train", key, entries)
-  if tests and tests[1] then
+  local held = (tests and tests[1]) and "test_datasets" or (v.val_set_size or 0) > 0 and "val_set_size"
+  if held and v.rl == "dpo" then
+    r:unsupported(held, "would have measured the loss of pairs", "remove it: each step's row has rewards and accuracies")
+  elseif tests and tests[1] then
     split(r, plan, "val", "test_datasets", tests)
   elseif v.val_set_size and v.val_set_size > 0 and train then
     if v.val_set_size >= 1 then

@@ -4,7 +4,6 @@ local renames = require "ft.dialect.renames"
 
 local fsdp2_text = {}
 
-local top_names = { tensor_parallel_degree = "tensor_parallel_size", sequence_parallel_degree = "context_parallel_size" }
 local of_fsdp = { fsdp = true, fsdp_config = true, fsdp_version = true }
 local bitsandbytes = { adamw_8bit = true, adamw_bnb_8bit = true }
 
@@ -74,8 +73,8 @@ function fsdp2_text.write(config, text)
       add(fsdp_lines(block, strategy, fsdp, r.version))
     elseif r.uses_fsdp and of_fsdp[key] then
       add {} -- written above, or read as DDP
-    elseif top_names[key] then
-      add { (section.lines[1]:gsub("^[%w_]+", top_names[key])) }
+    elseif renames.names[key] then
+      add { (section.lines[1]:gsub("^[%w_]+", renames.names[key])) }
     elseif key == "gradient_checkpointing" and r.values[key] == "offload" then
       add { "gradient_checkpointing: true" }
       if r.values.activation_offloading == nil then add { "activation_offloading: true" } end

@@ -11,6 +11,24 @@ local dialect = {}
 
 local subjects = { "model", "data", "layout", "optimizer", "saving" }
 
+--- Rules whose warnings the configuration switches off; an error stays one.
+local function switched_off(r)
+  local off = {}
+  for _, id in ipairs(r.values.ignore_warnings or {}) do
+    local rule, near = require("ft.rules").known(tostring(id))
+    if not rule then
+      r:refuse("ignore_warnings", ("no rule '%s'"):format(tostring(id)),
+        near and ("did you mean '%s'?"):format(near) or "ftengine rules lists them", "dialect.ignored_warning")
+    elseif rule.severity ~= "warning" then
+      r:refuse("ignore_warnings", ("'%s' is an error, and stays one"):format(id), "ftengine rules " .. id
+        .. " says why it is one", "dialect.ignored_warning")
+    else
+      off[id] = true
+    end
+  end
+  return off
+end
+
 --- Reads, judges by the rules on what is written, and translates. Raises everything that is wrong, together.
 --- @return { reader =, parts = }
 function dialect.read(file, settings, allowed)
@@ -20,8 +38,12 @@ function dialect.read(file, settings, allowed)
   local plan = parts.new(r)
   for _, subject in ipairs(subjects) do require("ft.dialect." .. subject)(r, plan) end
   if plan.loop.clip_of_json then plan.loop.clip, plan.loop.clip_of_json = plan.loop.clip_of_json, nil end
+  local off = switched_off(r)
+  for i = #r.faults, 1, -1 do
+    if r.faults[i].warning and off[r.faults[i].rule] then table.remove(r.faults, i) end
+  end
   faults.settle(r.faults)
-  return { reader = r, parts = plan }
+  return { reader = r, parts = plan, off = off }
 end
 
 --- The values of a block, its inner blocks made by their constructors.
@@ -62,7 +84,8 @@ function dialect.plan(config)
   return require("ft.plan").from(given(config), {
     key_of = function(path) return config.parts:key_of(path) end,
     place_of = function(key) return config.reader:place(key) end,
-    environment = config.reader.environment, resume = config.parts.resume, resume_file = file, resume_line = line,
+    off = config.off, environment = config.reader.environment, resume = config.parts.resume,
+    resume_file = file, resume_line = line,
   })
 end
 

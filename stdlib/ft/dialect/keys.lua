@@ -22,13 +22,21 @@ local function one_of(help, allowed) return option("string", help, { allowed = a
 keys.known = {
   -- model
   base_model = text "a Hugging Face directory, or a hub name that the local cache holds (model)",
-  base_model_config = text(), tokenizer_config = text(), model_type = text(), tokenizer_type = text(),
-  tokenizer_use_fast = switch(), trust_remote_code = switch(), bnb_config_kwargs = map(),
+  base_model_config = text(), tokenizer_config = text(), model_type = text(), tokenizer_type = text(), type_of_model = text(),
+  cls_model_config = text(), tokenizer_use_fast = switch(), tokenizer_legacy = switch(),
+  tokenizer_save_jinja_files = switch(),
+  trust_remote_code = switch(), bnb_config_kwargs = map(), is_falcon_derived_model = switch(),
+  is_llama_derived_model = switch(), is_mistral_derived_model = switch(), is_qwen_derived_model = switch(),
   revision_of_model = text "branch, tag or commit of a hub name, by default main",
   load_in_4bit = switch "keep the base's linears in NF4 (model.quantize = \"nf4\")",
   load_in_8bit = switch "LLM.int8: refused, NF4 takes half of it",
   quantize_moe_experts = switch(),
-  special_tokens = map "tokens by role; only those that the tokenizer has already",
+  special_tokens = map "tokens by role; new ones join the vocabulary (model.special_tokens)",
+  tokens = list "tokens that join the vocabulary (model.added_tokens)",
+  added_tokens_overrides = map "reserved tokens called otherwise: { 128002: \"<think>\" } (model.renamed_tokens)",
+  resize_token_embeddings_to_32x = switch "rows of embedding and head are a multiple of 32 (model.vocab_multiple = 32)",
+  mean_resizing_embeddings = switch "false: new rows begin normal, not as the mean of the old ones (model.new_rows)",
+  embeddings_skip_upcast = switch(),
   -- adapter
   adapter = text "lora or qlora; without it every parameter is trained (adapter)",
   lora_r = positive "rank, by default 8 (adapter.r)", lora_alpha = above "scale, by default 16 (adapter.alpha)",
@@ -51,7 +59,7 @@ keys.known = {
   loraplus_lr_ratio = above "rate of lora_B over that of lora_A (optimizer.groups)",
   loraplus_lr_embedding = above "rate of an embedding's adapter beside loraplus_lr_ratio, by default 1e-6 (optimizer.groups)",
   lora_mlp_kernel = switch(), lora_qkv_kernel = switch(), lora_o_kernel = switch(), lora_embedding_kernel = switch(),
-  merge_lora = switch "merging is a command of its own: ftengine merge",
+  merge_lora = switch "merging is a command of its own: ftengine merge", merge_method = text(),
   -- data
   datasets = list "what is learned: [{ path, type, … }] (data.train)",
   test_datasets = list "what is measured: [{ path, type, … }] (data.val)",
@@ -77,10 +85,22 @@ keys.known = {
     { "drop", "truncate", "raise" }),
   shuffle_merged_datasets = switch(), shuffle_before_merging_datasets = switch(), group_by_length = switch(),
   dataset_processes = positive(), dataset_num_proc = positive(), skip_prepare_dataset = switch(),
-  dataset_keep_in_memory = switch(), sample_packing_eff_est = option "number", sample_packing_group_size = positive(),
+  dataset_keep_in_memory = switch(), num_dataset_shards_to_save = positive(), preprocess_iterable = switch(),
+  remove_unused_columns = switch(), sample_packing_mp_start_method = text(), total_supervised_tokens = option "integer",
+  dataloader_drop_last = switch "leave out rows that do not fill an epoch's last step (data.train.remainder = \"drop\")",
+  eval_sequence_len = at_least("integer", 2, "tokens a row of validation data (data.val.seq_len)"),
+  pad_to_multiple_of = positive(), sample_packing_eff_est = option "number", sample_packing_group_size = positive(),
   sample_packing_bin_size = positive(), total_num_tokens = option "integer", dataloader_num_workers = option "integer",
   dataloader_pin_memory = switch(), dataloader_prefetch_factor = option "integer",
   -- rows a step, and how long
+  -- learning from pairs of answers
+  rl = text "dpo: from pairs of answers (ft.preference, ft.dpo); the others are refused by name",
+  rl_beta = above "of dpo, by default 0.1: how dearly each step away from the reference is paid (ft.dpo)",
+  dpo_beta = above "another name of rl_beta",
+  dpo_label_smoothing = option("number", "share of pairs taken to be the wrong way round (ft.dpo)",
+    { at_least = 0, below = 0.5 }),
+  dpo_loss_type = list "sigmoid: DPO's own loss", dpo_use_liger_kernel = switch(), dpo_padding_free = switch(),
+  precompute_ref_log_probs = switch(),
   micro_batch_size = positive "rows in one forward of a rank, by default 1 (batch.micro)",
   gradient_accumulation_steps = positive "micro batches of a rank in a step, by default 1 (batch.accumulation)",
   batch_size = positive "changes nothing: a warning says what to write", eval_batch_size = positive(),
@@ -104,14 +124,20 @@ keys.known = {
   bf16 = option("boolean or string", "compute in bf16; auto: in what this machine is fast in (model.compute)",
     { allowed = { true, false, "auto", "full" } }),
   fp16 = switch "compute in fp16, with a scaled loss (model.compute)", bfloat16 = switch "another name of bf16",
-  float16 = switch "another name of fp16", tf32 = option("boolean or string", nil, { allowed = { true, false, "auto" } }),
+  float16 = switch "another name of fp16", float32 = switch "compute in fp32 (model.compute)",
+  tf32 = option("boolean or string", nil, { allowed = { true, false, "auto" } }),
   gradient_checkpointing = option("boolean or string", "run layers again in the backward (activation_checkpointing)"),
   gradient_checkpointing_kwargs = map(),
   activation_offloading = option("boolean or string",
     "with gradient_checkpointing: layers' inputs on the host (activation_offload)",
     { allowed = { true, false, "legacy", "hidden_states", "disk" } }),
   flash_attention = switch(), sdp_attention = switch(), xformers_attention = switch(), flex_attention = switch(),
-  eager_attention = switch(), attn_implementation = text(),
+  eager_attention = switch(), attn_implementation = text(), sage_attention = switch(), flash_optimum = switch(),
+  large_head_attention = option "boolean or string", flash_attn_d512 = switch(), sdpa_varlen = option "boolean or string",
+  gemma4_hybrid_attn_impl = switch(), flex_attn_compile_kwargs = map(), fused_attn_kernel = switch(), use_kernels = switch(),
+  experts_implementation = text(), chunked_cross_entropy_num_chunks = positive(), unsloth_lora_mlp = switch(),
+  unsloth_lora_qkv = switch(), unsloth_lora_o = switch(), unsloth_rms_norm = switch(), unsloth_rope = switch(),
+  gc_steps = option "integer", gc_collect_steps = option "integer", torch_empty_cache_steps = option "integer",
   s2_attention = switch "shifted sparse attention: not there",
   torch_compile = option "boolean or string", torch_compile_backend = text(), torch_compile_mode = text(),
   torch_compile_options = map(), plugins = list "those of Liger and cut cross entropy, whose work is always done here",
@@ -139,19 +165,24 @@ keys.known = {
   ddp_find_unused_parameters = switch(), ddp_timeout = positive "seconds that ranks wait for one (parallel.timeout)",
   -- running and saving
   output_dir = text "the run's directory, by default ./model-out (save.out)",
-  save_steps = above "steps between checkpoints (save.every)", saves_per_epoch = positive "checkpoints an epoch (save.per_epoch)",
+  save_steps = above "steps between checkpoints, or below 1 the share of all steps (save.every)",
+  saves_per_epoch = positive "checkpoints an epoch (save.per_epoch)",
   save_strategy = one_of("no: at the end alone; epoch: after each; best: at evaluations, and the best stays",
     { "no", "steps", "epoch", "best" }),
   metric_for_best_model = text "eval_loss: the least one is the best",
   save_only_model = switch "checkpoints without the optimizer's state (save.save_only_model)",
   save_total_limit = positive "newest checkpoints that stay, by default 4 (save.keep)", save_safetensors = switch(),
-  eval_steps = above "steps between evaluations", evals_per_epoch = at_least("integer", 0, "evaluations an epoch"),
-  eval_strategy = one_of("epoch: after each", { "no", "steps", "epoch" }), do_eval = switch(),
+  eval_steps = above "steps between evaluations, or below 1 the share of all steps", evals_per_epoch = at_least("integer",
+  0, "evaluations an epoch"),
+  eval_strategy = one_of("epoch: after each", { "no", "steps", "epoch" }),
+  evaluation_strategy = one_of("another name of eval_strategy", { "no", "steps", "epoch" }), do_eval = switch(),
   logging_steps = positive "steps between rows of metrics, by default 1",
   resume_from_checkpoint = option("string or boolean", "a checkpoint or run to go on from (--resume)"),
   auto_resume_from_checkpoints = switch "go on from the newest checkpoint of output_dir (--resume auto)",
-  seed = at_least("integer", 0, "by default 42 (seed)"), strict = switch(), debug = switch(), device = text(),
-  local_rank = option "integer",
+  seed = at_least("integer", 0, "by default 42 (seed)"), strict = switch(), debug = switch(),
+  ignore_warnings = list "ids of warnings that are not said, as ftengine rules lists them (plan:without); a key of this engine's",
+  device = text(),
+  local_rank = option "integer", world_size = option "integer",
 }
 
 local state_dicts = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT" }
@@ -159,11 +190,13 @@ local state_dicts = { "FULL_STATE_DICT", "SHARDED_STATE_DICT", "LOCAL_STATE_DICT
 --- Of fsdp_config, without the fsdp_ prefix.
 keys.fsdp = {
   version = option("integer or string", "as fsdp_version"), fsdp_version = option("integer or string", "as at the top"),
-  state_dict_type = one_of("how checkpoints are written; the end is one model but for SHARDED_STATE_DICT (save)", state_dicts),
+  state_dict_type = one_of("how checkpoints are written; the end is one model but for SHARDED_STATE_DICT (save)",
+  state_dicts),
   final_state_dict_type = one_of("what the run ends with (save.final)", state_dicts),
   auto_wrap_policy = one_of("what is gathered together (parallel.auto_wrap_policy)",
     { "TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP" }),
-  transformer_layer_cls_to_wrap = option("string or list", "the model's layer class (parallel.transformer_layer_cls_to_wrap)"),
+  transformer_layer_cls_to_wrap = option("string or list",
+  "the model's layer class (parallel.transformer_layer_cls_to_wrap)"),
   min_num_params = at_least("integer", 1, "of SIZE_BASED_WRAP (parallel.min_num_params)"),
   reshard_after_forward = switch "release parameters after forward (parallel.reshard_after_forward)",
   offload_params = switch "what a rank owns lives on the host (parallel.offload_params)",
@@ -183,7 +216,7 @@ keys.dataset = {
   type = option("string or table",
     "chat_template, alpaca, completion, input_output, or a prompt of one's own; none: input_ids and labels"),
   data_files = option("string or list", "the file in the folder"), ds_type = text "json", name = text "of the hub's subset",
-  split = text "train, or train[:N] for the first N rows", shards = positive "one part of so many: refused",
+  split = text "train, or train[:N] or train[:N%] for the first rows", shards = positive "one part of so many: refused",
   revision = text "branch, tag or commit of a hub name", trust_remote_code = switch "changes nothing: such code is never run",
   preprocess_shards = positive "changes nothing: rows are tokenized on all cores",
   field = text "the key of the text", field_messages = text "the key of the messages",
@@ -193,7 +226,9 @@ keys.dataset = {
   message_field_content = text "the key of the content",
   message_property_mappings = map "keys of a message: { role: from, content: value }",
   roles_to_train = list "as at the top", train_on_eos = text "as at the top", train_on_inputs = switch "as at the top",
-  roles = map "what rows call roles: { user: [human], assistant: [gpt] }", conversation = text "the older name of a template",
+  roles = map "what rows call roles: { user: [human], assistant: [gpt] }",
+  field_chosen = text "with rl: dpo, the key of the better answer", field_rejected = text "with rl: dpo, the key of the other",
+  conversation = text "the older name of a template",
 }
 
 --- Of an entry of pretraining_dataset; a path alone will do, too.
@@ -212,6 +247,12 @@ keys.dataset_refused = {
   field_human = "would have named turns of one pair a row; messages are read",
   field_model = "would have named turns of one pair a row; messages are read",
   split_thinking = "would have parted thoughts from answers", field_thinking = "would have parted thoughts from answers",
+  shards_idx = "would have chosen one part of several", train_on_split = "would have named the rows' split; write split",
+  logprobs_field = "would have learned from a teacher's probabilities",
+  temperature = "would have learned from a teacher's probabilities",
+  step_separator = "would have trained a process reward model",
+  max_completion_length = "would have trained a process reward model",
+  train_on_last_step_only = "would have trained a process reward model",
   template_thinking_key = "would have parted thoughts from answers",
 }
 
@@ -226,3 +267,13 @@ keys.prompt = {
 }
 
 return keys
+--- Of a type of one's own with rl: dpo.
+keys.pair = {
+  field_prompt = text "the key of the prompt (field_prompt)", field_system = text "the key of the system text (field_system)",
+  field_chosen = text "the key of the better answer (field_chosen)",
+  field_rejected = text "the key of the other (field_rejected)",
+  prompt_format = text "the prompt: \"{system}\\nQ: {prompt}\\nA: \" (prompt_format)",
+  chosen_format = text "the better answer: \"{chosen}</s>\" (chosen_format)",
+  rejected_format = text "the other: \"{rejected}</s>\" (rejected_format)",
+}
+

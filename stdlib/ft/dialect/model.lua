@@ -31,6 +31,7 @@ end
 local function compute(r)
   local v = r.values
   if v.fp16 or v.float16 then return "fp16", v.fp16 and "fp16" or "float16" end
+  if v.float32 then return "fp32", "float32" end
   if v.bf16 == "auto" then return "auto", "bf16" end
   if v.bf16 or v.bfloat16 then return "bf16", v.bf16 and "bf16" or "bfloat16" end
   return v.bf16 == false and v.fp16 == false and "fp32" or "auto", v.bf16 == false and "bf16" or nil

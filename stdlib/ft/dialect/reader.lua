@@ -5,10 +5,6 @@ local keys = require "ft.dialect.keys"
 local unsupported = require "ft.dialect.unsupported"
 local accepted = require "ft.dialect.accepted"
 
---- What is there instead of a key that is refused.
-local dpo = "of these DPO is here, as a recipe: ftengine run recipes/dpo.lua --model DIR --data pairs.jsonl"
-local helps = { rl = dpo, dpo_beta = dpo .. " --beta 0.1", dpo_label_smoothing = dpo .. " --smoothing 0.1", rl_beta = dpo }
-
 local Reader = {}
 Reader.__index = Reader
 
@@ -37,6 +33,9 @@ function Reader:place(key)
   return native.origin(self.written, key)
 end
 
+--- What this machine's ranks would compute on (ft.device).
+function Reader:device() return require("ft.device").facts("auto") end
+
 --- One option's declaration as the registry reads it.
 local function declared_of(list)
   local names = {}
@@ -47,10 +46,23 @@ local function declared_of(list)
   return out
 end
 
+local switches = { ["true"] = "true", yes = "true", on = "true", ["false"] = "false", no = "false", off = "false" }
+
+--- What to write where a text stands for a value of another kind: `load_in_4bit: true, without quotes`; nil for other texts.
+local function unquoted(key, text, wanted)
+  local plain
+  if wanted == "boolean" then plain = switches[text:lower()] else plain = tonumber(text) and text end
+  return plain and ("write %s: %s%s"):format(key, plain, plain == text and ", without quotes" or "")
+end
+
 --- Values of the declared kinds; the others are faults.
 function Reader:typed(declared, block, path)
   local values, faults = native.check(declared_of(declared), block, path)
-  for _, fault in ipairs(faults) do self.faults[#self.faults + 1] = fault end
+  for _, fault in ipairs(faults) do
+    local text, wanted = fault.message:match("^got string '(.-)', want (%a+)$")
+    if text then fault.help = unquoted(fault.path:match("[^.]+$"), text, wanted) or fault.help end
+    self.faults[#self.faults + 1] = fault
+  end
   return values
 end
 
@@ -61,9 +73,22 @@ local function sorted_keys(...)
   return names
 end
 
+--- The only key that has a word among its parts: num_epochs for epochs.
+local function the_only_one_with(word, known)
+  local found
+  for _, key in ipairs(known) do
+    if ("_" .. key .. "_"):find("_" .. word .. "_", 1, true) then
+      if found then return nil end
+      found = key
+    end
+  end
+  return found
+end
+
 --- "did you mean …" among everything that means something in the dialect.
 local function near_help(word, ...)
-  local near = native.nearest(word, sorted_keys(...))
+  local known = sorted_keys(...)
+  local near = native.nearest(word, known) or the_only_one_with(word, known)
   return near and ("did you mean '%s'?"):format(near) or "docs/axolotl.md lists the keys"
 end
 
@@ -79,7 +104,7 @@ function Reader:sort_keys(order)
       if pattern then
         if value ~= nil and value ~= false then self:warn(key, note, nil, "dialect.logger") end
       elseif unsupported[key] then
-        if value ~= nil and value ~= false then self:unsupported(key, unsupported[key], helps[key]) end
+        if value ~= nil and value ~= false then self:unsupported(key, unsupported[key]) end
       elseif not note then
         self:refuse(key, "unknown key", near_help(key, keys.known, unsupported), "dialect.unknown_key")
       end
@@ -115,6 +140,10 @@ function Reader:read_fsdp()
   end
   self.written.fsdp_config = plain
   self.values.fsdp_config = self:typed(keys.fsdp, plain, "fsdp_config")
+  if plain.cpu_ram_efficient_loading then
+    self.notes[#self.notes + 1] = { key = "fsdp_config.cpu_ram_efficient_loading",
+      text = accepted.notes.cpu_ram_efficient_loading }
+  end
 end
 
 --- Values of a block inside an entry of datasets; keys that nobody knows are faults.
@@ -157,7 +186,7 @@ function Reader:read_datasets(name, declared)
       if type(prompt) == "table" and prompt[1] ~= nil then
         self:refuse(name, ("entry %d: type: got list, want a name, or { format, … }"):format(i), nil, "dialect.datasets")
       elseif type(prompt) == "table" then
-        out[i].type = self:entry(prompt, keys.prompt, {}, path .. ".type")
+        out[i].type = self:entry(prompt, self.written.rl == "dpo" and keys.pair or keys.prompt, {}, path .. ".type")
       end
     end
   end

@@ -62,17 +62,26 @@ local function loop_text(loop, plan)
   local function add(text) lines[#lines + 1] = text end
   local validated = plan.by_path["data.val"] ~= nil
   local share = "math.max(1, math.floor(run.total_steps / (plan.plan.epochs * %d) + 0.5))"
-  local between = validated and (loop.evaluate and tostring(loop.evaluate)
-    or loop.evaluations and share:format(loop.evaluations))
+  local between = validated and (loop.evaluate
+    and (loop.evaluate < 1 and ("math.max(1, math.ceil(run.total_steps * %s))"):format(literal(loop.evaluate))
+      or literal(loop.evaluate)) or loop.evaluations and share:format(loop.evaluations))
   if between then add("local every = " .. between .. "  -- steps between two evaluations") end
   add "for step, window in run:steps() do"
-  add "  local tokens = run:sum(window:tokens())    -- of all ranks: packed rows hold unequal numbers of labels"
-  add "  local loss = 0"
-  add "  for batch in window:each() do loss = loss + run:backward(batch, tokens) end"
-  local norm = loop.clip > 0
-  if norm then add(("  local norm = run:clip(%s)"):format(literal(loop.clip))) end
-  add "  run:update()"
-  add("  local row = { step = step, loss = run:sum(loss), " .. (norm and "grad_norm = norm, " or "") .. "lr = run.lr }")
+  local norm = loop.clip > 0 and literal(loop.clip)
+  if loop.dpo then
+    add(("  local row = ft.dpo.step(run, window, %s)  -- the base without its adapter is the reference"):format(
+      literal(loop.dpo)))
+    if norm then add(("  row.grad_norm = run:clip(%s)"):format(norm)) end
+    add "  run:update()"
+    add "  row.step, row.lr = step, run.lr"
+  else
+    add "  local tokens = run:sum(window:tokens())    -- of all ranks: packed rows hold unequal numbers of labels"
+    add "  local loss = 0"
+    add "  for batch in window:each() do loss = loss + run:backward(batch, tokens) end"
+    if norm then add(("  local norm = run:clip(%s)"):format(norm)) end
+    add "  run:update()"
+    add("  local row = { step = step, loss = run:sum(loss), " .. (norm and "grad_norm = norm, " or "") .. "lr = run.lr }")
+  end
   if validated then
     add(("  if %sstep == run.total_steps then row.val_loss = run:evaluate(\"val\").loss end"):format(
       between and "step % every == 0 or " or ""))
@@ -133,6 +142,9 @@ function recipe_text.write(config, name)
     lines[#lines + 1] = fold(("  %s = %s,"):format(entry.name, literal(entry.value)), 118)
   end
   lines[#lines + 1] = "}"
+  for _, rule in ipairs(require("ft.rules").list) do
+    if config.off[rule.name] then lines[#lines + 1] = ("plan:without %q"):format(rule.name) end
+  end
   for _, text in ipairs(loop_text(plan.loop, plan)) do lines[#lines + 1] = text end
   return table.concat(lines, "\n") .. "\n"
 end

@@ -82,11 +82,17 @@ function renames.strategy(r, fsdp)
   return out
 end
 
---- Older names of top-level keys: one warning each.
+--- Older names of top-level keys, and what they are called now.
+renames.names = {
+  tensor_parallel_degree = "tensor_parallel_size", sequence_parallel_degree = "context_parallel_size",
+  evaluation_strategy = "eval_strategy", dpo_beta = "rl_beta",
+}
+
+--- Reads older names of top-level keys as the present ones: one warning each.
 function renames.top(r)
   local v = r.values
-  for old, new in pairs { tensor_parallel_degree = "tensor_parallel_size",
-    sequence_parallel_degree = "context_parallel_size" } do
+  for _, old in ipairs { "dpo_beta", "evaluation_strategy", "sequence_parallel_degree", "tensor_parallel_degree" } do
+    local new = renames.names[old]
     if v[old] ~= nil then r:warn(old, ("is called %s; read as that"):format(new), "write " .. new, "dialect.renamed") end
   end
 end

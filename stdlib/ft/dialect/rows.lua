@@ -1,6 +1,7 @@
 --- What a row of a data set is: an entry's type, its names of fields, and what is learned of it, as the data set of the
 --- plan that says the same.
 local native = require "ft.native"
+local pairs_of = require "ft.dialect.pairs"
 
 local rows = {}
 
@@ -22,6 +23,7 @@ end
 local function format_of(r, key, name)
   if name == nil or name == "" or name:match("^tokenizer_default") then return "auto" end
   if name == "chatml" or name == "llama3" then return name end
+  if name == "jinja" then return "auto" end -- a rule says that its template is missing
   r:unsupported(key, ("'%s' would have been the template of conversations"):format(name),
     "leave it out: the template that the model ships is used; or write chatml or llama3")
   return "auto"
@@ -163,6 +165,11 @@ end
 
 --- @return { kind =, values = { option = value }, keys = { option = the configuration's key } }; nil where it was refused
 function rows.form(r, key, entry)
+  if r.values.rl == "dpo" then
+    local form = setmetatable({ kind = "preference", values = {}, keys = {} }, Form)
+    local fields = { template = template, message_fields = message_fields, roles = roles_of }
+    return pairs_of.form(r, form, entry, key, fields) and form or nil
+  end
   local kind = kind_of(r, key, entry)
   if not kind then return nil end
   local form = setmetatable({ kind = kind, values = {}, keys = {} }, Form)

@@ -1,9 +1,10 @@
 --- Where a run goes, how often it is saved, evaluated and logged, and what it goes on from.
+local pairs_of = require "ft.dialect.pairs"
 
 --- Checkpoints at evaluations, of which the one with the least validation loss stays.
 local function save_the_best(r, save)
   local v = r.values
-  if v.eval_steps and v.eval_steps >= 1 then
+  if v.eval_steps then
     save:set("every", v.eval_steps, "eval_steps")
   else
     save:set("per_epoch", v.evals_per_epoch and v.evals_per_epoch > 0 and v.evals_per_epoch or 1, "save_strategy")
@@ -20,11 +21,8 @@ local function distance(r, save)
   local strategy = v.save_strategy
   if strategy == "best" then
     save_the_best(r, save)
-  elseif v.save_steps and v.save_steps >= 1 then
-    save:set("every", v.save_steps, "save_steps")
   elseif v.save_steps then
-    r:unsupported("save_steps", "a share of all steps would have been the distance of checkpoints",
-      "write saves_per_epoch, or a number of steps")
+    save:set("every", v.save_steps, "save_steps")
   elseif v.saves_per_epoch then
     save:set("per_epoch", v.saves_per_epoch, "saves_per_epoch")
   elseif strategy ~= "no" then
@@ -71,11 +69,12 @@ return function(r, plan)
   plan.keys["save.resume"] = v.resume_from_checkpoint and "resume_from_checkpoint" or "auto_resume_from_checkpoints"
   local loop = plan.loop
   loop.log = v.logging_steps or 1
-  if v.eval_steps and v.eval_steps >= 1 then
+  loop.dpo = pairs_of.loss(r)
+  if v.eval_steps then
     loop.evaluate = v.eval_steps
   elseif v.evals_per_epoch and v.evals_per_epoch > 0 then
     loop.evaluations = v.evals_per_epoch
-  elseif v.eval_strategy == "epoch" then
+  elseif (v.eval_strategy or v.evaluation_strategy) == "epoch" then
     loop.evaluations = 1
   end
   checkpointing(r, plan, fsdp)

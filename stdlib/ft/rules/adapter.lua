@@ -1,31 +1,9 @@
 --- LoRA: what it is put on.
 local native = require "ft.native"
-
---- Paths of the modules that an adapter is put on.
-local function modules_of(p, adapter)
-  local model = {}
-  for key, value in pairs(p.model) do model[key] = value end
-  return native.model_facts({ kind = "plan", model = model, adapter = adapter, parallel = p.parallel }).adapted
-end
+local tied = require "ft.tied"
 
 --- Paths of all modules that may have an adapter: linears, and the embedding.
-local function linears_of(p) return modules_of(p, { target_modules = ".*", ensure_weight_tying = true }) end
-
---- Whether the embedding gets an adapter.
-local function adapts_embedding(p)
-  local targets = p.adapter and p.adapter.target_modules
-  if not targets or targets == "all-linear" or #targets == 0 then return false end
-  local adapter, embedding = {}, p.model.description.embedding.name
-  for key, value in pairs(p.adapter) do adapter[key] = value end
-  adapter.ensure_weight_tying, adapter.use_dora, adapter.lora_bias, adapter.modules_to_save = true, false, false, nil
-  for _, path in ipairs(modules_of(p, adapter)) do
-    if path == embedding then return true end
-  end
-  return false
-end
-
---- PEFT's rule for a name in a list: the whole path, or its end behind a dot.
-local function matches(path, name) return path == name or path:sub(-#name - 1) == "." .. name end
+local function linears_of(p) return tied.modules(p, { target_modules = ".*", ensure_weight_tying = true }) end
 
 return function(rule)
   rule("adapter.target_modules_not_empty", {
@@ -57,7 +35,7 @@ return function(rule)
     end
     for _, name in ipairs(targets) do
       local found = false
-      for _, path in ipairs(paths) do found = found or matches(path, tostring(name)) end
+      for _, path in ipairs(paths) do found = found or tied.matches(path, tostring(name)) end
       if not found then
         local near = native.nearest(tostring(name), ends)
         return false, near and ("did you mean '%s'?"):format(near) or "linears: " .. table.concat(ends, ", "),
@@ -74,13 +52,21 @@ return function(rule)
     source = "PEFT, LoraConfig.ensure_weight_tying", help = "write ensure_weight_tying = true",
   }, function(p)
     if not p.adapter or p.adapter.ensure_weight_tying or not p.model.description.head.tied then return true end
-    local key = adapts_embedding(p) and "target_modules"
-    for _, name in ipairs(p.adapter.modules_to_save or {}) do
-      if matches(p.model.description.embedding.name, tostring(name)) then key = "modules_to_save" end
-    end
+    local key = tied.adapts_embedding(p) and "target_modules" or tied.saved_by(p)
     local called = p.facts.yaml and "peft_ensure_weight_tying: true" or "ensure_weight_tying = true"
     return not key, ("write %s: both stay one weight, here and where PEFT loads the adapter"):format(called),
       "adapter." .. tostring(key), "the head shares the embedding's weight, and PEFT would part them"
+  end)
+
+  rule("adapter.tied_weights_are_saved_as_one", {
+    severity = "warning", keys = { "adapter.modules_to_save", "adapter.ensure_weight_tying" },
+    sentence = "modules_to_save that name a tied embedding say ensure_weight_tying = true",
+    reason = "PEFT without it trains a copy and leaves the head behind; here both stay one weight",
+    source = "PEFT, LoraConfig.ensure_weight_tying", help = "write ensure_weight_tying = true",
+  }, function(p)
+    local called = p.facts.yaml and "peft_ensure_weight_tying: true" or "ensure_weight_tying = true"
+    return not p.facts.tied, "write " .. called, "adapter.modules_to_save",
+      "names the embedding, whose weight the head shares: read with " .. called .. ", both stay one weight"
   end)
 
   rule("adapter.dora_looks_at_whole_rows", {
@@ -102,7 +88,7 @@ return function(rule)
     source = "engine/layers/embedding_lora.cpp",
     help = "leave the embedding out of target_modules, or split by parallel.mesh.shard",
   }, function(p)
-    if p.parallel.mesh.tensor == 1 or not adapts_embedding(p) then return true end
+    if p.parallel.mesh.tensor == 1 or not tied.adapts_embedding(p) then return true end
     return false, ("leave %s out, or split by %s"):format(p.model.description.embedding.name:match("[^.]+$"),
       p.facts.yaml and "dp_shard_size" or "parallel.mesh.shard"), "adapter.target_modules",
       "the rows of the embedding, which the tensor axis shares out, have no adapters"
@@ -114,7 +100,7 @@ return function(rule)
     reason = "magnitudes of an embedding's rows are not done here",
     source = "engine/layers/embedding_lora.cpp", help = "leave the embedding out of target_modules, or leave use_dora out",
   }, function(p)
-    return not (p.adapter and p.adapter.use_dora and adapts_embedding(p)),
+    return not (p.adapter and p.adapter.use_dora and tied.adapts_embedding(p)),
       "leave the embedding out of target_modules, or train it whole by modules_to_save", "adapter.use_dora",
       "is not done on embeddings"
   end)

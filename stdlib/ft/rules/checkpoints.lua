@@ -43,7 +43,19 @@ return function(rule)
     help = "remove one of them",
   }, function(p)
     return not (p.save.every > 0 and p.save.per_epoch), "remove one of them", "save.per_epoch",
-      ("got %d, but save.every is %d"):format(p.save.per_epoch or 0, p.save.every)
+      ("got %d, but save.every is %g"):format(p.save.per_epoch or 0, p.save.every)
+  end)
+
+  rule("checkpoints.every_is_steps_or_a_share", {
+    keys = { "save.every" },
+    sentence = "checkpoints come after whole steps",
+    reason = "a number below 1 is a share of all steps, a larger one counts them",
+    source = "transformers, TrainingArguments.save_steps",
+    help = "write a whole number, or a share such as 0.1",
+  }, function(p)
+    local every = p.save.every
+    return every < 1 or every == math.floor(every), ("write save.every = %d, or a share such as 0.1"):format(math.floor(every)),
+      "save.every", ("got %g, want a whole number of steps, or a share below 1"):format(every)
   end)
 
   rule("checkpoints.resume_is_a_run", {

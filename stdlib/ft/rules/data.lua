@@ -3,6 +3,24 @@ local path_text = require("ft.data").path_text
 
 local names = { "train", "val", "test" }
 
+--- Whether a block, or one inside it, is attention that the engine computes.
+local function attends(block)
+  if type(block) ~= "table" then return false end
+  if block.type == "attention" then return true end
+  for _, inner in pairs(block) do
+    if attends(inner) then return true end
+  end
+  return false
+end
+
+--- The first layer whose forward is Lua and holds no such attention; by name.
+local function alone(layers)
+  for _, layer in ipairs(layers) do
+    if layer.type == "lua" and not attends(layer.entries) then return layer.module end
+  end
+  return nil
+end
+
 return function(rule)
   rule("data.seq_len_fits_the_model", {
     keys = { "data.train.seq_len", "model.config.max_position_embeddings" },
@@ -102,5 +120,50 @@ return function(rule)
       end
     end
     return true
+  end)
+
+  rule("data.limit_is_rows_or_a_share", {
+    keys = { "data.train.limit" },
+    sentence = "a limit is a whole number of samples, or a share of them",
+    reason = "a number below 1 is a share, a larger one counts samples",
+    source = "docs/data.md",
+    help = "write a whole number, or a share such as 0.2",
+  }, function(p)
+    for _, name in ipairs(names) do
+      local limit = p.data[name] and p.data[name].limit
+      if limit and limit > 1 and limit ~= math.floor(limit) then
+        return false, ("write limit = %d, or a share such as 0.2"):format(math.floor(limit)), "data." .. name .. ".limit",
+          ("got %g, want a whole number of samples, or a share below 1"):format(limit)
+      end
+    end
+    return true
+  end)
+
+  rule("data.packing_needs_attention_that_keeps_documents_apart", {
+    severity = "warning", keys = { "data.train.pack", "model" },
+    sentence = "rows are packed where attention stays inside each document",
+    reason = "nn.attention does; what a forward in Lua computes itself may look across samples of one row",
+    source = "docs/models.md",
+    help = "hold an nn.attention in the module, or write pack = false",
+  }, function(p)
+    local module
+    for _, name in ipairs(names) do
+      if p.data[name] and p.data[name].pack then module = alone(p.model.description.layers) end
+    end
+    return not module, "hold an nn.attention in it, keep samples apart by ctx:positions(), or write pack = false",
+      "data.train.pack", ("rows hold several samples, and the forward of %s is Lua without nn.attention"):format(tostring(module))
+  end)
+
+  rule("data.pairs_are_whole", {
+    keys = { "data.train", "parallel.mesh" },
+    sentence = "pairs of answers go without tensor and context axes",
+    reason = "log-probabilities of sequences are summed where whole rows and the whole vocabulary are",
+    source = "engine/train/sequence_scores.h",
+    help = "split by parallel.mesh.shard",
+  }, function(p)
+    local mesh = p.parallel.mesh
+    local axis = mesh.tensor > 1 and "tensor" or mesh.context > 1 and "context"
+    return not (p.data.train.kind == "preference" and axis), "split by parallel.mesh.shard", "parallel.mesh",
+      ("%s = %d, but log-probabilities of sequences that ranks share are not done"):format(axis or "", mesh[axis] or 1)
   end)
 end

@@ -25,7 +25,7 @@ for _, subject in ipairs {
 } do
   require("ft.rules." .. subject)(rules.add)
 end
-for _, subject in ipairs { "fsdp", "optimizer", "adapter", "layout", "data" } do
+for _, subject in ipairs { "fsdp", "optimizer", "adapter", "layout", "data", "pairs" } do
   require("ft.rules.dialect." .. subject)(into(rules.written))
 end
 require("ft.rules.dialect.reading")(into(rules.reading))
@@ -39,14 +39,20 @@ function rules.all()
   return all
 end
 
---- The rule of an id. Raises with the nearest one when there is none.
-function rules.find(id)
+--- The rule of an id; or nil, and the nearest id.
+function rules.known(id)
   local ids = {}
   for i, rule in ipairs(rules.all()) do
     if rule.name == id then return rule end
     ids[i] = rule.name
   end
-  local near = native.nearest(tostring(id), ids)
+  return nil, native.nearest(tostring(id), ids)
+end
+
+--- The rule of an id. Raises with the nearest one when there is none.
+function rules.find(id)
+  local rule, near = rules.known(id)
+  if rule then return rule end
   native.raise {
     kind = "config", path = "rules", message = ("no rule '%s'"):format(tostring(id)),
     help = near and ("did you mean '%s'?"):format(near) or "ftengine rules lists them",

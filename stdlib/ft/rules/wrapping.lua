@@ -6,6 +6,7 @@ local function layer_class(model)
   if first and first.module then return first.module end
   local architecture = model.config.architectures and model.config.architectures[1]
   local family = architecture and architecture:match("^(%w+)ForCausalLM$")
+  family = family and family:gsub("^FSDP", "") -- a prefix that saving under FSDP leaves there
   if not family then family = model.config.model_type:gsub("^%l", string.upper) end
   return family .. "DecoderLayer"
 end

@@ -5,17 +5,22 @@ local verdict = require "ft.verdict"
 
 local inside = {}
 
---- The host as `ftengine check FILE --json --nproc N` has it, under a launcher of WORLD_SIZE ranks, while body runs.
+--- The host as `ftengine check FILE --json --nproc N` has it, under a launcher of WORLD_SIZE ranks, on a machine with the
+--- given cards (by default none), while body runs.
 local function as_check(file, how, body)
-  local host, ranks = native.host, native.ranks
+  local host, ranks, gpus, device_facts = native.host, native.ranks, native.gpus, native.device_facts
+  native.device_facts = function() return { cards = how.cards or {}, fast = how.fast or "bf16" } end
+  native.gpus = function(wanted) return wanted == "cpu" and 0 or #(how.cards or {}) end
   local like = host()
   like.command, like.recipe, like.json, like.quiet = "check", file, true, true
   like.nproc, like.resume = how.nproc or 1, how.resume or ""
   native.host = function() return like end
-  if how.launched then native.ranks = function() return { rank = 0, world_size = how.launched } end end
+  if how.launched then
+    native.ranks = function() return { rank = 0, world_size = how.launched, said_by = "WORLD_SIZE" } end
+  end
   require("ft.options").filled = true
   local results = { pcall(body) }
-  native.host, native.ranks = host, ranks
+  native.host, native.ranks, native.gpus, native.device_facts = host, ranks, gpus, device_facts
   if not results[1] then error(results[2], 0) end
   return unpack(results, 2)
 end
@@ -31,7 +36,7 @@ local function text_of(raised)
   return table.concat(parts, "\n") .. "\n"
 end
 
---- @param how { nproc =, launched =, resume =, words = { "--flag", … } }
+--- @param how { nproc =, launched =, resume =, words = { "--flag", … }, cards = { { name =, sm = }, … }, fast = "bf16" }
 --- @return the answer of check --json, and the messages as text
 function inside.check(file, how)
   return as_check(file, how or {}, function()

@@ -26,6 +26,9 @@ nn.declare("own", function(c)
                       head = { norm = nn.rmsnorm { c.hidden_size }, tied = true } }
 end)]]
 local own_model = "ft.scratch { ft.config { model_type = \"own\", vocab_size = 64, hidden_size = 32 } }"
+local turing, ampere = { name = "Tesla T4", sm = 75 }, { name = "NVIDIA A100-SXM4-80GB", sm = 80 }
+local function computing(dtype) return ("ft.scratch { ft.config SHAPE, compute = \"%s\" }"):format(dtype) end
+local pairs_of = "{ train = ft.preference { \"pairs.jsonl\", seq_len = 32 } }"
 local both_splits = "{ train = %s, val = %s }"
 local shared = both_splits:format(tokenized ", split = \"train\"", tokenized ", split = 0.5")
 
@@ -121,6 +124,14 @@ return {
     passes = { model = small_blocks, adapter = "ft.lora { target_modules = { \"self_attn.q_proj\", \"v_proj\" } }" },
   },
   ["adapter.tied_weights_stay_one"] = {
+    refuses = {
+      model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" }, ensure_weight_tying = false }",
+    },
+    passes = {
+      model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" }, ensure_weight_tying = true }",
+    },
+  },
+  ["adapter.tied_weights_are_saved_as_one"] = {
     refuses = { model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" } }" },
     passes = {
       model = tied_blocks, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" }, ensure_weight_tying = true }",
@@ -223,3 +234,36 @@ return {
     refuses = { resume = "FOLDER/run", optimizer = "ft.sgd { lr = 1e-3 }" }, passes = { resume = "FOLDER/run" },
   },
 }
+  ["checkpoints.every_is_steps_or_a_share"] = {
+    refuses = { save = "{ every = 2.5 }" }, passes = { save = "{ every = 0.25 }" },
+  },
+  ["data.limit_is_rows_or_a_share"] = {
+    refuses = { data = "{ train = " .. tokenized ", limit = 2.5" .. " }" },
+    passes = { data = "{ train = " .. tokenized ", limit = 0.5" .. " }" },
+  },
+  ["data.packing_needs_attention_that_keeps_documents_apart"] = {
+    refuses = { before = own_layer, model = own_model },
+    passes = { before = own_layer, model = own_model, data = "{ train = " .. tokenized ", pack = false" .. " }" },
+  },
+  ["data.pairs_are_whole"] = {
+    refuses = { data = pairs_of, parallel = "ft.fsdp2 { context_parallel_size = 2 }", nproc = 2 },
+    passes = { data = pairs_of, nproc = 2 },
+  },
+  ["precision.bf16_needs_newer_cards"] = {
+    refuses = { model = computing "bf16", cards = { turing } }, passes = { model = computing "bf16", cards = { turing, ampere } },
+  },
+  ["precision.cards_run_the_kernels"] = {
+    refuses = { parallel = "ft.fsdp2 { device = \"cuda\" }", cards = { turing } },
+    passes = { parallel = "ft.fsdp2 { device = \"cuda\" }", cards = { ampere } },
+  },
+  ["precision.old_cards_are_passed_over"] = {
+    refuses = { cards = { turing } }, passes = { parallel = "ft.fsdp2 { device = \"cpu\" }", cards = { turing } },
+  },
+  ["precision.fast_on_a_processor"] = {
+    refuses = { model = computing "bf16", parallel = "ft.fsdp2 { device = \"cpu\" }", fast = "fp32" },
+    passes = { model = computing "bf16", parallel = "ft.fsdp2 { device = \"cpu\" }", fast = "bf16" },
+  },
+  ["plan.pages_are_updated_on_the_host"] = {
+    refuses = { parallel = "ft.fsdp2 { optimizer_state = \"paged\" }", cards = { ampere } },
+    passes = { parallel = "ft.fsdp2 { optimizer_state = \"paged\", offload_params = true }", cards = { ampere } },
+  },

@@ -2,6 +2,10 @@
 --- have an fsdp_config, rules_test.lua tries its keys with the fsdp_ prefix, too.
 local fsdp2 = "fsdp_version: 2\nfsdp_config:\n  reshard_after_forward: true\n"
 
+local dpo = "datasets: [{ path: recipes/demo/pairs.jsonl }]\nadapter: lora\nrl: dpo\n"
+local qdpo = (dpo:gsub("lora", "qlora"))
+local turing, ampere = { name = "Tesla T4", sm = 75 }, { name = "NVIDIA A100-SXM4-80GB", sm = 80 }
+
 local function yaml(lines, more)
   local case = more or {}
   case.yaml = lines
@@ -144,7 +148,48 @@ return {
     refuses = yaml "batch_size: 64", passes = yaml "micro_batch_size: 2\ngradient_accumulation_steps: 32",
   },
   ["dialect.evaluation_needs_data"] = {
+    refuses = yaml "eval_steps: 4", passes = yaml "eval_steps: 4\nval_set_size: 0.05",
+  },
+  ["dialect.evaluations_of_nothing"] = {
     refuses = yaml "evals_per_epoch: 4", passes = yaml "evals_per_epoch: 4\nval_set_size: 0.05",
+  },
+  ["dialect.evaluations_have_their_strategy"] = {
+    refuses = yaml "eval_strategy: epoch\neval_steps: 4\nval_set_size: 0.05",
+    passes = yaml "eval_strategy: steps\neval_steps: 4\nval_set_size: 0.05",
+  },
+  ["dialect.one_validation_set"] = {
+    refuses = yaml "val_set_size: 0.05\ntest_datasets: [{ path: recipes/demo/test.jsonl, type: chat_template }]",
+    passes = yaml "val_set_size: 0\ntest_datasets: [{ path: recipes/demo/test.jsonl, type: chat_template }]",
+  },
+  ["dialect.accumulation_or_batch_size"] = {
+    refuses = yaml "gradient_accumulation_steps: 4\nbatch_size: 64", passes = yaml "batch_size: 64",
+  },
+  ["dialect.jinja_has_its_template"] = {
+    refuses = yaml "chat_template: jinja",
+    passes = yaml "chat_template: jinja\nchat_template_jinja: tests/fuzz/corpus/chat_template/chatml.jinja",
+  },
+  ["dialect.tf32_needs_newer_cards"] = {
+    refuses = yaml("tf32: true", { cards = { turing } }), passes = yaml("tf32: true", { cards = { ampere } }),
+  },
+  ["dialect.flash_needs_newer_cards"] = {
+    refuses = yaml("flash_attention: true", { cards = { turing } }),
+    passes = yaml("flash_attention: true", { cards = { ampere } }),
+  },
+  ["dialect.pairs_are_not_packed"] = {
+    refuses = yaml(dpo .. "sample_packing: true"), passes = yaml(dpo .. "sample_packing: false"),
+  },
+  ["dialect.pairs_need_an_adapter"] = { refuses = yaml((dpo:gsub("adapter: lora\n", ""))), passes = yaml(dpo) },
+  ["dialect.quantized_pairs_under_fsdp2"] = {
+    refuses = yaml(qdpo .. "load_in_4bit: true\n" .. fsdp2, { nproc = 2 }),
+    passes = yaml(qdpo .. "load_in_4bit: true\ndeepspeed: zero3.json", { nproc = 2 }),
+  },
+  ["dialect.pairs_are_whole"] = {
+    refuses = yaml(dpo .. "context_parallel_size: 2\nflash_attention: true\n" .. fsdp2, { nproc = 2 }),
+    passes = yaml(dpo .. fsdp2, { nproc = 2 }),
+  },
+  ["dialect.pairs_need_rl"] = { refuses = yaml "rl_beta: 0.2", passes = yaml(dpo .. "rl_beta: 0.2") },
+  ["dialect.one_beta"] = {
+    refuses = yaml(dpo .. "rl_beta: 0.2\ndpo_beta: 0.1"), passes = yaml(dpo .. "rl_beta: 0.2\ndpo_beta: 0.2"),
   },
   ["dialect.evaluation_steps_or_epochs"] = {
     refuses = yaml "eval_steps: 10\nevals_per_epoch: 4\nval_set_size: 0.05", passes = yaml "eval_steps: 10\nval_set_size: 0.05",
@@ -169,6 +214,10 @@ return {
   ["dialect.given_twice"] = {
     refuses = yaml("fsdp_version: 2\nfsdp_config:\n  offload_params: true\n  fsdp_offload_params: false", { prefixed = true }),
     passes = yaml("fsdp_version: 2\nfsdp_config:\n  offload_params: true\n  fsdp_offload_params: true", { prefixed = true }),
+  },
+  ["dialect.ignored_warning"] = {
+    refuses = yaml "ignore_warnings: [dialect.loger]",
+    passes = yaml "ignore_warnings: [dialect.logger]\nwandb_project: mine",
   },
   ["dialect.missing"] = { refuses = yaml "learning_rate:", passes = yaml "learning_rate: 2e-5" },
   ["dialect.number"] = { refuses = yaml "learning_rate: fast", passes = yaml "learning_rate: \"2e-5\"" },

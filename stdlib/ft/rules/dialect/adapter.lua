@@ -1,4 +1,6 @@
 --- Adapters, quantization and precision in a YAML configuration.
+local device = require "ft.device"
+
 return function(rule)
   rule("dialect.qlora_needs_4bit", {
     keys = { "adapter", "load_in_4bit" }, sentence = "adapter: qlora has load_in_4bit: true",
@@ -94,6 +96,26 @@ return function(rule)
   }, function(c)
     return not ((c.bf16 == true or c.bf16 == "full" or c.bfloat16) and (c.fp16 or c.float16)), "remove one of them",
       c.fp16 and "fp16" or "float16", "bf16 is set as well: at most one of them may be"
+  end)
+
+  rule("dialect.tf32_needs_newer_cards", {
+    keys = { "tf32" }, sentence = "tf32 is asked for where GPUs have it", reason = "it came with compute capability 8.0",
+    source = "transformers, TrainingArguments.tf32", help = "set tf32: false, or take a newer GPU",
+  }, function(c, r)
+    local old = c.tf32 == true and r:device().old
+    return not old, "set tf32: false, or take a newer GPU", "tf32",
+      old and ("`tf32` requires Ampere or a newer GPU arch: %s"):format(device.text(old))
+  end)
+
+  rule("dialect.flash_needs_newer_cards", {
+    keys = { "flash_attention", "attn_implementation" }, sentence = "flash attention is asked for where GPUs have it",
+    reason = "it is written for compute capability 8.0 and newer", source = "flash-attn", help = "take a newer GPU",
+  }, function(c, r)
+    local flash = c.flash_attention and "flash_attention"
+      or tostring(c.attn_implementation or ""):find("^flash_attention") and "attn_implementation"
+    local old = flash and r:device().old
+    return not old, "remove it, or take a newer GPU; on the processor (FTENGINE_DEVICE=cpu) attention is fused as well", flash,
+      old and ("FlashAttention only supports Ampere GPUs or newer: %s"):format(device.text(old))
   end)
 
   rule("dialect.lora_kernels", {

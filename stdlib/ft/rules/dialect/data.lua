@@ -11,14 +11,68 @@ return function(rule)
   end)
 
   rule("dialect.evaluation_needs_data", {
-    keys = { "evals_per_epoch", "eval_steps", "val_set_size" }, sentence = "evaluation has something to evaluate",
+    keys = { "eval_steps", "eval_strategy", "val_set_size" }, sentence = "evaluation has something to evaluate",
     reason = "no row is held out", source = "Axolotl, check_evals_per_epoch_val_set_size", help = "set val_set_size: 0.05",
   }, function(c)
-    local asked = (c.evals_per_epoch or 0) > 0 and "evals_per_epoch" or c.eval_steps and "eval_steps"
-      or (c.eval_strategy and c.eval_strategy ~= "no") and "eval_strategy"
+    local strategy = c.eval_strategy or c.evaluation_strategy
+    local asked = c.eval_steps and "eval_steps"
+      or (strategy and strategy ~= "no") and (c.eval_strategy and "eval_strategy" or "evaluation_strategy")
     local has = (c.val_set_size or 0) > 0 or (c.test_datasets and c.test_datasets[1])
     return not asked or has, "set val_set_size: 0.05, or test_datasets", asked,
       "is set, but there is no validation data: val_set_size is 0"
+  end)
+
+  rule("dialect.evaluations_of_nothing", {
+    severity = "warning", keys = { "evals_per_epoch", "val_set_size" },
+    sentence = "evals_per_epoch has something to evaluate",
+    reason = "elsewhere it changes nothing there, without a word", source = "Axolotl, check_evals",
+    help = "set val_set_size: 0.05, or remove it",
+  }, function(c)
+    local has = (c.val_set_size or 0) > 0 or (c.test_datasets and c.test_datasets[1])
+    return (c.evals_per_epoch or 0) == 0 or has, "set val_set_size: 0.05, or test_datasets; or remove it", "evals_per_epoch",
+      "changes nothing: there is no validation data, val_set_size is 0"
+  end)
+
+  rule("dialect.evaluations_have_their_strategy", {
+    keys = { "eval_strategy", "eval_steps", "evals_per_epoch" },
+    sentence = "eval_steps and evals_per_epoch go with eval_strategy: steps", reason = "one of them would be ignored",
+    source = "Axolotl, check_evals", help = "set eval_strategy: steps, or remove it",
+  }, function(c)
+    local key = c.eval_strategy and "eval_strategy" or "evaluation_strategy"
+    if not c[key] or c[key] == "steps" then return true end
+    if c.eval_steps then
+      return false, "set eval_strategy: steps, or remove eval_steps", key, ("is %s, but eval_steps is set as well"):format(c[key])
+    end
+    return (c.evals_per_epoch or 0) == 0, "set eval_strategy: steps, or remove it", key,
+      ("is %s: it must be empty or `steps` when used with evals_per_epoch"):format(c[key])
+  end)
+
+  rule("dialect.one_validation_set", {
+    keys = { "test_datasets", "val_set_size" }, sentence = "validation data is held out, or has files of its own",
+    reason = "one of them would be ignored", source = "Axolotl, check_val_w_test_datasets", help = "set val_set_size: 0",
+  }, function(c)
+    return not (c.test_datasets and c.test_datasets[1] and (c.val_set_size or 0) > 0),
+      "set val_set_size: 0, or remove test_datasets", "val_set_size",
+      "non-zero val_set_size should not be used with test_datasets configuration"
+  end)
+
+  rule("dialect.accumulation_or_batch_size", {
+    keys = { "gradient_accumulation_steps", "batch_size" },
+    sentence = "rows a step are said by gradient_accumulation_steps, and not by batch_size as well",
+    reason = "one of them would be ignored", source = "Axolotl, check_gas_bsz", help = "remove batch_size",
+  }, function(c)
+    return not (c.batch_size and c.gradient_accumulation_steps), "remove batch_size", "batch_size",
+      "please set only one of gradient_accumulation_steps or batch_size"
+  end)
+
+  rule("dialect.jinja_has_its_template", {
+    keys = { "chat_template", "chat_template_jinja" }, sentence = "chat_template: jinja has a chat_template_jinja",
+    reason = "there is no template otherwise", source = "Axolotl, check_chat_template_config",
+    help = "set chat_template_jinja: FILE",
+  }, function(c)
+    local given = c.chat_template_jinja ~= nil and c.chat_template_jinja ~= ""
+    return c.chat_template ~= "jinja" or given, "set chat_template_jinja: FILE, or remove chat_template", "chat_template",
+      "chat_template_jinja is required when chat_template is set to jinja"
   end)
 
   rule("dialect.evaluation_steps_or_epochs", {

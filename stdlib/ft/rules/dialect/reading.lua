@@ -19,6 +19,11 @@ return function(rule)
     keys = { "fsdp_config" }, sentence = "a key and its fsdp_ spelling do not disagree",
     reason = "one of them would be ignored", source = "Axolotl, fsdp_config", help = "keep the one without the prefix",
   })
+  rule("dialect.ignored_warning", {
+    keys = { "ignore_warnings" }, sentence = "ignore_warnings names rules that warn",
+    reason = "an error stays one, and a misspelt id would switch nothing off", source = "ftengine rules",
+    help = "take an id that ftengine rules marks as a warning",
+  })
   rule("dialect.missing", {
     keys = { "base_model", "datasets", "learning_rate" }, sentence = "a model, data and a learning rate are given",
     reason = "there is no default that would be right", source = "docs/axolotl.md", help = "add the key",
