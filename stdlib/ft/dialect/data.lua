@@ -33,23 +33,24 @@ end
 
 --- Parts of a data set: the first rows of the only one.
 local function first_rows(r, block, key, entries)
-  for _, entry in ipairs(entries) do
+  for i, entry in ipairs(entries) do
+    local here = ("%s[%d]"):format(key, i)
     local lines = entry.split
     local count, percent = (lines or ""):match("^train%[:(%d+)(%%?)%]$")
     count = tonumber(count)
     if count and #entries == 1 and count > 0 and (percent == "" or count <= 100) then
       if percent == "" then block:set("limit", count, key) elseif count < 100 then block:set("limit", count / 100, key) end
     elseif lines and lines ~= "train" then
-      r:unsupported(key, ("split: '%s' would have taken a part of a data set"):format(lines),
+      r:unsupported(here, ("split: '%s' would have taken a part of a data set"):format(lines),
         "write it as a file of its own; train[:N] and train[:N%] take the first rows of a data set that is the only one")
     end
     if entry.name then
-      r:unsupported(key, "name would have taken a part of a hub's data set", "name its file: data_files: FILE.jsonl")
+      r:unsupported(here, "name would have taken a part of a hub's data set", "name its file: data_files: FILE.jsonl")
     end
     if entry.shards then
-      r:unsupported(key, "shards would have taken one part in that many", "split: train[:N] takes the first N rows")
+      r:unsupported(here, "shards would have taken one part in that many", "split: train[:N] takes the first N rows")
     end
-    if entry.skip then r:unsupported(key, "skip would have left the first rows out", "write the others into a file") end
+    if entry.skip then r:unsupported(here, "skip would have left the first rows out", "write the others into a file") end
   end
 end
 
@@ -57,11 +58,12 @@ end
 local function files_of(r, key, entries)
   local form, paths = nil, {}
   for i, entry in ipairs(entries) do
-    local one, path = rows.form(r, key, entry), file_of(r, key, entry)
+    local here = ("%s[%d]"):format(key, i)
+    local one, path = rows.form(r, here, entry), file_of(r, here, entry)
     form = form or one
     local differs = one and rows.difference(form, one)
     if differs then
-      r:unsupported(key, ("entry %d would have been mixed with entry 1, whose %s is another"):format(i, differs),
+      r:unsupported(here, ("would have been mixed with entry 1, whose %s is another"):format(differs),
         "data sets that are mixed have one form of rows: bring them to one, such as messages")
     elseif one and path then
       paths[#paths + 1] = path

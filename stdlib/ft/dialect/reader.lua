@@ -27,8 +27,25 @@ function Reader:unsupported(key, message, help)
     "remove it, or run with --allow-unsupported, which leaves it out"), "dialect.unsupported")
 end
 
+--- File and line of where an entry of a list begins: of the first of its keys.
+local function begin_of(entry)
+  local file, first
+  for name in pairs(entry) do
+    local from, line = native.origin(entry, name)
+    if line > 0 and (not first or line < first) then file, first = from, line end
+  end
+  return file, first
+end
+
 --- File and line of a key; of the nearest block that is known. A key that is not there has no line.
 function Reader:place(key)
+  local list, number = key:match("^([%w_]+)%[(%d+)%]$")
+  if list then
+    local entry = type(self.written[list]) == "table" and self.written[list][tonumber(number)]
+    local file, line = begin_of(type(entry) == "table" and entry or {})
+    if file then return file, line end
+    return self:place(list)
+  end
   if not key:find("[.%[]") and self.written[key] == nil and not self.mentioned[key] then return self.file, 0 end
   return native.origin(self.written, key)
 end
