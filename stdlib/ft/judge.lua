@@ -69,6 +69,13 @@ local function fault_of(plan_object, rule, help, key, what)
   }
 end
 
+--- The fault that a rule met as it asked the engine what the plan comes to; nil for what is no fault of the plan.
+local function met(plan_object, raised)
+  if type(raised) ~= "table" or raised.kind ~= "config" or not raised.path then return nil end
+  local rule = require("ft.rules").known("model.is_built_as_the_plan_says")
+  return fault_of(plan_object, rule, raised.help, raised.path, raised.message)
+end
+
 --- Warnings that need no data have been said before it was read.
 local function without_warnings(list)
   local errors = {}
@@ -87,7 +94,7 @@ end
 --- Applies all rules. @param data token rows by split; {} before they are read. @return names of rules that need data
 function judge.apply(plan_object, data)
   local p = facts_of(plan_object, data)
-  local faults, waiting, passed = {}, {}, 0
+  local faults, waiting, passed, found = {}, {}, 0, nil
   local function try(rule)
     local done, ok, help, key, what = pcall(rule.check, p)
     if plan_object.off[rule.name] then
@@ -95,7 +102,7 @@ function judge.apply(plan_object, data)
     elseif not done and ok == needs_data then
       waiting[#waiting + 1] = rule.name
     elseif not done then
-      error(ok, 0)
+      found = met(plan_object, ok) or error(ok, 0)
     elseif not ok then
       faults[#faults + 1] = fault_of(plan_object, rule, help, key, what)
     else
@@ -104,6 +111,7 @@ function judge.apply(plan_object, data)
   end
   for _, rule in ipairs(require("ft.rules").list) do try(rule) end
   for _, rule in ipairs(plan_object.own_rules) do try(rule) end
+  if found and #without_warnings(faults) == 0 then faults[#faults + 1] = found end -- else a rule has said it
   if next(data) then faults = without_warnings(faults) end
   require("ft.faults").settle(faults)
   plan_object.waiting, plan_object.passed = waiting, passed

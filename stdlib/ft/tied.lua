@@ -7,11 +7,15 @@ local tied = {}
 --- PEFT's rule for a name in a list: the whole path, or its end behind a dot.
 function tied.matches(path, name) return path == name or path:sub(-#name - 1) == "." .. name end
 
---- Paths of the modules that an adapter is put on.
+--- Paths of the modules that an adapter is put on; none, and what is wrong, where its patterns are.
 function tied.modules(plan, adapter)
   local model = {}
   for key, value in pairs(plan.model) do model[key] = value end
-  return native.model_facts({ kind = "plan", model = model, adapter = adapter, parallel = plan.parallel }).adapted
+  local asked = { kind = "plan", model = model, adapter = adapter, parallel = plan.parallel }
+  local done, facts = pcall(native.model_facts, asked)
+  if done then return facts.adapted end
+  if type(facts) == "table" and tostring(facts.path):find("^adapter%.") then return {}, facts end
+  error(facts, 0)
 end
 
 --- Whether the embedding gets an adapter.

@@ -44,7 +44,7 @@ end
 function Parts:key_of(path)
   while path ~= "" do
     if self.keys[path] then return self.keys[path] end
-    path = path:match("^(.*)%.[^.]*$") or ""
+    path = path:match("^(.*)[.%[][^.%[]*$") or ""
   end
   return nil
 end

@@ -26,7 +26,10 @@ return function(rule)
     help = "take a name from the list",
   }, function(p)
     local targets = p.adapter and p.adapter.target_modules
-    if type(targets) ~= "table" then return true end
+    if type(targets) ~= "table" then
+      local wrong = targets and select(2, tied.modules(p, { target_modules = targets, ensure_weight_tying = true }))
+      return not wrong, wrong and wrong.help, "adapter.target_modules", wrong and wrong.message
+    end
     local paths, ends, seen = linears_of(p), {}, {}
     for _, path in ipairs(paths) do
       local name = path:match("[^.]+$")

@@ -41,3 +41,13 @@ return function(rule)
     return true
   end)
 end
+
+  rule("model.is_built_as_the_plan_says", {
+    keys = { "unfrozen_parameters", "adapter", "optimizer.groups" },
+    sentence = "what a plan names of its model is there",
+    reason = "a name or pattern that finds nothing would change nothing, without a word",
+    source = "engine/layers/model.cpp, built without memory",
+    help = "take a name from the model",
+  }, function(p)
+    return p.trainable ~= nil -- the engine names the key, and what is wrong with it
+  end)

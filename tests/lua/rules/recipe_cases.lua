@@ -229,9 +229,9 @@ return {
   ["checkpoints.one_distance"] = {
     refuses = { save = "{ every = 10, per_epoch = 2 }" }, passes = { save = "{ per_epoch = 2 }" },
   },
-  ["checkpoints.resume_is_a_run"] = { refuses = { resume = "FOLDER/nothing" }, passes = { resume = "FOLDER/run" } },
-  ["checkpoints.resume_is_of_this_plan"] = {
-    refuses = { resume = "FOLDER/run", optimizer = "ft.sgd { lr = 1e-3 }" }, passes = { resume = "FOLDER/run" },
+  ["model.is_built_as_the_plan_says"] = {
+    refuses = { max_steps = "1, unfrozen_parameters = { \"model.lm_hed\" }" },
+    passes = { max_steps = "1, unfrozen_parameters = { \"model.layers.0\" }" },
   },
 }
   ["checkpoints.every_is_steps_or_a_share"] = {
