@@ -52,11 +52,6 @@ int gpus(lua_State* L) {
   });
 }
 
-/// native.open_device(device): says at once what is missing where a GPU is asked for
-int open_rank_device(lua_State* L) {
-  return guarded(L, [&] {
-    open_device(text_argument(L, 1, "parallel.device"));
-    return 0;
 /// native.device_facts() -> { cards = { { name, sm }, … }, fast = "bf16" or "fp32" }: what the GPUs of this machine
 /// are, and the dtype that its processor is fast in. Nothing of CUDA is opened.
 int device_facts(lua_State* L) {
@@ -70,6 +65,11 @@ int device_facts(lua_State* L) {
   });
 }
 
+/// native.open_device(device): says at once what is missing where a GPU is asked for
+int open_rank_device(lua_State* L) {
+  return guarded(L, [&] {
+    open_device(text_argument(L, 1, "parallel.device"));
+    return 0;
   });
 }
 
@@ -333,10 +333,10 @@ const HandleClass& handle_class<Batch>() {
 void bind_run(lua_State* L) {
   add_function(L, "ranks", ranks);
   add_function(L, "gpus", gpus);
+  add_function(L, "device_facts", device_facts);
   add_function(L, "open_device", open_rank_device);
   add_function(L, "launch", launch);
   add_function(L, "start", start);
-  add_function(L, "device_facts", device_facts);
 }
 
 }  // namespace ft

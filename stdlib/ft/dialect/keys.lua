@@ -31,12 +31,7 @@ keys.known = {
   load_in_4bit = switch "keep the base's linears in NF4 (model.quantize = \"nf4\")",
   load_in_8bit = switch "LLM.int8: refused, NF4 takes half of it",
   quantize_moe_experts = switch(),
-  special_tokens = map "tokens by role; new ones join the vocabulary (model.special_tokens)",
-  tokens = list "tokens that join the vocabulary (model.added_tokens)",
-  added_tokens_overrides = map "reserved tokens called otherwise: { 128002: \"<think>\" } (model.renamed_tokens)",
-  resize_token_embeddings_to_32x = switch "rows of embedding and head are a multiple of 32 (model.vocab_multiple = 32)",
-  mean_resizing_embeddings = switch "false: new rows begin normal, not as the mean of the old ones (model.new_rows)",
-  embeddings_skip_upcast = switch(),
+  special_tokens = map "tokens by role; only those that the tokenizer has already",
   -- adapter
   adapter = text "lora or qlora; without it every parameter is trained (adapter)",
   lora_r = positive "rank, by default 8 (adapter.r)", lora_alpha = above "scale, by default 16 (adapter.alpha)",
@@ -92,7 +87,6 @@ keys.known = {
   pad_to_multiple_of = positive(), sample_packing_eff_est = option "number", sample_packing_group_size = positive(),
   sample_packing_bin_size = positive(), total_num_tokens = option "integer", dataloader_num_workers = option "integer",
   dataloader_pin_memory = switch(), dataloader_prefetch_factor = option "integer",
-  -- rows a step, and how long
   -- learning from pairs of answers
   rl = text "dpo: from pairs of answers (ft.preference, ft.dpo); the others are refused by name",
   rl_beta = above "of dpo, by default 0.1: how dearly each step away from the reference is paid (ft.dpo)",
@@ -101,6 +95,7 @@ keys.known = {
     { at_least = 0, below = 0.5 }),
   dpo_loss_type = list "sigmoid: DPO's own loss", dpo_use_liger_kernel = switch(), dpo_padding_free = switch(),
   precompute_ref_log_probs = switch(),
+  -- rows a step, and how long
   micro_batch_size = positive "rows in one forward of a rank, by default 1 (batch.micro)",
   gradient_accumulation_steps = positive "micro batches of a rank in a step, by default 1 (batch.accumulation)",
   batch_size = positive "changes nothing: a warning says what to write", eval_batch_size = positive(),
@@ -246,13 +241,13 @@ keys.dataset_refused = {
   drop_system_message = "would have left system messages out", input_transform = "would have changed rows by a function",
   field_human = "would have named turns of one pair a row; messages are read",
   field_model = "would have named turns of one pair a row; messages are read",
-  split_thinking = "would have parted thoughts from answers", field_thinking = "would have parted thoughts from answers",
   shards_idx = "would have chosen one part of several", train_on_split = "would have named the rows' split; write split",
   logprobs_field = "would have learned from a teacher's probabilities",
   temperature = "would have learned from a teacher's probabilities",
   step_separator = "would have trained a process reward model",
   max_completion_length = "would have trained a process reward model",
   train_on_last_step_only = "would have trained a process reward model",
+  split_thinking = "would have parted thoughts from answers", field_thinking = "would have parted thoughts from answers",
   template_thinking_key = "would have parted thoughts from answers",
 }
 
@@ -266,7 +261,6 @@ keys.prompt = {
   field_output = text "the key of the answer", field_system = text "the key of the system text",
 }
 
-return keys
 --- Of a type of one's own with rl: dpo.
 keys.pair = {
   field_prompt = text "the key of the prompt (field_prompt)", field_system = text "the key of the system text (field_system)",
@@ -277,3 +271,4 @@ keys.pair = {
   rejected_format = text "the other: \"{rejected}</s>\" (rejected_format)",
 }
 
+return keys

@@ -107,6 +107,36 @@ local function unfrozen(r, plan)
   plan:set("unfrozen_parameters", patterns, "unfrozen_parameters")
 end
 
+--- What of special_tokens the tokenizer says otherwise; nil where it says it all.
+local function special_tokens(r, folder)
+  local path = folder and folder .. "/tokenizer_config.json"
+  local config, changed = path and native.exists(path) and native.read_json(path) or {}, nil
+  for name, token in pairs(type(r.written.special_tokens) == "table" and r.written.special_tokens or {}) do
+    local known = config[name]
+    known = type(known) == "table" and known.content or known
+    if known ~= token then
+      changed = changed or {}
+      changed[name] = token
+    end
+  end
+  return changed
+end
+
+--- Tokens that the model's vocabulary gets, and how its tables grow with it.
+local function vocabulary(r, model)
+  local v = r.values
+  model:set("special_tokens", special_tokens(r, model.values.dir), "special_tokens")
+  if asks(v.tokens) then model:set("added_tokens", v.tokens, "tokens") end
+  local renamed = r.written.added_tokens_overrides
+  if type(renamed) == "table" and asks(renamed) then
+    local by_id = {}
+    for id, token in pairs(renamed) do by_id[tostring(id)] = token end
+    model:set("renamed_tokens", by_id, "added_tokens_overrides")
+  end
+  if v.resize_token_embeddings_to_32x then model:set("vocab_multiple", 32, "resize_token_embeddings_to_32x") end
+  if v.mean_resizing_embeddings == false then model:set("new_rows", "normal", "mean_resizing_embeddings") end
+end
+
 return function(r, plan)
   local v = r.values
   local model = plan:block("model", "hf", "base_model")

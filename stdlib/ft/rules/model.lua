@@ -40,7 +40,6 @@ return function(rule)
     end
     return true
   end)
-end
 
   rule("model.is_built_as_the_plan_says", {
     keys = { "unfrozen_parameters", "adapter", "optimizer.groups" },
@@ -51,3 +50,4 @@ end
   }, function(p)
     return p.trainable ~= nil -- the engine names the key, and what is wrong with it
   end)
+end

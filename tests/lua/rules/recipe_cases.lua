@@ -233,7 +233,6 @@ return {
     refuses = { max_steps = "1, unfrozen_parameters = { \"model.lm_hed\" }" },
     passes = { max_steps = "1, unfrozen_parameters = { \"model.layers.0\" }" },
   },
-}
   ["checkpoints.every_is_steps_or_a_share"] = {
     refuses = { save = "{ every = 2.5 }" }, passes = { save = "{ every = 0.25 }" },
   },
@@ -267,3 +266,8 @@ return {
     refuses = { parallel = "ft.fsdp2 { optimizer_state = \"paged\" }", cards = { ampere } },
     passes = { parallel = "ft.fsdp2 { optimizer_state = \"paged\", offload_params = true }", cards = { ampere } },
   },
+  ["checkpoints.resume_is_a_run"] = { refuses = { resume = "FOLDER/nothing" }, passes = { resume = "FOLDER/run" } },
+  ["checkpoints.resume_is_of_this_plan"] = {
+    refuses = { resume = "FOLDER/run", optimizer = "ft.sgd { lr = 1e-3 }" }, passes = { resume = "FOLDER/run" },
+  },
+}
