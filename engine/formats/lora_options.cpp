@@ -18,6 +18,8 @@ LoraOptions LoraOptions::read(const Value& adapter) {
   lora.use_rslora = adapter.get("use_rslora", lora.use_rslora);
   lora.use_dora = adapter.get("use_dora", lora.use_dora);
   lora.lora_bias = adapter.get("lora_bias", lora.lora_bias);
+  if (const Value* init = adapter.find("init_lora_weights"); init && init->is_string())
+    lora.loftq = init->as_string() == "loftq";
   lora.ensure_weight_tying = adapter.get("ensure_weight_tying", lora.ensure_weight_tying);
   if (const Value* targets = adapter.find("target_modules"); targets && !targets->is_null())
     lora.target_modules = *targets;

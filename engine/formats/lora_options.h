@@ -16,8 +16,11 @@ struct LoraOptions {
   /// "all-linear" (every linear but the head), a regular expression matched against the whole module path, or names of
   /// which one must be the path's end ("q_proj").
   Value target_modules = "all-linear";
-  bool use_dora = false;             ///< a magnitude for each row beside its direction (Liu et al., "DoRA", 2024)
-  bool lora_bias = false;            ///< lora_B has a bias
+  bool use_dora = false;   ///< a magnitude for each row beside its direction (Liu et al., "DoRA", 2024)
+  bool lora_bias = false;  ///< lora_B has a bias
+  /// A and B begin as the best correction of what NF4 takes away (init_lora_weights = "loftq"): the adapter goes with
+  /// the weights that it is trained on, the quantized ones.
+  bool loftq = false;
   bool ensure_weight_tying = false;  ///< what is trained of tied embeddings is trained for the head as well
   Value exclude_modules{};           ///< as target_modules: what these match has none
   Value layers_to_transform{};       ///< a layer's index or a list of them; null: all

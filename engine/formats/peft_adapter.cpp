@@ -40,7 +40,13 @@ Value plan_options(const Value& config) {
   for (const char* key : {"use_dora", "lora_bias", "ensure_weight_tying", "exclude_modules", "layers_to_transform",
                           "layers_pattern", "rank_pattern", "alpha_pattern", "modules_to_save"})
     if (const Value* value = config.find(key); value && asks_for_something(*value)) options.set(key, *value);
+  if (goes_with_nf4(config)) options.set("init_lora_weights", "loftq");
   return options;
+}
+
+bool goes_with_nf4(const Value& config) {
+  const Value* start = config.find("loftq_config");
+  return start && asks_for_something(*start);
 }
 
 void check_peft_config(const Value& config) {

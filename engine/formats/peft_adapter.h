@@ -21,6 +21,10 @@ void check_peft_config(const Value& config);
 /// younger ones only those that ask for something.
 Value plan_options(const Value& config);
 
+/// Whether an adapter of ours began by LoftQ and so goes with its base in NF4 alone: our adapter_config.json keeps
+/// loftq_config, at which PEFT warns and which it passes over, beside the default init_lora_weights.
+bool goes_with_nf4(const Value& config);
+
 class PeftAdapter {
  public:
   /// Reads the configuration and the header of the tensors.

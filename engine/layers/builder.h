@@ -70,10 +70,14 @@ class Builder {
   /// Whether this linear gets LoRA; remembered in adapted().
   bool adapt(const std::string& module_path);
   const std::vector<std::string>& adapted() const { return adapted_; }
+  /// Has LoRA begin by LoftQ; the parameters stay where they are for as long as the model lives.
+  void begin_by_loftq(const LowRankStart& start) { low_rank_starts_.push_back(start); }
+  const std::vector<LowRankStart>& low_rank_starts() const { return low_rank_starts_; }
   /// Rank and scale of LoRA on a module that gets it.
   LoraShape lora_shape(const std::string& module_path) const { return targets_.shape(module_path); }
   /// Rotary tables are shared by all layers that rotate alike.
   std::shared_ptr<RopeTable> rope_table(const RopeOptions& options, int64_t width);
+  const std::vector<std::shared_ptr<RopeTable>>& rope_tables() const { return ropes_; }
   /// The auxiliary loss that all layers with experts share; one of this coefficient is made where there is none.
   std::shared_ptr<RouterBalance> balance(double coefficient);
   std::shared_ptr<RouterBalance> balance() const { return balance_; }  ///< null where no layer asked for it
@@ -86,6 +90,7 @@ class Builder {
   bool in_layers_ = false;
   LinearSplit split_;
   std::vector<std::string> adapted_;
+  std::vector<LowRankStart> low_rank_starts_;
   std::vector<std::shared_ptr<RopeTable>> ropes_;
   std::shared_ptr<RouterBalance> balance_;
 };

@@ -12,6 +12,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "engine/error/error.h"
@@ -78,11 +79,11 @@ void Experts::check_adapters(const Builder& builder, const Value& block) const {
   if (lora.dropout != 0) refuse("dropout", "dropout", "write dropout = 0");
   if (lora.use_dora) refuse("DoRA", "use_dora", "leave use_dora out");
   if (lora.lora_bias) refuse("a bias of lora_B", "lora_bias", "leave lora_bias out");
-  if (lora.use_rslora) refuse("rank-stabilized scaling", "use_rslora", "leave use_rslora out");
+  const auto rank = static_cast<double>(lora.r);
+  const double scale = lora.alpha / (lora.use_rslora ? std::sqrt(rank) : rank);
   for (const std::string& path : paths) {
     const LoraShape shape = builder.lora_shape(path);
-    if (path.starts_with(name() + ".") &&
-        (shape.r != lora.r || shape.scale != lora.alpha / static_cast<double>(lora.r)))
+    if (path.starts_with(name() + ".") && (shape.r != lora.r || shape.scale != scale))
       refuse("another rank or scale than the adapter's", "rank_pattern", "let it and alpha_pattern name other modules");
   }
   if (adapted != count(experts_.back()->name()) * static_cast<int64_t>(experts_.size()))
@@ -93,6 +94,9 @@ void Experts::check_adapters(const Builder& builder, const Value& block) const {
     const std::string path = module_path(experts_.back()->name(), linear->at("name").as_string());
     return std::find(paths.begin(), paths.end(), path) != paths.end();
   };
+  // PEFT doubles rank and alpha of the joined tensor, which keeps alpha / r alone.
+  if (has("gate") && lora.use_rslora)
+    refuse("rank-stabilized scaling of gate and up", "use_rslora", "leave use_rslora out, or name down alone");
   if (has("gate") != has("up"))
     refuse("LoRA on one of gate and up, which are one tensor there,", "target_modules", "name both");
   if (has("gate") && !has("down"))

@@ -78,6 +78,7 @@ void Linear::add_lora(Builder& builder, int64_t whole_in) {
   if (lora.lora_bias)
     lora_bias_ = &add_parameter(name() + ".lora_B.bias", {out_}, Storage::trainable, {}, slice_of(true, false));
   if (lora.use_dora) add_magnitude();
+  if (lora.loftq && weight_->storage == Storage::nf4) builder.begin_by_loftq({weight_, lora_a_, lora_b_, lora_scale_});
 }
 
 // Begins as the norm of each row, so that the layer begins as its base (Liu et al., 2024, section 4.1).

@@ -45,6 +45,9 @@ Model::Model(const Value& description, const ModelOptions& options) {
   if (tied) last.borrows = {0};
 
   adapted_ = builder.adapted();
+  low_rank_starts_ = builder.low_rank_starts();
+  for (const auto& table : builder.rope_tables())
+    if (table->options().type == "longrope") angle_switches_.push_back(table->options().original);
   balance_ = builder.balance();
   if (options.lora && adapted_.empty())
     throw Error(ErrorKind::config, "no linear of the model matches " + describe(options.lora->target_modules))

@@ -37,6 +37,12 @@ struct ModelUnit {
   bool backward_reads = true;  ///< its backward reads its parameters (the embedding's reads tokens alone)
 };
 
+/// LoRA of a linear that is to begin as the best correction of what quantizing its weight takes away.
+struct LowRankStart {
+  Parameter *weight, *a, *b;
+  double scale;  ///< by which B·A is multiplied
+};
+
 class Model {
  public:
   /// Builds the tree from a description without allocating any parameter.
@@ -48,8 +54,13 @@ class Model {
   std::vector<Parameter*> parameters();
   /// Paths of the linears that got LoRA, in order.
   const std::vector<std::string>& adapted() const { return adapted_; }
+  /// What LoftQ begins, in order; empty without it.
+  const std::vector<LowRankStart>& low_rank_starts() const { return low_rank_starts_; }
   /// The auxiliary loss of layers with experts; null without one.
   RouterBalance* balance() const { return balance_.get(); }
+  /// Tokens beyond which a row's angles are others from its first token on (longrope): what is cached no longer fits.
+  /// Several where layers rotate differently.
+  const std::vector<int64_t>& angle_switches() const { return angle_switches_; }
   int64_t num_layers() const;
   int64_t vocab_size() const { return vocab_size_; }
 
@@ -59,6 +70,8 @@ class Model {
 
   std::vector<ModelUnit> units_;
   std::vector<std::string> adapted_;
+  std::vector<LowRankStart> low_rank_starts_;
+  std::vector<int64_t> angle_switches_;
   std::shared_ptr<RouterBalance> balance_;
   int64_t vocab_size_ = 0;
 };

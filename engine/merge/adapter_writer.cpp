@@ -81,7 +81,7 @@ Value minimal_adapter_config(const Value& adapter, const std::string& base_model
     result.set(key, given && !given->is_null() && key != "inference_mode" ? *given : value);
   }
   // Younger keys, where the run asks for something by them.
-  for (const char* key : {"lora_bias", "rank_pattern", "alpha_pattern", "ensure_weight_tying"})
+  for (const char* key : {"lora_bias", "rank_pattern", "alpha_pattern", "ensure_weight_tying", "loftq_config"})
     if (const Value* given = adapter.find(key); given && asks_for_something(*given)) result.set(key, *given);
   return result;
 }

@@ -167,6 +167,12 @@ void merge_adapter(const MergeOptions& options, const MergeSource& source, const
   report.output = output.path();
 }
 
+[[noreturn]] void refuse_gguf_of_dequantized() {
+  throw Error(ErrorKind::config, "dequantized weights do not go into GGUF at once")
+      .key("--base")
+      .help("merge with --format huggingface first, and then what came of it");
+}
+
 void check_options(const MergeOptions& options) {
   if (options.dtype && !is_weight_dtype(*options.dtype))
     throw Error(ErrorKind::config, std::string("got ") + to_string(*options.dtype) + ", want fp32, fp16 or bf16")
@@ -174,10 +180,7 @@ void check_options(const MergeOptions& options) {
   if (options.shard_size == 0) throw Error(ErrorKind::config, "got 0, want at least one byte").key("--shard-size");
   if (options.adapter_only && options.format != MergeFormat::huggingface)
     throw Error(ErrorKind::config, "an adapter alone is written as PEFT reads it").key("--format");
-  if (is_gguf(options.format) && options.base == MergeBase::dequantized)
-    throw Error(ErrorKind::config, "dequantized weights do not go into GGUF at once")
-        .key("--base")
-        .help("merge with --format huggingface first, and then what came of it");
+  if (is_gguf(options.format) && options.base == MergeBase::dequantized) refuse_gguf_of_dequantized();
   if (options.format == MergeFormat::gguf_q8_0 && options.dtype)
     throw Error(ErrorKind::config, "Q8_0 says what matrices are stored as").key("--dtype");
   if (options.adapter_only && options.base == MergeBase::dequantized)
@@ -188,10 +191,15 @@ void merge_run(const MergeOptions& options, const MergeCallback& progress, Merge
   const MergeSource source(reading(options));
   report.step = source.checkpoint().step();
   report.source = "step " + std::to_string(report.step);
-  if (options.adapter_only)
+  if (options.adapter_only) {
     merge_adapter(options, source, progress, report);
-  else
-    merge_model(options, source, run_output(options, source), progress, report);
+    return;
+  }
+  if (source.dequantizes() && is_gguf(options.format)) refuse_gguf_of_dequantized();
+  if (source.dequantizes() && !options.base)
+    report.note =
+        "LoRA began by LoftQ, as a correction of the base in four bits: it is folded into that base dequantized";
+  merge_model(options, source, run_output(options, source), progress, report);
 }
 
 void merge_foreign(const MergeOptions& options, const fs::path& path, const MergeCallback& progress,

@@ -38,7 +38,8 @@ struct MergeOptions {
   uint64_t shard_size = 5'000'000'000;  ///< most bytes of tensors in a file; a larger tensor gets a file alone
   MergeFormat format = MergeFormat::huggingface;
   bool adapter_only = false;  ///< a PEFT adapter instead of a merged model
-  MergeBase base = MergeBase::original;
+  /// Default: the original ones, or the dequantized ones where LoRA began by LoftQ, which goes with no others.
+  std::optional<MergeBase> base = {};
   int threads = 0;  ///< 0: as many as there are processors, at most 16
 };
 
@@ -57,6 +58,7 @@ struct MergeReport {
   int64_t parameters = 0;
   uint64_t bytes = 0;  ///< of tensors
   int64_t folded = 0;  ///< linears that LoRA was folded into
+  std::string note;    ///< what was chosen for the user, and why; mostly empty
   double seconds = 0;
   uint64_t peak_bytes = 0;  ///< VmHWM of this process
 };

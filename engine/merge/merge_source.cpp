@@ -39,7 +39,8 @@ MergeSource::MergeSource(const MergeOptions& options) {
     open_base(options);
     list_tensors(options);
     if (!adapter_.is_null()) fold_adapter();
-    if (options.base == MergeBase::dequantized) choose_dequantized();
+    dequantizes_ = base_of(options) == MergeBase::dequantized;
+    if (dequantizes_) choose_dequantized();
   }
   checkpoint_
       ->verify();  // last, since it reads every shard: a byte that changed on the disk must not pass into a model
@@ -168,6 +169,18 @@ void MergeSource::fold_adapter() {
   } catch (Error& error) {
     throw error.at(checkpoint_->path().string());
   }
+}
+
+MergeBase MergeSource::base_of(const MergeOptions& options) const {
+  if (adapter_.is_null() || !goes_with_nf4(adapter_)) return options.base.value_or(MergeBase::original);
+  if (options.base == MergeBase::original)
+    throw Error(ErrorKind::config,
+                "LoRA began by LoftQ: it makes up for what four bits take away from the base, which "
+                "the original weights still have")
+        .at((run_directory_ / "adapter_config.json").string())
+        .key("--base")
+        .help("leave --base away, or write --base dequantized");
+  return MergeBase::dequantized;
 }
 
 void MergeSource::choose_dequantized() {

@@ -29,6 +29,9 @@ class MergeSource : public MergeInput {
   const Value& adapter() const { return adapter_; }                      ///< adapter_config.json; null without LoRA
   std::string base_model() const { return run_.get("base_model", ""); }  ///< path, as the run had it
 
+  /// Whether LoRA is folded into what the base's NF4 comes to.
+  bool dequantizes() const { return dequantizes_; }
+
   bool double_quant() const override { return run_.get("double_quant", true); }
   void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const override;
   void read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const override;
@@ -41,12 +44,14 @@ class MergeSource : public MergeInput {
   void list_tensors(const MergeOptions& options);
   MergeTensor base_tensor(const TensorEntry& entry) const;
   void fold_adapter();
+  MergeBase base_of(const MergeOptions& options) const;
   void choose_dequantized();
 
   std::filesystem::path run_directory_;
   std::optional<Checkpoint> checkpoint_;
   std::optional<ModelDirectory> base_;
   Value run_, adapter_;
+  bool dequantizes_ = false;
 };
 
 }  // namespace ft

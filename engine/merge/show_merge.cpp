@@ -30,6 +30,7 @@ MergeReport show_merge(const MergeOptions& options, const std::shared_ptr<Termin
     shown = progress.bytes_done;
   });
   if (bar) bar->finish();
+  if (!report.note.empty()) terminal->print(report.note);
   terminal->print(closing_line(report));
   return report;
 }

@@ -177,6 +177,13 @@ Schema lora_schema() {
                    "weights' rows, about r / (tokens of a micro batch) of its compute more",
             .fallback = false},
            {.key = "lora_bias", .kinds = kBoolean, .doc = "lora_B has a bias, trained with it", .fallback = false},
+           {.key = "init_lora_weights",
+            .kinds = kBoolean | kString,
+            .doc = "true: A by Kaiming, B of zeros. \"loftq\": as what NF4 takes away from each weight, as well as a "
+                   "matrix of rank r can say it; the adapter then goes with the quantized base alone. Costs each "
+                   "matrix's eigenvectors at the start: about 10 n³ operations in fp64 for n the smaller side",
+            .fallback = true,
+            .allowed = {true, "loftq"}},
            {.key = "modules_to_save",
             .kinds = kList,
             .doc = "modules that are trained whole beside the adapters and written with them: { \"embed_tokens\", "

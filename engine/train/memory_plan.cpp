@@ -209,6 +209,7 @@ MemoryPlan plan_memory(const MemoryPlanInputs& inputs) {
     made.checkpoint = whole_checkpoint(model, inputs.plan.at("optimizer"));
     made.merged = merged_bytes(model, rehearsal.source());
     made.standing = rehearsal.memory().held();
+    made.starting = loftq_bytes(model.model().low_rank_starts(), rehearsal.source());
     const int64_t standing = rehearsal.held_by_device();
     if (inputs.evaluate.rows > 0) {
       rehearsal.evaluate(inputs.evaluate);

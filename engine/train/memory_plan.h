@@ -35,6 +35,8 @@ struct MemoryPlan {
   ImaginedMemory::Holding standing{};
   /// By which an evaluation's peak is above what stands: its activations, loss and gathered units.
   int64_t evaluation = 0;
+  /// By which LoRA's start by LoftQ is above what stands, of the host's memory.
+  int64_t starting = 0;
   /// By which activation checkpointing would lower the peak; 0 where it is on.
   int64_t checkpointing_saves = 0;
   /// That one rank receives in a step, and copies to and from where its ranges live.

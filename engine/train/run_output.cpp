@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/data/sampler.h"
 #include "engine/data/token_rows.h"
@@ -14,6 +17,7 @@
 #include "engine/device/memory_meter.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
+#include "engine/formats/json.h"
 #include "engine/formats/model_directory.h"
 #include "engine/parallel/launch.h"
 #include "engine/text/tokenizer.h"
@@ -43,10 +47,28 @@ std::vector<std::filesystem::path> companions(const RunInputs& inputs, const Mod
   return files;
 }
 
+bool is_empty(const Value& value) {
+  return (value.is_list() && value.as_list().empty()) || (value.is_map() && value.as_map().empty());
+}
+
+// The base's config.json as it stands, with what the plan says otherwise. The plan's own copy went through Lua, whose
+// tables hold no null: a window that is null would read as absent, which transformers takes for 4096.
+Value with_changes(Value base, const Value& plan) {
+  for (const auto& [key, value] : plan.as_map()) {
+    Value* there = base.find(key);
+    if (there && there->is_map() && value.is_map())
+      *there = with_changes(std::move(*there), value);
+    else if (!there || !(*there == value || (is_empty(*there) && is_empty(value))))
+      base.set(key, value);
+  }
+  return base;
+}
+
 RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
   RunContents made;
   made.plan = inputs.plan;
   made.config = inputs.plan.at("model").at("config");
+  if (base) made.config = with_changes(read_json(base->path() / "config.json"), made.config);
   made.adapter_config = adapter_config(inputs.plan, model.model());
   made.companions = companions(inputs, base);
   if (base) {
@@ -155,6 +177,7 @@ Value adapter_config(const Value& plan, Model& model) {
                      {"alpha_pattern", lora->alpha_pattern},
                      {"modules_to_save", lora->modules_to_save},
                      {"ensure_weight_tying", lora->ensure_weight_tying},
+                     {"loftq_config", lora->loftq ? Value::map({{"loftq_bits", 4}, {"loftq_iter", 1}}) : Value()},
                      {"inference_mode", true}});
 }
 
@@ -260,12 +283,29 @@ void RunOutput::load(ShardedModel& model, const WeightSource& source) {
   const bool quantizes = model.bytes().nf4 > 0;
   ProgressBar bar(terminal_, quantizes ? "Loading & Quantizing Model Shards" : "Loading Model Shards",
                   model.bytes_to_read(source));
-  model.load(source, [&](int64_t bytes) { bar.advance(bytes); });
-  bar.finish();
+  std::optional<ProgressBar> second;
+  int64_t shown = 0;
+  model.load(
+      source, [&](int64_t bytes) { bar.advance(bytes); },
+      [&](int64_t bytes, int64_t all) {
+        if (!second) bar.finish(), second.emplace(terminal_, "Beginning LoRA by LoftQ", all);
+        second->advance(bytes - std::exchange(shown, bytes));
+      });
+  (second ? *second : bar).finish();
+  if (const LoftqReport& begun = model.loftq(); begun.linears > 0) say_loftq(begun);
   if (const auto& cache = model.weight_cache()) {
     log_info("weight cache: " + cache->text());
     terminal_->print("weight cache: " + cache->text());
   }
+}
+
+void RunOutput::say_loftq(const LoftqReport& begun) {
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "LoftQ: LoRA of %lld linears begins as what NF4 takes away, %.2f %% of them before, %.2f %% after",
+                static_cast<long long>(begun.linears), 100 * begun.before, 100 * begun.after);
+  log_info(text);
+  terminal_->print(text);
 }
 
 void RunOutput::log(const Value& row, int64_t step, StepMeasures measures) {

@@ -34,6 +34,8 @@ class RunOutput {
               const Sampler& sampler);
   /// Loads with a bar. Collective.
   void load(ShardedModel& model, const WeightSource& source);
+  /// What LoftQ came to, as shares of the weights in norm.
+  void say_loftq(const LoftqReport& begun);
   /// Adds a row of metrics and shows it; the row joins `step` unless it names another. `measures` are written with
   /// steps only, not with what is measured before the first; `measures.peak_memory` is filled in here.
   /// @throws Error(config) for a row that is no table

@@ -186,7 +186,8 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   tensor_sums_ = std::make_unique<TensorSums>(*model_, tensor);
 }
 
-void ShardedModel::load(const WeightSource& source, const std::function<void(int64_t)>& progress) {
+void ShardedModel::load(const WeightSource& source, const std::function<void(int64_t)>& progress,
+                        const std::function<void(int64_t, int64_t)>& begun) {
   if (cache_directory_) weight_cache_ = WeightCache(*cache_directory_, shards_, source).map(progress);
   for (auto& shard : shards_) {
     try {
@@ -195,8 +196,9 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
       e.context("loading " + shard->name());
       throw;
     }
-    derive_values(*shard, source, split_group().rank());
   }
+  loftq_ = begin_by_loftq(shards_, model_->low_rank_starts(), source, split_group().rank(), group(), begun);
+  for (auto& shard : shards_) derive_values(*shard, source, split_group().rank());
 }
 
 // One unit's at a time, while the next one's is on its way: what is on its way takes memory.

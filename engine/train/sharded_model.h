@@ -13,6 +13,7 @@
 #include "engine/parallel/compute_device.h"
 #include "engine/parallel/mesh.h"
 #include "engine/parallel/policy.h"
+#include "engine/train/loftq.h"
 #include "engine/train/schedule.h"
 #include "engine/train/tensor_sums.h"
 #include "engine/train/weight_cache.h"
@@ -44,11 +45,17 @@ class ShardedModel {
                ImaginedMemory* imagined = nullptr);
   ShardedModel(const ShardedModel&) = delete;
 
-  /// Streams this rank's ranges in. @param progress is told the bytes read.
-  void load(const WeightSource& source, const std::function<void(int64_t)>& progress);
+  /// Streams this rank's ranges in, and makes what begins as a function of them. @param progress is told the bytes
+  /// read.
+  /// @param begun as begin_by_loftq's, where LoRA begins so
+  void load(const WeightSource& source, const std::function<void(int64_t)>& progress,
+            const std::function<void(int64_t bytes, int64_t all)>& begun = {});
   int64_t bytes_to_read(const WeightSource& source);
   /// How load came to the file map of frozen weights; nothing without one.
   const std::optional<WeightCacheReport>& weight_cache() const { return weight_cache_; }
+
+  /// What LoftQ has begun; of no linears without it, and where the run goes on from an adapter or a checkpoint.
+  const LoftqReport& loftq() const { return loftq_; }
 
   Model& model() { return *model_; }
   Schedule& schedule() { return *schedule_; }
@@ -110,6 +117,7 @@ class ShardedModel {
   std::unique_ptr<TensorSums> tensor_sums_;
   std::optional<std::filesystem::path> cache_directory_;  // of frozen weights in a file map
   std::optional<WeightCacheReport> weight_cache_;
+  LoftqReport loftq_;
 };
 
 /// Reads a plan's adapter table; nothing for full fine-tuning.

@@ -23,6 +23,19 @@ int read_json_file(lua_State* L) {
   });
 }
 
+/// native.null_keys(path) -> { key = true } for the keys of a JSON file's map that are null, which tables do not hold
+int null_keys(lua_State* L) {
+  return guarded(L, [&] {
+    const Value read = read_json(text_argument(L, 1, "a file's path"));
+    Value found = Value::map();
+    if (read.is_map())
+      for (const auto& [key, value] : read.as_map())
+        if (value.is_null()) found.set(key, true);
+    push_value(L, found);
+    return 1;
+  });
+}
+
 /// native.peft_options(dir) -> { r, alpha, dropout, use_rslora, target_modules } of a PEFT adapter, as far as it has
 /// them
 int peft_options(lua_State* L) {
@@ -166,6 +179,7 @@ Value read_profile(const Host& host, const std::string& name) {
 
 void bind_files(lua_State* L) {
   add_function(L, "read_json", read_json_file);
+  add_function(L, "null_keys", null_keys);
   add_function(L, "peft_options", peft_options);
   add_function(L, "to_json", json_text);
   add_function(L, "parse_json", parse_json_text);

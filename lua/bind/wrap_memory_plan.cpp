@@ -60,6 +60,7 @@ int memory_plan(lua_State* L) {
                               {"training", by_kind(made.training)},
                               {"standing", by_kind(made.standing)},
                               {"evaluation", made.evaluation},
+                              {"starting", made.starting},
                               {"checkpointing_saves", made.checkpointing_saves},
                               {"gathered", made.traffic.gathered},
                               {"reduced", made.traffic.reduced},

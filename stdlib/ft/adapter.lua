@@ -28,7 +28,11 @@ return function(given)
   local filled = {}
   for key, value in pairs(given) do filled[key] = value end
   filled.from = native.absolute(given.from)
-  for key, value in pairs(native.peft_options(filled.from)) do
+  local made_with = native.peft_options(filled.from)
+  if filled.init_lora_weights == "loftq" and not made_with.init_lora_weights then
+    refuse_difference(given, "init_lora_weights", true, filled.from)
+  end
+  for key, value in pairs(made_with) do
     if filled[key] == nil then
       filled[key] = value
     elseif key ~= "dropout" and text_of(filled[key]) ~= text_of(value) then

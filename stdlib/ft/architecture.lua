@@ -1,8 +1,10 @@
 --- What stdlib/ft/models, or a file ft/models/<model_type>.lua beside the recipe, makes of a config.json.
 local native = require "ft.native"
 
---- @param config a model's config.json   @return the tree of native blocks that the engine builds
-return function(config)
+--- @param config a model's config.json
+--- @param nulls keys that are null in it, as native.null_keys gives them: to transformers that is not the same as absent
+--- @return the tree of native blocks that the engine builds
+return function(config, nulls)
   local kind = config.model_type
   if type(kind) ~= "string" or not kind:match("^[%w_]+$") then
     native.raise {
@@ -21,5 +23,5 @@ return function(config)
       help = "state it in ft/models/" .. kind .. ".lua beside the recipe; docs/models.md shows how",
     }
   end
-  return architecture(config)
+  return architecture(config, nulls or {})
 end

@@ -43,9 +43,13 @@ end
 local function needs(facts, gpu, parallel)
   local device, home = sum(facts.training, "device"), sum(facts.training, "home")
   device = math.max(device, sum(facts.standing, "device") + facts.evaluation)
+  local starting = sum(facts.standing, "home") + facts.starting -- LoftQ's, of the host
   local pageable = parallel.offload_params and not parallel.cpu_offload_pin_memory and home or 0
-  if gpu then return { device = device + gpu_floor, host = facts.floor + home, pageable = pageable } end
-  return { device = 0, host = facts.floor + device + home, pageable = pageable }
+  if gpu then
+    return { device = device + gpu_floor, host = facts.floor + math.max(home, starting), pageable = pageable }
+  end
+  starting = starting + sum(facts.standing, "device")
+  return { device = 0, host = facts.floor + math.max(device + home, starting), pageable = pageable }
 end
 
 --- @return whether it fits, and the bytes that would have to be swapped out for it
@@ -87,6 +91,9 @@ local function table_of(facts, gpu, need, host, ranks)
   if facts.evaluation > 0 then
     line("evaluation", ("%s above what stands, %s at its peak"):format(bytes(facts.evaluation),
       bytes(standing + facts.evaluation + (gpu and gpu_floor or facts.floor))))
+  end
+  if facts.starting > 0 then
+    line("LoftQ", bytes(facts.starting) .. " of the host above what stands, to begin LoRA with one matrix after another")
   end
   if need.pageable > 0 then line("swap", bytes(need.pageable) .. " of the host's may be swapped out") end
   if host.device_memory > 0 then line("on the GPU", bytes(need.device) .. of_target(need.device, host.device_memory, 1)) end

@@ -180,6 +180,9 @@ test.case("keys of adapters, rows and memory arrive in the plan", function(t)
     use_dora = true, use_rslora = true, layers_to_transform = { 0, 1 }, layers_pattern = "layers",
     rank_pattern = { ["layers.0.mlp.up_proj"] = 16 }, alpha_pattern = { ["layers.0.mlp.up_proj"] = 32 },
   })
+  says(t, "loftq", "adapter", { init_lora_weights = "loftq" })
+  says(t, "init_loftq", "adapter", { init_lora_weights = "loftq" })
+  says(t, "lora", "adapter", { init_lora_weights = true })
   says(t, "modules_to_save", "adapter", { modules_to_save = { "embed_tokens" }, ensure_weight_tying = true })
   says(t, "unfrozen", "", { unfrozen_parameters = { "^model.embed_tokens.weight$", "model.layers.[01].mlp" } })
   says(t, "activation_offloading", "", { activation_checkpointing = true, activation_offload = true })
@@ -202,6 +205,16 @@ test.case("keys of adapters, rows and memory arrive in the plan", function(t)
   says(t, "streaming", "data.train", { streaming = true, cache = "last_run_prepared" })
   says(t, "pretraining_list", "data.train", { kind = "completion", field = "text" })
   says(t, "template_variables", "data.train", { template_variables = { enable_thinking = false } })
+end)
+
+test.case("LoftQ in other bits, or more than once, is refused", function(t)
+  for _, other in ipairs { "loftq_bits: 8", "loftq_bits: 4, loftq_iter: 2", "loftq_bits: 4, other: 1" } do
+    local answer = t.check(config(t, "adapter: qlora\nload_in_4bit: true\npeft: { loftq_config: { " .. other .. " } }\n"))
+    t.equal(#answer.errors, 1)
+    t.contains(answer.errors[1].message, "otherwise than by LoftQ with four bits, once")
+  end
+  local answer = t.check(config(t, "adapter: lora\npeft_init_lora_weights: loftq\n"))
+  t.equal(answer.errors[1].help, "write adapter: qlora and load_in_4bit: true, or leave it out")
 end)
 
 test.case("what is not supported is left out where that is allowed", function(t)

@@ -88,3 +88,21 @@ test.case("biases stand where transformers has them", function(t)
   t.equal(biases(describe(config("mistral"))), { false, false, false, false })
   t.equal(biases(describe(config("llama", { attention_bias = true }))), { true, true, true, true })
 end)
+
+test.case("Gemma 2 caps where a cap is absent, as transformers does, and does not where it is null or 0", function(t)
+  local function caps(more, nulls)
+    local made = describe(config("gemma2", more), nulls)
+    return attention(made, 1).softcap, made.head.softcap
+  end
+  t.equal({ caps {} }, { 50.0, 30.0 })
+  t.equal({ caps { attn_logit_softcapping = 3.0, final_logit_softcapping = 4.0 } }, { 3.0, 4.0 })
+  local attn, final = caps({ attn_logit_softcapping = 0, final_logit_softcapping = 0 })
+  t.truthy(attn == nil and final == nil)
+  attn, final = caps({ head_dim = 8 }, { attn_logit_softcapping = true, final_logit_softcapping = true })
+  t.truthy(attn == nil and final == nil)
+end)
+
+test.case("a key of a config.json that is null is told from one that is absent", function(t)
+  local path = t.write("config.json", '{"a": null, "b": 1, "c": {"d": null}}')
+  t.equal(native.null_keys(path), { a = true })
+end)

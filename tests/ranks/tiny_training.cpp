@@ -71,6 +71,7 @@ Value plan_of(const Value& job, const Value* mesh) {
     plan.set("activation_checkpointing", *checkpointing);
   if (job.get("lora", false)) {
     Value adapter = Value::map({{"r", job.get("r", 4)}, {"alpha", 8}, {"dropout", job.get("dropout", 0.0)}});
+    if (job.get("loftq", false)) adapter.set("init_lora_weights", "loftq");
     if (const Value* targets = job.find("targets")) adapter.set("target_modules", *targets);
     plan.set("adapter", adapter);
   }

@@ -1,6 +1,6 @@
 #pragma once
 /// A tiny decoder, its optimizer and four rows a step, trained on any mesh: what tests of layouts compare. A *job* says
-/// what is trained, and how: optimizer, lora, r, quantize, dropout, tied, biases, kv_heads, length, compute, stage,
+/// what is trained, and how: optimizer, lora, loftq, r, quantize, dropout, tied, biases, kv_heads, length, compute, stage,
 /// reshard, activation_checkpointing, activation_offload, pin, pages (a directory); and `plant`, a bug of several
 /// ranks: halve (the gradients), skip_rank, shift_label (of one rank), no_sums (that tensor ranks owe each other),
 /// forget (an optimizer's state, when going on). Rank rule: every rank makes the same calls; all of them are

@@ -23,13 +23,14 @@ fs::path golden(const std::string& name) { return fs::path(ft_source_dir()) / "t
 constexpr const char* kRecipe = R"(local ft = require "ft"
 local opt = ft.options {
   model = { "path" }, from = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 3 },
-  quantize = { "string", default = "none" }, dora = { "boolean", default = false }, lr = { "number", default = 0.05 },
-  plain = { "boolean", default = false }, unfrozen = { "list", default = {} },
+  quantize = { "string", default = "none" }, double_quant = { "boolean", default = true }, dora = { "boolean", default = false }, lr = { "number", default = 0.05 },
+  loftq = { "integer", default = 0 }, plain = { "boolean", default = false }, unfrozen = { "list", default = {} },
 }
 local adapter = opt.from and ft.lora { from = opt.from, dropout = 0 }
-  or opt.dora and ft.lora { r = 2, alpha = 6, use_dora = true, dropout = 0.1 } or nil
+  or opt.dora and ft.lora { r = 2, alpha = 6, use_dora = true, dropout = 0.1 }
+  or opt.loftq > 0 and ft.lora { r = opt.loftq, alpha = 3 * opt.loftq, init_lora_weights = "loftq" } or nil
 local plan = ft.plan {
-  model = ft.hf { opt.model, quantize = opt.quantize, compute = "fp32" },
+  model = ft.hf { opt.model, quantize = opt.quantize, double_quant = opt.double_quant, compute = "fp32" },
   adapter = not opt.plain and adapter or nil, unfrozen_parameters = opt.unfrozen,
   data = { train = ft.tokenized { "rows.jsonl", seq_len = 12, pack = false, shuffle = false } },
   optimizer = ft.sgd { lr = opt.lr, schedule = ft.constant {} },
@@ -54,14 +55,17 @@ std::vector<float> fp32_of(const SafetensorsFile& file, const TensorEntry& entry
 class Adapters : public testing::Test {
  protected:
   void SetUp() override {
+    write_rows(kVocab);
+    spill(folder_ / "train.lua", kRecipe);
+  }
+  void write_rows(int64_t vocab) {
     std::string text;
     for (int64_t row = 0; row < kRows; ++row) {
       Json ids = Json::array();
-      for (int64_t i = row * kLength; i < (row + 1) * kLength; ++i) ids.push_back((i * 7 + (i * i) % 11 + 3) % kVocab);
+      for (int64_t i = row * kLength; i < (row + 1) * kLength; ++i) ids.push_back((i * 7 + (i * i) % 11 + 3) % vocab);
       text += Json{{"input_ids", ids}}.dump() + "\n";
     }
     spill(folder_ / "rows.jsonl", text);
-    spill(folder_ / "train.lua", kRecipe);
   }
   std::vector<double> train(const fs::path& model, const std::string& out, std::vector<std::string> more) {
     std::vector<std::string> words{"run", "train.lua", "--model=" + model.string(), "--out=" + out};
@@ -153,6 +157,90 @@ TEST_F(Adapters, ANewDoraAdapterBeginsAsTheBase) {
       EXPECT_NEAR(one[0], base.at(0), 1e-6 * base.at(0));
     }
   }
+}
+
+// LoftQ's start makes up for what NF4 takes away: of rank 16, here for all of it, whatever alpha is.
+TEST_F(Adapters, ALoftqAdapterBeginsNearerToTheBase) {
+  const auto loss = [&](const std::string& out, std::vector<std::string> words) {
+    words.insert(words.end(), {"--steps=1", "--nproc=1"});
+    return train(golden("base_untied"), out, words).at(0);
+  };
+  const double base = loss("base", {"--plain"}), nf4 = loss("nf4", {"--quantize=nf4", "--dora"});
+  ASSERT_GT(std::abs(nf4 - base), 1e-4 * base);
+  EXPECT_NEAR(loss("all", {"--quantize=nf4", "--loftq=16"}), base, 1e-5 * base);
+  const Finished planned = ft(
+      {"plan", "train.lua", "--model=" + golden("base_untied").string(), "--quantize=nf4", "--loftq=2", "--nproc=1"});
+  EXPECT_EQ(planned.exit_code, 0) << planned.err;
+  EXPECT_THAT(planned.out, HasSubstr("LoftQ"));
+  const Finished refused = ft({"check", "train.lua", "--model=" + golden("base_untied").string(), "--loftq=2"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("begins with what quantizing takes away, and the base is not quantized"));
+}
+
+// Its adapter goes with the quantized base alone: merging takes that without being told, and says so.
+TEST_F(Adapters, ALoftqAdapterIsFoldedIntoTheQuantizedBase) {
+  const std::vector<std::string> words{"--quantize=nf4", "--loftq=4", "--steps=4"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), words.begin(), words.end());
+    return more;
+  };
+  const auto one = train(golden("base_untied"), "one", with({"--nproc=1"}));
+  const auto two = train(golden("base_untied"), "two", with({"--nproc=2"}));
+  ASSERT_EQ(one.size(), 4u);
+  ASSERT_EQ(two.size(), 4u);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(one[i], two[i], 1e-5 * one[i]);
+  const auto longer = train(golden("base_untied"), "longer", {"--quantize=nf4", "--loftq=4", "--steps=5", "--nproc=1"});
+  ASSERT_EQ(longer.size(), 5u);
+
+  const Finished merged = ft({"merge", "two", "-o", "merged"});
+  ASSERT_EQ(merged.exit_code, 0) << merged.err;
+  EXPECT_THAT(merged.out, HasSubstr("LoRA began by LoftQ"));
+  const auto after = train(folder_ / "merged", "after", {"--plain", "--steps=1", "--nproc=1"});
+  EXPECT_NEAR(after.at(0), longer[4], 1e-5 * longer[4]);
+  const Finished original = ft({"merge", "two", "-o", "wrong", "--base", "original"});
+  EXPECT_NE(original.exit_code, 0);
+  EXPECT_THAT(original.err, HasSubstr("--base: LoRA began by LoftQ"));
+  EXPECT_FALSE(fs::exists(folder_ / "wrong"));
+  EXPECT_NE(ft({"merge", "two", "-o", "wrong", "--format", "gguf"}).exit_code, 0);
+
+  // Alone it remembers what it goes with.
+  ASSERT_EQ(ft({"merge", "two", "--adapter-only", "-o", "adapter"}).exit_code, 0);
+  const auto next = train(golden("base_untied"), "next",
+                          {"--from=" + (folder_ / "adapter").string(), "--quantize=nf4", "--steps=1", "--nproc=1"});
+  EXPECT_NEAR(next.at(0), longer[4], 1e-5 * longer[4]);
+  const Finished refused = ft({"run", "train.lua", "--model=" + golden("base_untied").string(),
+                               "--from=" + (folder_ / "adapter").string(), "--out=none", "--nproc=1"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("the base is not quantized"));
+}
+
+// What bitsandbytes has quantized trains as it is: NF4, its scales quantized or not, packed as bytes or as bf16; FP4 as
+// what it is dequantized to. LoRA's start cannot make up for what is not known.
+TEST_F(Adapters, TrainOnWeightsThatBitsandbytesQuantized) {
+  write_rows(21);
+  const std::string foreign = (fs::path(ft_source_dir()) / "tests/golden/foreign").string() + "/";
+  const std::map<std::string, std::vector<std::string>> kinds{
+      {"bnb_nf4", {"--quantize=nf4"}},
+      {"bnb_nf4_flat", {"--quantize=nf4", "--double_quant=false"}},
+      {"bnb_fp4", {"--quantize=none"}}};
+  for (const auto& [kind, words] : kinds) {
+    ASSERT_EQ(ft({"merge", foreign + kind, "--dtype", "fp32", "-o", kind}).exit_code, 0);
+    const auto plain = train(folder_ / kind, "plain_" + kind, {"--plain", "--steps=1", "--nproc=1"});
+    std::map<std::string, std::vector<double>> losses;
+    for (const char* ranks : {"1", "2"}) {
+      std::vector<std::string> more{"--dora", "--lr=0.5", "--steps=4", std::string("--nproc=") + ranks};
+      more.insert(more.end(), words.begin(), words.end());
+      losses[ranks] = train(foreign + kind, kind + ranks, more);
+      ASSERT_EQ(losses[ranks].size(), 4u) << kind;
+    }
+    EXPECT_NEAR(losses["1"][0], plain.at(0), 5e-5 * plain.at(0)) << kind;  // the merged weights are rounded to bf16
+    EXPECT_LT(losses["1"][3], losses["1"][0]) << kind;
+    for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(losses["1"][i], losses["2"][i], 1e-5 * losses["1"][i]) << kind;
+  }
+  const Finished refused = ft(
+      {"run", "train.lua", "--model=" + foreign + "bnb_nf4", "--quantize=nf4", "--loftq=2", "--out=none", "--nproc=1"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("is quantized already"));
 }
 
 // Full fine-tuning of some parameters: the others keep their bits, and patterns that match nothing are refused.

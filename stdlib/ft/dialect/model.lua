@@ -58,13 +58,32 @@ local function not_of_lora(r)
     r:unsupported("lora_fan_in_fan_out", "would have read linears as [in, out], as GPT-2 stores them",
       "remove it: every model that is read here stores them as [out, in]")
   end
-  if v.peft_init_lora_weights ~= nil and v.peft_init_lora_weights ~= true then
-    r:unsupported("peft_init_lora_weights", ("%s would have begun LoRA otherwise than by Kaiming and zeros"):format(
-      tostring(v.peft_init_lora_weights)))
+  local init = v.peft_init_lora_weights
+  if init ~= nil and init ~= true and init ~= "loftq" then
+    r:unsupported("peft_init_lora_weights", ("%s would have begun LoRA otherwise than by Kaiming and zeros, or by LoftQ")
+      :format(tostring(init)))
   end
   if v.peft_autocast_adapter_dtype == false then
     r:unsupported("peft_autocast_adapter_dtype", "false would have kept adapters in the base's dtype",
       "remove it: masters are fp32 here")
+  end
+end
+
+--- How LoRA begins: `peft_init_lora_weights: loftq`, or as the peer had it before, `peft: { loftq_config: { loftq_bits: 4 } }`.
+local function begin(r, block)
+  local v = r.values
+  if v.peft_init_lora_weights == "loftq" then block:set("init_lora_weights", "loftq", "peft_init_lora_weights") end
+  for key, value in pairs(asks(v.peft) and v.peft or {}) do
+    local config = key == "loftq_config" and type(value) == "table" and value or {}
+    for name in pairs(config) do
+      if name ~= "loftq_bits" and name ~= "loftq_iter" then config = {} end
+    end
+    if config.loftq_bits == 4 and (config.loftq_iter or 1) == 1 then
+      block:set("init_lora_weights", "loftq", "peft")
+    elseif asks(value) then
+      r:unsupported("peft", ("%s would have begun LoRA otherwise than by LoftQ with four bits, once"):format(key),
+        "write peft: { loftq_config: { loftq_bits: 4 } }")
+    end
   end
 end
 
@@ -90,6 +109,7 @@ local function adapter(r, plan)
   for _, key in ipairs(v.lora_model_dir and { "r", "alpha" } or {}) do
     if v["lora_" .. key] == nil then block:drop(key) end
   end
+  begin(r, block)
   not_of_lora(r)
 end
 

@@ -64,7 +64,6 @@ return {
   lora_target_parameters = "would have put LoRA on parameters that are no linears",
   peft_layer_replication = "would have repeated layers",
   peft_trainable_token_indices = "would have trained single rows of the embedding",
-  peft = "would have initialized LoRA by LoftQ",
   use_onebitllms = "would have trained a 1.58 bit model",
   device_map = "would have spread one process's layers over devices; fsdp_config or deepspeed split them over ranks",
   max_memory = "would have bounded a device's memory", gpu_memory_limit = "would have bounded a device's memory",

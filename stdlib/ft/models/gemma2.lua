@@ -3,16 +3,16 @@
 local decoder_parts = require "ft.decoder_parts"
 local nn = require "ft.nn"
 
-return function(config)
+return function(config, nulls)
   local c = nn.decoder_config(config, {
     tie_word_embeddings = true, kv_heads = 4, head_dim = 256, positions = 8192,
     activation_key = "hidden_activation", activation = "gelu_pytorch_tanh", always_slides = true, sliding_window = 4096,
     window = function(i) return i % 2 == 1 and "sliding_attention" or "full_attention" end,
   })
   if config.use_bidirectional_attention then c.refuse("use_bidirectional_attention", "true", "false") end
-  --- transformers caps where the key is absent, and does not where it is null; here both read as nothing.
+  --- transformers caps where the key is absent, and does not where it is null.
   local function cap(key, usual)
-    if config[key] == nil then c.refuse(key, "nothing", "a number", ("write %s, the usual cap, or 0 for none"):format(usual)) end
+    if config[key] == nil then return not nulls[key] and usual or nil end
     return config[key] ~= 0 and config[key] or nil
   end
   local part = decoder_parts(c, function(name, dim)
@@ -24,7 +24,7 @@ return function(config)
         part.norm "input_layernorm",
         part.attention(i, {
           bias = c.attention_bias, scale = (config.query_pre_attn_scalar or 256) ^ -0.5,
-          softcap = cap("attn_logit_softcapping", "50.0"),
+          softcap = cap("attn_logit_softcapping", 50.0),
         }),
         part.norm "post_attention_layernorm",
       },
@@ -33,5 +33,5 @@ return function(config)
         part.norm "post_feedforward_layernorm",
       },
     }
-  end, { scale = math.sqrt(c.dim), softcap = cap("final_logit_softcapping", "30.0") })
+  end, { scale = math.sqrt(c.dim), softcap = cap("final_logit_softcapping", 30.0) })
 end

@@ -97,6 +97,30 @@ return function(rule)
       "the rows of the embedding, which the tensor axis shares out, have no adapters"
   end)
 
+  rule("adapter.loftq_needs_nf4", {
+    keys = { "adapter.init_lora_weights", "model.quantize" },
+    sentence = "LoRA begins by LoftQ where the base is quantized",
+    reason = "LoftQ begins with what quantizing takes away from a weight, and here nothing is taken away",
+    source = "arXiv 2310.08659; peft.utils.loftq_utils", help = "write quantize = \"nf4\", or leave init_lora_weights out",
+  }, function(p)
+    return not (p.adapter and p.adapter.init_lora_weights == "loftq") or p.model.quantize == "nf4",
+      p.facts.yaml and "write adapter: qlora and load_in_4bit: true, or leave it out"
+        or "write quantize = \"nf4\" in the model, or leave it out", "adapter.init_lora_weights",
+      "begins with what quantizing takes away, and the base is not quantized"
+  end)
+
+  rule("adapter.loftq_is_not_the_reference", {
+    keys = { "adapter.init_lora_weights", "data" },
+    sentence = "LoRA does not begin by LoftQ where preferences are learned",
+    reason = "DPO's reference is the model without its adapter, and by LoftQ the run would not begin there",
+    source = "stdlib/ft/dpo.lua", help = "leave init_lora_weights out",
+  }, function(p)
+    local train = p.data and p.data.train
+    return not (p.adapter and p.adapter.init_lora_weights == "loftq" and type(train) == "table"
+      and train.kind == "preference"), "leave it out", "adapter.init_lora_weights",
+      "begins elsewhere than at the model without its adapter, which DPO compares with"
+  end)
+
   rule("adapter.dora_is_of_linears", {
     keys = { "adapter.use_dora", "adapter.target_modules" },
     sentence = "DoRA is put on linears",

@@ -154,6 +154,17 @@ return {
       parallel = "ft.fsdp2 { mesh = { tensor = 2 } }",
     },
   },
+  ["adapter.loftq_needs_nf4"] = {
+    refuses = { model = small_blocks:gsub(", quantize = \"nf4\"", ""), adapter = "ft.lora { init_lora_weights = \"loftq\" }" },
+    passes = { model = small_blocks, adapter = "ft.lora { init_lora_weights = \"loftq\" }" },
+  },
+  ["adapter.loftq_is_not_the_reference"] = {
+    refuses = {
+      model = small_blocks, adapter = "ft.lora { init_lora_weights = \"loftq\" }",
+      data = "{ train = ft.preference { \"rows.jsonl\", seq_len = 32 } }",
+    },
+    passes = { model = small_blocks, adapter = "ft.lora { init_lora_weights = \"loftq\" }" },
+  },
   ["adapter.dora_is_of_linears"] = {
     refuses = { model = small_blocks, adapter = "ft.lora { target_modules = \".*(q_proj|embed_tokens)\", use_dora = true }" },
     passes = { model = small_blocks, adapter = "ft.lora { target_modules = \".*q_proj\", use_dora = true }" },
