@@ -66,6 +66,31 @@ class Optimizer {
   int64_t steps = 0;  ///< taken so far; Adam's bias correction reads it, so resuming sets it
 };
 
+/// An optimizer that looks at each element alone, so that no rank meets another in its step, which can be taken in
+/// parts: begin_step, then step_pieces of every piece once, in any order, on any one thread at a time.
+class ElementwiseOptimizer : public Optimizer {
+ public:
+  void step(double lr) final {
+    begin_step(lr);
+    step_pieces(0, num_pieces_);
+  }
+  /// Counts the step.
+  virtual void begin_step(double lr) {
+    ++steps;
+    lr_ = lr;
+  }
+  /// Applies the gradients of pieces [first, first + count) of those that build_optimizer was given.
+  virtual void step_pieces(size_t first, size_t count) = 0;
+  size_t num_pieces() const { return num_pieces_; }
+
+ protected:
+  explicit ElementwiseOptimizer(size_t num_pieces) : num_pieces_(num_pieces) {}
+  double lr_ = 0;  // of the step
+
+ private:
+  size_t num_pieces_;
+};
+
 /// Builds the optimizer that a resolved plan's `optimizer` block describes (defaults:
 /// engine/optim/optimizer_options.h):
 ///   { kind = "adamw", lr, betas, eps, weight_decay, bits = 32 | 8 }

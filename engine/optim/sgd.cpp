@@ -45,17 +45,16 @@ void step_by_ops(const update::Lion& s, const OptimizerPiece& piece, const at::T
 }  // namespace
 
 Sgd::Sgd(const SgdOptions& options, std::vector<OptimizerPiece> pieces)
-    : options_(options), pieces_(std::move(pieces)) {
+    : ElementwiseOptimizer(pieces.size()), options_(options), pieces_(std::move(pieces)) {
   if (options_.momentum != 0) buffers_ = zeros_like_pieces(pieces_);
 }
 
-void Sgd::step(double lr) {
-  ++steps;
+void Sgd::step_pieces(size_t first, size_t count) {
   const update::Kernels& kernels = update::kernels();
-  for (size_t i = 0; i < pieces_.size(); ++i) {
+  for (size_t i = first; i < first + count; ++i) {
     const OptimizerPiece& piece = pieces_[i];
     if (piece.count == 0) continue;
-    const update::Sgd s{static_cast<float>(lr * piece.lr_scale), static_cast<float>(piece.weight_decay),
+    const update::Sgd s{static_cast<float>(lr_ * piece.lr_scale), static_cast<float>(piece.weight_decay),
                         static_cast<float>(options_.momentum), options_.nesterov};
     const at::Tensor state = buffers_.empty() ? at::Tensor() : buffers_[i];
     if (!piece.master.is_cpu()) {
@@ -78,15 +77,17 @@ void Sgd::step(double lr) {
 std::vector<StateTensor> Sgd::state() { return state_of(pieces_, "momentum_buffer", buffers_); }
 
 Lion::Lion(const LionOptions& options, std::vector<OptimizerPiece> pieces)
-    : options_(options), pieces_(std::move(pieces)), exp_avg_(zeros_like_pieces(pieces_)) {}
+    : ElementwiseOptimizer(pieces.size()),
+      options_(options),
+      pieces_(std::move(pieces)),
+      exp_avg_(zeros_like_pieces(pieces_)) {}
 
-void Lion::step(double lr) {
-  ++steps;
+void Lion::step_pieces(size_t first, size_t count) {
   const update::Kernels& kernels = update::kernels();
-  for (size_t i = 0; i < pieces_.size(); ++i) {
+  for (size_t i = first; i < first + count; ++i) {
     const OptimizerPiece& piece = pieces_[i];
     if (piece.count == 0) continue;
-    const double rate = lr * piece.lr_scale;
+    const double rate = lr_ * piece.lr_scale;
     const update::Lion s{static_cast<float>(1.0 - rate * piece.weight_decay), static_cast<float>(rate),
                          static_cast<float>(1.0 - options_.beta1), static_cast<float>(1.0 - options_.beta2)};
     if (!piece.master.is_cpu()) {

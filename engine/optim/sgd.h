@@ -12,10 +12,10 @@
 
 namespace ft {
 
-class Sgd final : public Optimizer {
+class Sgd final : public ElementwiseOptimizer {
  public:
   Sgd(const SgdOptions& options, std::vector<OptimizerPiece> pieces);
-  void step(double lr) override;
+  void step_pieces(size_t first, size_t count) override;
   std::vector<StateTensor> state() override;
 
  private:
@@ -25,10 +25,10 @@ class Sgd final : public Optimizer {
 };
 
 /// Lion (Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023): the sign of an average, decoupled decay.
-class Lion final : public Optimizer {
+class Lion final : public ElementwiseOptimizer {
  public:
   Lion(const LionOptions& options, std::vector<OptimizerPiece> pieces);
-  void step(double lr) override;
+  void step_pieces(size_t first, size_t count) override;
   std::vector<StateTensor> state() override;
 
  private:

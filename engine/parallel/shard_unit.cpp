@@ -253,6 +253,7 @@ void ShardUnit::await_gathers() {
 void ShardUnit::start_gather() {
   if (users_++ > 0) return;
   const MadeFor made_for(MemoryKind::gathered);
+  if (users_ == 0 && before_gather_) std::exchange(before_gather_, nullptr)();
   for (FlatRange& range : ranges_) {
     if (range.mapped) {
       gather_mapped(range);

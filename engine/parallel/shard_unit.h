@@ -12,6 +12,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,6 +81,8 @@ class ShardUnit {
   /// After an update: parameters that are kept whole are to be gathered anew.
   void masters_changed();
   bool gathered() const { return users_ > 0; }
+  /// Has the next gather call this first, once: what must be done before the parameters are read again. Empty: nothing.
+  void before_gather(std::function<void()> first) { before_gather_ = std::move(first); }
 
   /// Starts to add the sum over ranks of full gradients to the owners' gradient ranges; returns at once.
   /// @param grads one a trainable parameter in layout order, [shape] in any float dtype; undefined counts as zero. Rows
@@ -92,6 +95,7 @@ class ShardUnit {
   /// Starts to reduce gradients that are kept whole, after the last of a step; finish_reduce ends it. Nothing else
   /// does where they are not.
   void start_late_reduce();
+  bool reducing() const { return reduction_.has_value(); }  ///< from a start to its finish, on several ranks
 
  private:
   /// One rank, or gradients that are kept whole: they are added up where they come.
@@ -126,6 +130,7 @@ class ShardUnit {
   std::vector<Pending> gathers_;
   Mark fetched_;  // what a gather copies is there
   std::optional<Pending> reduction_;
+  std::function<void()> before_gather_;
   BufferPool::Buffer reduce_whole_, reduce_own_;
 };
 

@@ -47,6 +47,20 @@ Option bits_option(const char* doc) {
   return {.key = "bits", .kinds = kInteger, .doc = doc, .fallback = 32, .allowed = {32, 8}};
 }
 
+/// Of the optimizers that look at each element alone.
+Option overlap_option() {
+  return {.key = "overlap",
+          .kinds = kString,
+          .doc =
+              "what updates on the host run beside. forward: the next step's forward, which waits for a unit's update "
+              "before it gathers the unit; backward: the step's last backward, a unit's update beginning as its "
+              "gradients arrive, before their norm is known: run:clip is refused, one backward a micro batch, "
+              "non_finite = \"stop\", not fp16; none: nothing; auto: forward where parameters are offloaded or state "
+              "is paged, else none. No bit changes",
+          .fallback = "auto",
+          .allowed = {"auto", "none", "forward", "backward"}};
+}
+
 constexpr const char* kDecoupled = "decoupled, times the learning rate; matrices alone decay";
 
 Schema adamw_schema() {
@@ -55,7 +69,8 @@ Schema adamw_schema() {
       {{.key = "betas", .kinds = kList, .doc = "decay of the two averages", .fallback = Value::list({0.9, 0.999})},
        number_option("eps", "added to the root of the second average", 1e-8),
        weight_decay_option(0.01, kDecoupled),
-       bits_option("of the optimizer's state; 8: block-wise, 2.06 bytes a parameter instead of 8")});
+       bits_option("of the optimizer's state; 8: block-wise, 2.06 bytes a parameter instead of 8"),
+       overlap_option()});
   schema.renames.push_back({"adam_epsilon", "eps", "is called eps here"});
   return schema;
 }
@@ -65,7 +80,8 @@ Schema sgd_schema() {
       "sgd", "Gradient descent, as torch.optim.SGD.", 0.1,
       {momentum_option("of the running sum of gradients; above 0 it costs 4 bytes a parameter", 0),
        {.key = "nesterov", .kinds = kBoolean, .doc = "look ahead along the momentum", .fallback = false},
-       weight_decay_option(0, "times the parameter, added to the gradient; matrices alone decay")});
+       weight_decay_option(0, "times the parameter, added to the gradient; matrices alone decay"),
+       overlap_option()});
 }
 
 Schema lion_schema() {
@@ -75,7 +91,8 @@ Schema lion_schema() {
                             .kinds = kList,
                             .doc = "of the direction, and of the average that is kept",
                             .fallback = Value::list({0.9, 0.99})},
-                           weight_decay_option(0, kDecoupled)});
+                           weight_decay_option(0, kDecoupled),
+                           overlap_option()});
 }
 
 Schema adafactor_schema() {

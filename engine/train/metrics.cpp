@@ -76,6 +76,7 @@ void Metrics::add(int64_t step, const StepMeasures& m) {
   set("wait_offload", m.wait_offload);
   set("wait_data", m.wait_data);
   set("wait_save", m.wait_save);
+  if (m.wait_update) set("wait_update", *m.wait_update);
   if (m.loss_scale > 0) set("loss_scale", m.loss_scale);
   if (m.skipped_steps > 0) set("skipped_steps", m.skipped_steps);
   set("peak_memory", m.peak_memory);

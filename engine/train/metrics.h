@@ -15,6 +15,7 @@ struct StepMeasures {
   int64_t tokens = 0;  ///< target tokens of the window over all ranks
   double seconds = 0;  ///< wall time of the step
   double wait_gather = 0, wait_reduce = 0, wait_offload = 0, wait_data = 0, wait_save = 0;  ///< of which spent waiting
+  std::optional<double> wait_update{};  ///< for updates that run beside the steps; written where they do
   int64_t skipped_steps = 0;       ///< so far, for a loss or gradient that was not finite; written when there are any
   double loss_scale = 0;           ///< that the next step uses; written for compute in fp16
   int64_t peak_memory = 0;         ///< bytes, the most so far on rank 0: VmHWM

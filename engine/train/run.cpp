@@ -21,7 +21,6 @@
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/evaluate.h"
-#include "engine/train/gradient_norm.h"
 #include "engine/train/interrupt.h"
 #include "engine/train/loss_scale.h"
 #include "engine/train/micro_batch.h"
@@ -34,6 +33,7 @@
 #include "engine/train/sequence_scores.h"
 #include "engine/train/sharded_model.h"
 
+#include "engine/train/unit_updates.h"
 namespace ft {
 namespace {
 
@@ -113,12 +113,15 @@ struct Run::State {
   std::unique_ptr<ModelDirectory> directory;
   std::optional<ResumePoint> resumed;
   std::unique_ptr<PeftAdapter> adapter;
+  std::unique_ptr<UnitUpdates> updates;
   WeightSource source;
   ShardedModel model;
   std::map<std::string, Split> splits;
   Sampler sampler;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<RunOutput> output;
+  double update_began = 0, update_seconds = 0;    // of waiting for updates: likewise
+  size_t backwards = 0;                           // of this step, so far
 
   std::vector<Batch> window;
   int64_t window_tokens = 0;
@@ -166,6 +169,7 @@ void Run::State::go_on() {
   if (const Value* scale = from.header().find("loss_scale")) loss_scale.restore(*scale);
   skipped_steps = from.header().get("skipped_steps", int64_t{0});
   const Value& position = from.header().at("data");
+  updates->finish();
   sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
 }
 
@@ -232,6 +236,7 @@ bool Run::State::only_overflowed() {
 bool Run::State::finite_step() {
   if (std::isfinite(*grad_norm)) return loss_scale.stepped(), true;
   if (only_overflowed()) {
+  updates->abandon();
     loss_scale.overflowed(sampler.step());
     ++skipped_steps;
     return false;
@@ -291,6 +296,8 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.directory) check_weights(*s.directory, s.model.model());
   if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
+  s.updates = std::make_unique<UnitUpdates>(s.model, *s.optimizer, overlap_of(s.inputs.plan, s.model, *s.optimizer),
+                                            [&s] { s.saves.wait_for_reads(); });
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   {
     const OffloadHome::Stay at_home(s.model.state_home());
@@ -307,6 +314,9 @@ bool Run::next_step() {
   State& s = *state_;
   if (step() < total_steps()) s.output->end_row();  // what is measured after the last step joins its row
   s.saves.reset_seconds();
+  s.update_began = s.updates->waited();
+  s.updates->next_step(lr());
+  s.backwards = 0;
   s.meet_wishes();
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();
@@ -321,6 +331,7 @@ bool Run::next_step() {
 
 int64_t Run::step() const { return state_->sampler.step(); }
 int64_t Run::total_steps() const { return state_->sampler.total_steps(); }
+  if (++s.backwards >= s.window.size()) s.updates->last_backward();
 const std::vector<Batch>& Run::window() const { return state_->window; }
 int64_t Run::window_tokens() const { return state_->window_tokens; }
 
@@ -346,6 +357,7 @@ double Run::backward(const Batch& batch, double tokens) {
 }
 
 std::vector<double> Run::log_probs(const Batch& batch, bool adapter) {
+  if (++s.backwards >= s.window.size()) s.updates->last_backward();
   return state_->in_memory(true, [&] { return sequence_log_probs(state_->model, batch, adapter); });
 }
 
@@ -357,6 +369,11 @@ double Run::backward(const Batch& batch, double count, const SequenceLossOf& los
       s.in_memory(true, [&] { return train_on_sequences(s.model, batch, s.training_context(count), loss_of); });
   s.loss_is_finite = s.loss_is_finite && std::isfinite(loss);
   return loss / std::max(1.0, count);
+  if (state_->updates->overlap() == Overlap::backward && std::isfinite(max_norm))
+    throw Error(ErrorKind::config, "got run:clip(" + short_text(max_norm) +
+                                       ") and \"backward\", where updates begin before the norm is known")
+        .key("optimizer.overlap")
+        .help("set overlap = \"forward\", or have run:clip(math.huge) measure the norm alone");
 }
 
 double Run::sum(double value) { return state_->model.mesh().loss_group().sum(value); }
@@ -364,10 +381,7 @@ double Run::sum(double value) { return state_->model.mesh().loss_group().sum(val
 double Run::clip(double max_norm) {
   ProcessGroup& group = *state_->inputs.group;
   state_->model.reduce_gradients();
-  double squares = 0;
-  for (auto& shard : state_->model.shards()) {
-    squares += squares_of_gradients(*shard, state_->model.split_group().rank());
-  }
+  double squares = state_->updates->squares();
   // A loss that is no number makes the norm none, on every rank alike, even where no gradient shows it.
   if (!state_->loss_is_finite) squares = std::numeric_limits<double>::quiet_NaN();
   const double norm = std::sqrt(group.sum(squares) / state_->model.replicas().size()) * state_->grad_factor;
@@ -398,15 +412,11 @@ void Run::update() {
   State& s = *state_;
   if (!s.grad_norm) clip(std::numeric_limits<double>::infinity());  // the recipe does not: for the check below
   if (s.finite_step()) {
-    for (auto& shard : s.model.shards()) shard->grad();  // memory and zeros where no gradient came
-    if (!s.optimizer->scale_gradients(s.grad_factor) && s.grad_factor != 1)
-      for (auto& shard : s.model.shards())
-        if (shard->grad().defined()) shard->grad().mul_(s.grad_factor);
-    s.saves.wait_for_reads();
-    s.in_memory(false, [&] { s.optimizer->step(lr()); });
-    s.model.masters_changed();
+    s.in_memory(false, [&] { s.updates->update(s.grad_factor); });
+  } else {
+    s.updates->skip();
+  s.update_seconds = s.updates->waited() - s.update_began;
   }
-  s.model.zero_gradients();
   // The step ends here: what the recipe measures afterwards is not its time.
   s.step_seconds = seconds_now() - s.step_started;
   s.waits = s.model.schedule().waits;
@@ -418,6 +428,7 @@ void Run::log(const Value& row) {
   StepMeasures measures;
   measures.tokens = s.window_tokens_all;
   measures.seconds = s.step_seconds;
+  if (s.updates->overlap() != Overlap::none) measures.wait_update = s.update_seconds;
   measures.wait_gather = s.waits.gather;
   measures.wait_reduce = s.waits.reduce;
   measures.wait_offload = s.offload_seconds;

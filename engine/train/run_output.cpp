@@ -24,6 +24,7 @@
 #include "engine/train/start_report.h"
 
 namespace ft {
+#include "engine/train/unit_updates.h"
 namespace {
 
 std::string last_component(const std::string& path) { return path.substr(path.rfind('.') + 1); }
@@ -267,6 +268,7 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   report.on_gpus = !model.device()->is_cpu();
   report.lora_modules = count_by_kind(model.model().adapted());
   report.trainable_parameters = counts.trainable;
+  report.update = overlap_text(overlap_of(inputs.plan, model, optimizer));
   report.all_parameters = counts.all;
   const int64_t seq_len = inputs.plan.at("data").at("train").get("seq_len", train.rows->longest());
   report.tokens_per_step = inputs.plan.at("batch").at("total").as_integer() * seq_len;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "engine/error/error.h"
 #include "engine/layers/router_balance.h"
@@ -204,6 +205,11 @@ void Schedule::hand_over(size_t unit, const std::vector<Parameter*>& own, const 
   shard(unit).start_reduce(ordered);
 }
 
+void Schedule::finish_reduce(size_t unit) {
+  shard(unit).finish_reduce(waits.reduce);
+  if (reduced) reduced(options_.shard_of[unit]);
+}
+
 double Schedule::train(const at::Tensor& tokens, const Context& context, const OutputGrad& grad_of) {
   auto& units = model_->units();
   const size_t head = units.size() - 1;
@@ -222,11 +228,13 @@ double Schedule::train(const at::Tensor& tokens, const Context& context, const O
     at::Tensor grad_input = backward_unit(i, ran[i], grad);
     ran[i] = Ran{};
     if (i == head || !options_.reshard_after_forward || gathers_again(i)) release(i);
-    if (reducing < units.size()) shard(reducing).finish_reduce(waits.reduce);
+    if (reducing < units.size()) finish_reduce(reducing);
     reducing = reduces(i) ? i : units.size();
+    if (reducing == i && !shard(i).reducing())
+      finish_reduce(std::exchange(reducing, units.size()));  // is there already
     grad = std::move(grad_input);
   }
-  if (reducing < units.size()) shard(reducing).finish_reduce(waits.reduce);
+  if (reducing < units.size()) finish_reduce(reducing);
   return grad_of || loss.is_meta() ? 0 : loss.item<double>();  // of a step that is only imagined
 }
 

@@ -56,6 +56,9 @@ class Schedule {
   size_t unit_at_work() const { return unit_at_work_; }
 
   Waits waits;
+  /// Is told, in a backward, of each shard whose gradients have been reduced: nothing of this backward reads its
+  /// parameters any more. Empty: nobody is.
+  std::function<void(size_t shard)> reduced;
 
  private:
   struct Ran {
@@ -70,6 +73,7 @@ class Schedule {
   bool gathers_early(size_t unit, size_t neighbour) const;  ///< while its neighbour runs
   bool reduces(size_t unit) const;                          ///< as the last of its shard that the backward comes to
   void hand_over(size_t unit, const std::vector<Parameter*>& own, const std::vector<at::Tensor>& grads);
+  void finish_reduce(size_t unit);
   void start_gather(size_t unit);
   void finish_gather(size_t unit);
   void release(size_t unit, bool until_backward = false);

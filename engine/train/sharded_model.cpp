@@ -202,26 +202,47 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
 }
 
 // One unit's at a time, while the next one's is on its way: what is on its way takes memory.
+void ShardedModel::when_reduced(std::function<void(size_t)> tell) {
+  tell_ = std::move(tell);
+  const bool in_backward = policy_.split_gradients || split_group().size() == 1;
+  const bool alone = replicas().size() == 1 && mesh_.shape().tensor == 1;
+  schedule_->reduced = in_backward && alone ? tell_ : nullptr;
+}
+
 void ShardedModel::reduce_gradients() {
   if (std::exchange(reduced_, true)) return;
-  ShardUnit* before = nullptr;
-  for (auto& shard : shards_) {
-    shard->start_late_reduce();
-    if (before) before->finish_reduce(schedule_->waits.reduce);
-    before = shard.get();
+  schedule_->reduced = nullptr;
+  const auto tell = std::exchange(tell_, nullptr);
+  const bool summed = replicas().size() == 1 && mesh_.shape().tensor == 1;
+  const auto finish = [&](size_t i) {
+    shards_[i]->finish_reduce(schedule_->waits.reduce);
+    if (tell && summed) tell(i);
+  };
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i]->start_late_reduce();
+    if (i > 0) finish(i - 1);
   }
-  before->finish_reduce(schedule_->waits.reduce);
+  finish(shards_.size() - 1);
   tensor_sums_->add_up(shards_, split_group().rank());
-  if (replicas().size() == 1) return;
+  if (replicas().size() > 1) add_up_replicas(tell);
+}
+
+void ShardedModel::add_up_replicas(const std::function<void(size_t)>& tell) {
   Pending sum;
-  for (auto& shard : shards_) {
-    const at::Tensor grad = shard->grad();
+  size_t summing = shards_.size();
+  const auto finish = [&] {
+    sum.wait();
+    if (tell && summing < shards_.size()) tell(summing);
+  };
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const at::Tensor grad = shards_[i]->grad();
     if (!grad.defined()) continue;
     Pending next = replicas().all_reduce_sum(grad);
-    sum.wait();
+    finish();
     sum = std::move(next);
   }
-  sum.wait();
+    summing = i;
+  finish();
 }
 
 void ShardedModel::masters_changed() {
@@ -230,10 +251,12 @@ void ShardedModel::masters_changed() {
 
 void ShardedModel::zero_gradients() {
   for (auto& shard : shards_) shard->zero_grad();
-  reduced_ = false;
+  next_gradients();
 }
 
 int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
+void ShardedModel::next_gradients() { reduced_ = false; }
+
   int64_t total = 0;
   if (cache_directory_) {
     const WeightCache cache(*cache_directory_, shards_, source);

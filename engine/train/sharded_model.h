@@ -75,6 +75,11 @@ class ShardedModel {
   /// Makes the gradients those of all ranks, after the last micro batch of a step; done once, however often it is
   /// called before the next zero_gradients. Collective.
   void reduce_gradients();
+  /// Whom to tell of each shard as its gradients become those of all ranks: in the step's last backward, which comes
+  /// next, where no more is owed than what it reduces, else in reduce_gradients. Holds until the gradients are.
+  void when_reduced(std::function<void(size_t shard)> tell);
+  /// The step's gradients are used: the next reduce_gradients is another step's.
+  void next_gradients();
   /// After an update: parameters that are kept whole are gathered anew at their next use.
   void masters_changed();
   /// Gradients begin anew: after an update, or a step that is skipped.
@@ -97,6 +102,8 @@ class ShardedModel {
   std::vector<std::string> quantized();
 
  private:
+  void add_up_replicas(const std::function<void(size_t)>& tell);
+
   std::vector<std::string> devices_;
   std::shared_ptr<ComputeDevice> device_;
   Mesh mesh_;
@@ -104,6 +111,7 @@ class ShardedModel {
   std::shared_ptr<ProcessGroup> split_, replicas_, neighbours_;
   ContextAxis context_axis_;
   bool reduced_ = false;  // gradients are those of all ranks
+  std::function<void(size_t shard)> tell_;
   DType compute_ = DType::f32;
   LoraOptions lora_;
   std::unique_ptr<Model> model_;

@@ -82,6 +82,7 @@ std::string start_report_text(const StartReport& report, const Terminal& termina
                     std::to_string(report.threads) + (report.threads == 1 ? " thread each" : " threads each"));
   line("layout", report.layout);
   line("compute", report.compute);
+  line("updates", report.update);
   std::string modules;
   int64_t count = 0;
   for (const auto& [kind, number] : report.lora_modules) {

@@ -20,6 +20,7 @@ struct StartReport {
   std::vector<std::string> devices;  ///< of each rank: "cpu", "cuda:0 NVIDIA H200"; equal ones are counted
   std::string
       layout;  ///< "fsdp2: parameters, gradients and optimizer state split over 2 ranks, resharded after forward"
+  std::string update;   ///< what updates overlap; "" nothing
   std::string compute;  ///< "fp32 (this CPU has no AVX512-BF16)"
 
   struct Memory {

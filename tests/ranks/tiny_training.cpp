@@ -53,13 +53,15 @@ Batch row_of(const Value& job, int64_t batch, int64_t row) {
 }  // namespace
 
 Value plan_of(const Value& job, const Value* mesh) {
+  const Value* reshard = job.find("reshard");
   Value parallel =
-      Value::map({{"reshard_after_forward", job.get("reshard", true)}, {"zero_stage", job.get("stage", 3)}});
+      Value::map({{"reshard_after_forward", reshard ? *reshard : Value(true)}, {"zero_stage", job.get("stage", 3)}});
   if (mesh) parallel.set("mesh", *mesh);
   if (const Value* pages = job.find("pages")) {  // the directory of paged state
     parallel.set("optimizer_state", "paged");
     parallel.set("page_directory", *pages);
   }
+  parallel.set("offload_params", job.get("offload", false));
   parallel.set("cpu_offload_pin_memory", job.get("pin", false));
   Value plan = Value::map({{"model", Value::map({{"description", description(job)},
                                                  {"quantize", job.get("quantize", "none")},
@@ -87,6 +89,8 @@ Training::Training(const Value& job, const Value* mesh, const std::shared_ptr<Pr
     optimizer = build_optimizer(job.at("optimizer"), optimizer_pieces(model), &model.split_group());
   }
   if (from && job.get("plant", "") != "forget") load_optimizer(*from, model.model(), *optimizer);
+  const Value overlap = Value::map({{"optimizer", Value::map({{"overlap", job.get("overlap", "none")}})}});
+  updates = std::make_unique<UnitUpdates>(model, *optimizer, overlap_of(overlap, model, *optimizer), [] {});
 }
 
 double Training::step(int64_t number) {
@@ -108,6 +112,10 @@ double Training::step(int64_t number) {
       loss += model.schedule().forward(made.tokens, made.context).item<double>();
       if (struck) made.context.loss_scale = 0;
     }
+    if (row + model.mesh().num_data_ranks() >= kRows) {
+      updates->last_backward();
+      if (before_last_backward) before_last_backward();
+    }
     const double learnt = model.schedule().train(made.tokens, made.context);
     if (plant != "skip_rank") loss += learnt;
   }
@@ -120,22 +128,18 @@ double Training::step(int64_t number) {
   return loss;
 }
 
-double Training::norm() {
-  double squares = 0;
-  for (auto& shard : model.shards()) squares += squares_of_gradients(*shard, model.split_group().rank());
-  return std::sqrt(model.group().sum(squares) / model.replicas().size());
-}
+double Training::norm() { return std::sqrt(model.group().sum(updates->squares()) / model.replicas().size()); }
 
 Trained Training::train(int64_t begin, int64_t end) {
   Trained trained;
   for (int64_t number = begin; number < end; ++number) {
+    updates->next_step(job.at("optimizer").at("lr").as_number());
     trained.losses.push_back(step(number));
     trained.norms.push_back(norm());
     if (before_update) before_update();
-    optimizer->step(job.at("optimizer").at("lr").as_number());
-    model.masters_changed();
-    model.zero_gradients();
+    updates->update(std::min(1.0, job.get("clip", double{INFINITY}) / trained.norms.back()));
   }
+  updates->finish();
   return trained;
 }
 

@@ -1,10 +1,10 @@
 #pragma once
 /// A tiny decoder, its optimizer and four rows a step, trained on any mesh: what tests of layouts compare. A *job* says
-/// what is trained, and how: optimizer, lora, loftq, r, quantize, dropout, tied, biases, kv_heads, length, compute, stage,
-/// reshard, activation_checkpointing, activation_offload, pin, pages (a directory); and `plant`, a bug of several
-/// ranks: halve (the gradients), skip_rank, shift_label (of one rank), no_sums (that tensor ranks owe each other),
-/// forget (an optimizer's state, when going on). Rank rule: every rank makes the same calls; all of them are
-/// collective.
+/// what is trained, and how: optimizer, lora, loftq, r, quantize, dropout, tied, biases, kv_heads, length, compute,
+/// stage, reshard, activation_checkpointing, activation_offload, offload, pin, pages (a directory), overlap, clip; and
+/// `plant`, a bug of several ranks: halve (the gradients), skip_rank, shift_label (of one rank), no_sums (that tensor
+/// ranks owe each other), forget (an optimizer's state, when going on). Rank rule: every rank makes the same calls; all
+/// of them are collective.
 
 #include <filesystem>
 #include <functional>
@@ -16,6 +16,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/train/save.h"
 #include "engine/train/sharded_model.h"
+#include "engine/train/unit_updates.h"
 
 namespace ft::test {
 
@@ -42,7 +43,8 @@ struct Training {
   WeightSource source;
   ShardedModel model;
   std::unique_ptr<Optimizer> optimizer;
-  std::function<void()> before_update{};
+  std::unique_ptr<UnitUpdates> updates;
+  std::function<void()> before_update{}, before_last_backward{};
 };
 
 /// Largest relative difference.

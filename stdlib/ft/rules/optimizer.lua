@@ -48,6 +48,23 @@ return function(rule)
       "true needs momentum above 0"
   end)
 
+  rule("optimizer.overlap_judges_nothing", {
+    keys = { "optimizer.overlap", "non_finite", "model.compute" },
+    sentence = "updates that begin in the backward are not judged first",
+    reason = "the gradients' norm is known when the backward has ended; by then a step cannot be skipped",
+    source = "docs/parallelism.md, the update beside the rest",
+    help = "set overlap = \"forward\"",
+  }, function(p)
+    if p.optimizer.overlap ~= "backward" then return true end
+    local help = "set overlap = \"forward\""
+    if p.non_finite == "skip" then
+      return false, help .. ", or non_finite = \"stop\"", "optimizer.overlap",
+        "'backward' with non_finite = 'skip', which judges a step before its update"
+    end
+    return p.model.compute ~= "fp16", help, "optimizer.overlap",
+      "'backward' with fp16, whose gradients are judged before the update"
+  end)
+
   rule("optimizer.warmup_is_shorter_than_the_run", {
     keys = { "optimizer.schedule.warmup", "max_steps" },
     sentence = "warm-up ends before the run does",

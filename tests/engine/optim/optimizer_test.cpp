@@ -301,6 +301,38 @@ TEST(Optimizer, TakesEmptyPieces) {
   }
 }
 
+// Parameters of several sizes, groups with rates of their own, empty pieces: in whatever parts a step is taken.
+TEST(Optimizer, TakesAStepInParts) {
+  for (Value description : all_kinds()) {
+    SCOPED_TRACE(describe(description));
+    description.set("groups", Value::list({Value::map({{"pattern", "1"}, {"lr_scale", 0.5}})}));
+    const std::vector<int64_t> sizes{5000, 300, 0, 4096, 256, 9000};
+    const auto pieces = [&] {
+      std::vector<OptimizerPiece> all;
+      for (size_t i = 0; i < sizes.size(); ++i)
+        all.push_back({"w" + std::to_string(i), std::max<int64_t>(sizes[i], 1), 0, sizes[i],
+                       normal(sizes[i], static_cast<unsigned>(i), 0.1f), normal(sizes[i], 100, 0.01f)});
+      return all;
+    };
+    const std::vector<OptimizerPiece> one = pieces(), other = pieces();
+    const auto whole = build_optimizer(description, one), made = build_optimizer(description, other);
+    auto* parts = dynamic_cast<ElementwiseOptimizer*>(made.get());
+    ASSERT_TRUE(parts);
+    ASSERT_EQ(parts->num_pieces(), sizes.size());
+    for (int step = 1; step <= 3; ++step) {
+      whole->step(1e-2);
+      parts->begin_step(1e-2);
+      for (const auto& [first, count] : {std::pair<size_t, size_t>{4, 2}, {3, 1}, {0, 3}})
+        parts->step_pieces(first, count);
+      EXPECT_EQ(parts->steps, step);
+    }
+    for (size_t i = 0; i < sizes.size(); ++i) EXPECT_TRUE(at::equal(one[i].master, other[i].master)) << i;
+    const auto left = whole->state(), right = made->state();
+    ASSERT_EQ(left.size(), right.size());
+    for (size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(at::equal(left[i].value, right[i].value)) << left[i].name;
+  }
+}
+
 TEST(Optimizer, RefusesWhatItDoesNotKnow) {
   const auto message = [](const Value& description) {
     try {
