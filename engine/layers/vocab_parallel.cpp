@@ -1,6 +1,7 @@
 #include "engine/layers/vocab_parallel.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/nonzero.h>
@@ -37,6 +38,18 @@ at::Tensor targeted(const at::Tensor& targets) {
   return at::nonzero(targets.ne(-100)).squeeze(1);
 }
 
+// fp64 [n] of fp32 [n, V]. On a CPU in pieces: LibTorch would copy the whole in fp64.
+at::Tensor row_sums(const at::Tensor& x) {
+  constexpr int64_t kElements = int64_t{1} << 18;
+  const int64_t rows = x.size(0), piece = x.is_cpu() ? std::max<int64_t>(1, kElements / x.size(1)) : rows;
+  at::Tensor sums = at::empty({rows}, x.options().dtype(at::kDouble));
+  for (int64_t begin = 0; begin < rows; begin += piece) {
+    const int64_t count = std::min(piece, rows - begin);
+    sums.narrow(0, begin, count).copy_(x.narrow(0, begin, count).sum(1, /*keepdim=*/false, at::kDouble));
+  }
+  return sums;
+}
+
 // What the ranks' logits of a chunk of tokens come to. All [n], the same on every rank, but own and place.
 struct Softmax {
   at::Tensor p;      // fp32 [n, V/size], exp(logit - top), then its share of the softmax
@@ -62,7 +75,7 @@ Softmax softmax(const at::Tensor& logits, const at::Tensor& target, const Tensor
   if (axis.split()) axis.group->all_reduce_max(top).wait();
   const at::Tensor picked = s.p.gather(1, s.place.unsqueeze(1)).squeeze(1).sub(top).to(at::kDouble).mul_(s.own);
   s.p.sub_(top.unsqueeze(1)).exp_();  // in the place of fp32 logits, which nobody reads again
-  const at::Tensor both = at::stack({s.p.sum(1, /*keepdim=*/false, at::kDouble), picked});
+  const at::Tensor both = at::stack({row_sums(s.p), picked});
   if (axis.split()) axis.group->all_reduce_sum(both).wait();
   s.nll = both[0].log().sub_(both[1]);
   s.p.div_(both[0].to(at::kFloat).unsqueeze(1));

@@ -40,22 +40,25 @@ def watch(command, env):
 
 def compare(a, mode, profile, folder):
     rows, out = os.path.join(folder, "rows.jsonl"), os.path.join(folder, f"{mode}-{profile}")
+    profile, _, ranks = profile.partition("@")
+    ranks = int(ranks or a.nproc)
+    label = f"{mode}, {profile}" + (f", {ranks} ranks" if ranks != a.nproc else "")
     words = [os.path.join(HERE, "train.lua"), "--mode", mode, "--model", a.model, "--data", rows, "--parallel", profile,
-             "--nproc", str(a.nproc), "--rows", str(2 * a.nproc), "--seq_len", str(a.seq_len), "--steps", str(a.steps),
+             "--nproc", str(ranks), "--rows", str(2 * ranks), "--seq_len", str(a.seq_len), "--steps", str(a.steps),
              "--out", out]
     env = dict(os.environ, FTENGINE_DEVICE="cpu", OMP_NUM_THREADS="1", XDG_CACHE_HOME=folder)
     planned = subprocess.run([a.program, "plan", *words], env=env, capture_output=True, text=True)
     if planned.returncode:
-        return f"| {mode}, {profile} | no plan: {planned.stderr.strip().splitlines()[0]} |"
+        return f"| {label} | no plan: {planned.stderr.strip().splitlines()[0]} |"
     total, floor = megabytes(planned.stdout, "total"), megabytes(planned.stdout, "the program itself")
-    if total * a.nproc > free_mb() - 1000 * a.keep_free:
-        return f"| {mode}, {profile} | {total:,.0f} | left out: too large for this machine |"
+    if total * ranks > free_mb() - 1000 * a.keep_free:
+        return f"| {label} | {total:,.0f} | left out: too large for this machine |"
     code, resident, said = watch([a.program, "run", *words], env)
     if code:
-        return f"| {mode}, {profile} | {total:,.0f} | failed: {said.strip().splitlines()[0]} |"
+        return f"| {label} | {total:,.0f} | failed: {said.strip().splitlines()[0]} |"
     with open(os.path.join(out, "metrics.jsonl")) as file:
         meter = max(json.loads(line)["peak_tensor_memory"] for line in file) * 1e-6
-    return (f"| {mode}, {profile} | {total:,.0f} | {floor:,.0f} | {meter:,.0f} | {100 * ((total - floor) / meter - 1):+.1f}% "
+    return (f"| {label} | {total:,.0f} | {floor:,.0f} | {meter:,.0f} | {100 * ((total - floor) / meter - 1):+.1f}% "
             f"| {resident:,.0f} | {100 * (total / resident - 1):+.1f}% |")
 
 
@@ -75,7 +78,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         draw = random.Random(0)
         with open(os.path.join(folder, "rows.jsonl"), "w") as file:
-            for _ in range(2 * a.nproc * a.steps):
+            for _ in range(16 * a.steps):
                 file.write(json.dumps({"input_ids": [draw.randrange(1000) for _ in range(a.seq_len)]}) + "\n")
         for mode in a.modes.split(","):
             for profile in a.profiles.split(","):
