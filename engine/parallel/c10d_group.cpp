@@ -4,6 +4,7 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Logging.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -16,8 +17,10 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "engine/device/log.h"
 #include "engine/error/error.h"
 #include "engine/parallel/c10d_backend.h"
+#include "engine/parallel/host_watch.h"
 #include "engine/parallel/launch.h"
 #include "engine/parallel/process_group.h"
 
@@ -31,6 +34,7 @@ using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
 constexpr const char* kFailureKey = "ft/failure";
 constexpr const char* kSpeakerKey = "ft/speaker";
 constexpr const char* kLeftKey = "ft/left";
+constexpr const char* kWatchKey = "ft/watch";
 constexpr std::chrono::seconds kLeaveTime{3};  // of the 10 s in which all ranks stop
 
 // LibTorch's message without its C++ backtrace: the first line.
@@ -109,6 +113,8 @@ class Scratch {
       if (it->numel() != count) continue;
       at::Tensor found = *it;
       free_.erase(it);
+  void keep(std::unique_ptr<HostWatch> watch) { watch_ = std::move(watch); }
+
       return found;
     }
     return at::empty({count}, at::kFloat);
@@ -330,8 +336,46 @@ class C10dGroup : public ProcessGroup {
 
   // A communicator for each stream, made at its first collective, which every rank comes to in the same order.
   c10d::Backend& nccl(at::Device device, Stream stream) {
+  std::unique_ptr<HostWatch> watch_;
     const bool gather = stream == Stream::gather;
     BackendPtr& backend = gather ? nccl_gather_ : nccl_;
+// Ends the process from the watch's thread: the one that computes waits for the machine that has gone, and would do so
+// until the time-out. What is being saved stays as a kill would leave it.
+[[noreturn]] void leave_at_once(const std::string& what, bool speak) {
+  const Error error = Error(ErrorKind::comm, what)
+                          .help(
+                              "FTENGINE_HOST_TIMEOUT is how many seconds of silence are taken for that; see "
+                              "docs/troubleshooting.md#nccl-and-gloo");
+  log_info(error.what());
+  if (under_launcher() || speak) report_fatal(error);
+  _exit(1);
+}
+
+// Never fails: without a watch, a machine that vanishes is found by the collectives' time-out.
+std::unique_ptr<HostWatch> watch_hosts(c10d::Store& store, const RankEnvironment& environment,
+                                       const std::string& own_address, std::chrono::seconds timeout) {
+  // Where all hear of it from rank 0, or all lose rank 0, one rank a machine speaks at most.
+  HostWatchOptions options{
+      .rank = environment.rank,
+      .timeout = timeout,
+      .gone = [first = environment.local_rank == 0](auto& what, bool told) { leave_at_once(what, first && !told); }};
+  try {
+    if (environment.rank > 0) {
+      const std::string meeting_point = store.get_to_str(kWatchKey);
+      if (meeting_point.empty()) return nullptr;
+      return std::make_unique<HostWatch>(options, meeting_point, environment.master_addr);
+    }
+    const bool loopback = own_address.rfind("127.", 0) == 0 || own_address == "::1";
+    auto watch = std::make_unique<HostWatch>(options, loopback ? "" : own_address);
+    store.set(kWatchKey, watch->meeting_point());
+    return watch;
+  } catch (const std::exception& error) {
+    log_warning(std::string("machines that vanish will be noticed by parallel.timeout alone: ") + first_line(error));
+    if (environment.rank == 0) store.set(kWatchKey, "");
+    return nullptr;
+  }
+}
+
     if (!backend) {
       BackendPlace place = place_;
       place.device = device.index();
@@ -353,6 +397,7 @@ class C10dGroup : public ProcessGroup {
 };
 
 // The socket that the launcher has bound for rank 0 already: no port can be lost in between, and no rank comes too
+  const std::chrono::seconds silence = host_timeout();
 // early. Else one of loopback alone where all ranks are on this machine; or none: the store listens everywhere.
 std::optional<int> listening_socket(const std::string& address, const RankEnvironment& environment) {
   if (const char* text = std::getenv("FTENGINE_STORE_FD"); text && *text) return std::atoi(text);
@@ -389,6 +434,8 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
   if (!address && environment.one_machine())  // a name of this machine's that nobody resolves
     address = local_address_towards(master = "127.0.0.1", environment.master_port);
   const std::string place_text = master + ":" + std::to_string(environment.master_port);
+    if (!environment.one_machine() && silence.count() > 0)
+      group->keep(watch_hosts(*store, environment, *address, silence));
   if (!address)
     throw Error(ErrorKind::comm, "cannot resolve '" + master + "'")
         .at("environment")

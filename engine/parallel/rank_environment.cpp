@@ -178,10 +178,11 @@ std::vector<int> tasks_per_node(const std::string& text) {
   return tasks;
 }
 
-int RankEnvironment::stated_world_size() {
-  if (const auto stated = integer_variable("WORLD_SIZE", 1, kMostRanks)) return static_cast<int>(*stated);
+std::pair<int, std::string> RankEnvironment::stated_world_size() {
+  if (const auto stated = integer_variable("WORLD_SIZE", 1, kMostRanks))
+    return {static_cast<int>(*stated), "WORLD_SIZE"};
   const auto place = from_env();
-  return place ? place->world_size : 0;
+  return place ? std::pair(place->world_size, place->size_from) : std::pair(0, std::string());
 }
 
 std::optional<RankEnvironment> RankEnvironment::from_env() {
@@ -196,6 +197,7 @@ std::optional<RankEnvironment> RankEnvironment::from_env() {
   }
   RankEnvironment place;
   place.launcher = spelling->launcher;
+  place.size_from = spelling->size;
   place.world_size = static_cast<int>(*integer_variable(spelling->size, 1, kMostRanks));
   place.rank = static_cast<int>(integer_variable(spelling->rank, 0, place.world_size - 1).value_or(0));
   place.local_world_size =

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ft {
@@ -16,6 +17,7 @@ struct RankEnvironment {
   std::string master_addr = "127.0.0.1";
   int master_port = 0;
   std::string launcher = "torchrun";  ///< whose variables these are
+  std::string size_from{};            ///< the one that says how many ranks there are
   std::string master_from{};          ///< what said where rank 0 is, for people
 
   /// True where all ranks are on this machine.
@@ -32,9 +34,10 @@ struct RankEnvironment {
   /// @throws Error(config) naming a variable that is missing or out of range.
   static std::optional<RankEnvironment> from_env();
 
-  /// How many ranks the environment speaks of, for who only plans: WORLD_SIZE alone counts too. 0: it does not say.
+  /// How many ranks the environment speaks of, and which variable of it, for who only plans: WORLD_SIZE alone counts
+  /// too. 0 and "": it does not say.
   /// @throws Error(config) as from_env
-  static int stated_world_size();
+  static std::pair<int, std::string> stated_world_size();
 };
 
 /// The first host of a list as SLURM writes it: "gpu[07-09,12],login" is "gpu07"; several brackets in a name each give

@@ -1,7 +1,8 @@
 // ft.options: the recipe's declaration becomes a schema, which the command line fills.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <lua.hpp>
 
 #include "engine/error/error.h"
@@ -86,6 +87,10 @@ int refuse_flags(lua_State* L) {
   return 0;
 }
 
+/// A path that runs this very program, also when its file has been replaced since: /proc/self/exe would then be the name
+/// of a file that is not there.
+std::string this_program() { return "/proc/" + std::to_string(getpid()) + "/exe"; }
+
 /// native.host() -> { command=, recipe=, nproc=, resume=, flags= }
 int host_table(lua_State* L) {
   return guarded(L, [&] {
@@ -93,8 +98,9 @@ int host_table(lua_State* L) {
     Value::List flags(host.flags.begin(), host.flags.end());
     push_value(L, Value::map({{"command", host.command},
                               {"recipe", host.recipe},
-                              {"program", std::filesystem::read_symlink("/proc/self/exe").string()},
+                              {"program", this_program()},
                               {"nproc", host.nproc},
+                              {"nnodes", host.launch.nodes.count},
                               {"resume", host.resume},
                               {"quiet", host.quiet},
                               {"device_memory", host.device_memory},

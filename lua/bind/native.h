@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/parallel/launch.h"
 #include "engine/schema/value.h"
 #include "lua/vm/embedded_file.h"
 
@@ -19,8 +20,7 @@ struct Host {
   std::vector<std::string> flags;      ///< what follows it, for the recipe's options
   std::vector<std::string> arguments;  ///< the whole argv, to start local ranks with
   int64_t nproc = 0;                   ///< --nproc; 0: what the plan says
-  int64_t max_restarts = 0;            ///< --max-restarts
-  int64_t min_nproc = 0;               ///< --min-nproc; 0: not given
+  LaunchOptions launch{};              ///< --max-restarts, --min-nproc, --nnodes and so on; its nproc does not count
   std::string resume{};                ///< --resume: "auto", a run directory or a checkpoint; empty: a new run
   int64_t device_memory = 0;           ///< plan --device-memory; 0: not given
   int64_t host_memory = 0;             ///< plan --host-memory; 0: not given

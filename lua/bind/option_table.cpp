@@ -19,8 +19,9 @@ std::string underscores(std::string name) {
 std::string first_part(const std::string& path) { return path.substr(0, path.find('.')); }
 
 std::string unknown_flag(const Schema& declared, const std::string& flag) {
-  std::vector<std::string> names{"--config",       "--set",       "--help",   "--nproc",
-                                 "--max-restarts", "--min-nproc", "--resume", "--trace"};
+  std::vector<std::string> names{"--config",    "--set",    "--help",      "--nproc",       "--max-restarts",
+                                 "--min-nproc", "--nnodes", "--node-rank", "--master-addr", "--master-port",
+                                 "--node-wait", "--resume", "--trace"};
   for (const std::string& key : declared.keys()) names.push_back("--" + key);
   const std::string near = nearest(flag, names);
   return "unknown flag '" + flag + "'\n   help: " + (near.empty() ? "" : "did you mean '" + near + "'?  ") +
@@ -231,6 +232,7 @@ std::string usage(const Schema& declared, const Host& host) {
          "  --nproc N             ranks on this machine\n"
          "  --max-restarts N      start them again, from the newest checkpoint, when one was killed, crashed or hung\n"
          "  --min-nproc N         give ranks that fail up, as long as this many are left\n"
+         "  --nnodes K            machines; with --node-rank I, from 0, and --master-addr HOST, which is number 0\n"
          "  --resume auto|DIR     go on with the run in --out, if there is one, or with that run or checkpoint\n"
          "  --trace               print Lua frames with an error\n";
 }

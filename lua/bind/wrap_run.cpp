@@ -28,18 +28,23 @@
 namespace ft {
 namespace {
 
-/// native.ranks() -> { rank=, world_size= }; world_size 0: no launcher has set the environment. For who only plans,
-/// WORLD_SIZE alone says how many.
+/// native.ranks() -> { rank=, world_size=, said_by= }; world_size 0: no launcher has set the environment, else said_by
+/// is its variable. For who only plans, WORLD_SIZE alone says how many.
 int ranks(lua_State* L) {
   return guarded(L, [&] {
-    const std::string& command = host_of(L).command;
-    if (command == "check" || command == "plan") {
-      push_value(L, Value::map({{"rank", 0}, {"world_size", RankEnvironment::stated_world_size()}}));
+    // What a launcher has started is then one launcher of ours a node.
+    if (host_of(L).launch.nodes.count > 1 && !under_launcher()) {
+      push_value(L, Value::map({{"rank", 0}, {"world_size", 0}, {"said_by", ""}}));
       return 1;
     }
-    const auto environment = RankEnvironment::from_env();
-    push_value(L, Value::map({{"rank", environment ? environment->rank : 0},
-                              {"world_size", environment ? environment->world_size : 0}}));
+    const std::string& command = host_of(L).command;
+    if (command == "check" || command == "plan") {
+      const auto [world_size, said_by] = RankEnvironment::stated_world_size();
+      push_value(L, Value::map({{"rank", 0}, {"world_size", world_size}, {"said_by", said_by}}));
+      return 1;
+    }
+    const RankEnvironment place = RankEnvironment::from_env().value_or(RankEnvironment{.world_size = 0});
+    push_value(L, Value::map({{"rank", place.rank}, {"world_size", place.world_size}, {"said_by", place.size_from}}));
     return 1;
   });
 }
@@ -73,13 +78,11 @@ int open_rank_device(lua_State* L) {
   });
 }
 
-/// native.launch(nproc): becomes the supervisor of local ranks; leaves the process with their exit code.
+/// native.launch(nproc): becomes the supervisor of this machine's ranks; leaves the process with their exit code.
 int launch(lua_State* L) {
   return guarded(L, [&]() -> int {
-    LaunchOptions options;
+    LaunchOptions options = host_of(L).launch;
     options.nproc = static_cast<int>(number_argument(L, 1, "number of ranks"));
-    options.max_restarts = static_cast<int>(host_of(L).max_restarts);
-    options.min_nproc = static_cast<int>(host_of(L).min_nproc);
     std::fflush(nullptr);
     const int code = launch_local_ranks(host_of(L).arguments, options);
     std::fflush(nullptr);

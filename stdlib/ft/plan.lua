@@ -71,9 +71,10 @@ end
 --- Ranks of the run: a launcher's, --nproc, one a GPU unless the plan wants a single one, or as many as the plan says.
 local function ranks_of(parallel, asked_for, launched)
   if launched > 0 then return launched end
-  if asked_for > 0 then return asked_for end
+  local nodes = native.host().nnodes -- each starts as many
+  if asked_for > 0 then return asked_for * nodes end
   local gpus = parallel.nproc ~= 1 and native.gpus(parallel.device) or 0
-  return gpus > 0 and gpus or parallel.nproc or 1
+  return (gpus > 0 and gpus or parallel.nproc or 1) * nodes
 end
 
 --- Reads the model's config.json and what stdlib/ft/models makes of it. Headers of weights are not read.
@@ -112,6 +113,7 @@ local function make(given, config)
   end
   plan.nproc_given = host.nproc
   plan.parallel.nproc = ranks_of(plan.parallel, host.nproc, ranks.world_size)
+  if ranks.world_size > 0 then native.place(plan.parallel, "nproc", "environment", 0) end
   local said = config.environment or from_environment(plan)
   require("ft.mesh").resolve(plan)
   fill_batch(plan)
@@ -184,7 +186,9 @@ function Plan:start()
   judge.apply(self, {})
   if command == "check" or command == "plan" then return require("ft.report")[command](self) end
   if command == "preprocess" then return require("ft.commands.preprocess")(self) end
-  if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then native.launch(self.plan.parallel.nproc) end
+  if self.ranks.world_size == 0 and self.plan.parallel.nproc > 1 then
+    native.launch(self.plan.parallel.nproc / self.host.nnodes)
+  end
   native.open_device(self.plan.parallel.device)
   if self.ranks.rank == 0 then require("ft.report").environment(self) end
   local data, tokenizer = require("ft.data").load(self.plan)

@@ -156,14 +156,15 @@ TEST(Resume, goes_on_on_any_layout) {
   for (size_t i = 0; i < on.size(); ++i) {
     saved.push_back({&on[i], nullptr, kinds[i % kinds.size()], (folder / std::to_string(i) / "checkpoint-5").string()});
     fs::create_directories(fs::path(saved.back().directory).parent_path());
-    for (const size_t step : {size_t{0}, size_t{3}, size_t{7}})
+    // Itself and another; each is gone on on by another, too.
+    for (const size_t step : {size_t{0}, size_t{3}})
       resumed.push_back({&on[i], &on[(i + step) % on.size()], saved.back().job, saved.back().directory});
   }
   train(saved, true);
   train(resumed, false);
   fs::remove_all(folder);
   for (size_t i = 0; i < resumed.size(); ++i) {
-    const Going &going = resumed[i], &want = saved[i / 3];
+    const Going &going = resumed[i], &want = saved[i / 2];
     SCOPED_TRACE(std::string(going.from->name) + " -> " + going.onto->name + " " + write_json(going.job));
     ASSERT_EQ(want.losses.size(), static_cast<size_t>(kSteps - kSaved));
     if (going.onto == going.from) {

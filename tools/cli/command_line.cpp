@@ -42,7 +42,8 @@ constexpr Command kCommands[] = {
     {"profiles", "[NAME]", "the layouts over ranks that are built in, or one of them", false},
     {"fetch", "deepspeed_configs|profiles [--dest DIR]", "writes files that are built in", false},
     {"convert", "CONFIG.yml -o recipe.lua|new.yml", "a configuration as a recipe, or in FSDP2's spelling", false},
-    {"doctor", "[--nproc N]", "what this machine gives a run, and whether ranks can meet", false},
+    {"doctor", "[--nproc N] [--nnodes K --node-rank I --master-addr HOST]",
+     "what this machine gives a run, and whether ranks can meet", false},
     {"test", "FILE-OR-FOLDER …", "tests written in Lua", false},
 };
 
@@ -62,18 +63,24 @@ constexpr ForeignCommand kForeignCommands[] = {
     {"vllm-serve", "ftengine merge RUN -o DIR writes a directory that vLLM serves"},
 };
 
+constexpr int64_t kMostRanks = 1 << 20;
+
 struct NumberFlag {
   const char* name;
   int64_t CommandLine::*value;
   int64_t least;
   const char* want;
+  int64_t most = kMostRanks;
 };
 constexpr NumberFlag kNumberFlags[] = {
     {"--nproc", &CommandLine::nproc, 1, "a number of ranks from 1"},
     {"--max-restarts", &CommandLine::max_restarts, 0, "how often to start ranks again, from 0"},
     {"--min-nproc", &CommandLine::min_nproc, 1, "a number of ranks from 1"},
+    {"--nnodes", &CommandLine::nnodes, 1, "a number of machines from 1"},
+    {"--node-rank", &CommandLine::node_rank, 0, "this machine's number, from 0"},
+    {"--node-wait", &CommandLine::node_wait, 1, "seconds from 1"},
+    {"--master-port", &CommandLine::master_port, 1, "a port, from 1 to 65535", 65535},
 };
-constexpr int64_t kMostRanks = 1 << 20;
 
 constexpr NumberFlag kSizeFlags[] = {
     {"--device-memory", &CommandLine::device_memory, 1, "bytes, such as 24GiB or 80GB"},
@@ -163,13 +170,19 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
       const std::string text = text_of(*flag, arguments, next);
       int64_t& value = out.*flag->value;
       const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > kMostRanks)
+      if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > flag->most)
         out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
     } else if (const NumberFlag* flag = out.command == "plan" ? number_flag(kSizeFlags, argument) : nullptr) {
       const std::string text = text_of(*flag, arguments, next);
       out.*flag->value = size_of(text);
       if (out.*flag->value < flag->least)
         out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
+    } else if ((command->takes_recipe || out.command == "doctor") &&
+               (argument == "--master-addr" || argument.rfind("--master-addr=", 0) == 0)) {
+      out.master_addr = argument.size() > 13          ? argument.substr(14)
+                        : next + 1 < arguments.size() ? arguments[++next]
+                                                      : "";
+      if (out.master_addr.empty()) out.wrong = "--master-addr: want the first machine's name or address";
     } else if (command->takes_recipe && (argument == "--resume" || argument.rfind("--resume=", 0) == 0)) {
       out.resume = argument.size() > 8 ? argument.substr(9) : next + 1 < arguments.size() ? arguments[++next] : "";
       if (out.resume.empty()) out.wrong = "--resume: want auto, a run directory or a checkpoint";
@@ -178,7 +191,8 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
     }
   }
   if (out.command == "doctor" && !out.flags.empty())
-    out.wrong = "doctor: got '" + out.flags.front() + "'\n   help: ftengine doctor [--nproc N]";
+    out.wrong = "doctor: got '" + out.flags.front() +
+                "'\n   help: ftengine doctor [--nproc N] [--nnodes K --node-rank I --master-addr HOST]";
   return out;
 }
 
@@ -192,6 +206,9 @@ std::string help_text() {
          "  --max-restarts N    start the ranks again, from the newest checkpoint, when one was killed, crashed or "
          "hung\n"
          "  --min-nproc N    give ranks that fail up, as long as this many are left\n"
+         "  --nnodes K --node-rank I --master-addr HOST    of a run on K machines, what is started on number I, from "
+         "0;\n"
+         "      HOST is number 0; --master-port (29500), --node-wait (600 seconds for all to come)\n"
          "  --resume auto|DIR    go on with the run in --out, if there is one, or with that run or checkpoint\n"
          "\nexit codes: 0 done, 1 refused or failed (one message), 2 wrong command line, 130 interrupted\n";
 }

@@ -14,6 +14,11 @@ struct CommandLine {
   int64_t nproc = 0;               ///< --nproc; 0: not given
   int64_t max_restarts = 0;        ///< --max-restarts
   int64_t min_nproc = 0;           ///< --min-nproc; 0: not given
+  int64_t nnodes = 1;              ///< --nnodes
+  int64_t node_rank = -1;          ///< --node-rank; -1: not given
+  int64_t node_wait = 0;           ///< --node-wait, seconds; 0: not given
+  std::string master_addr{};       ///< --master-addr; empty: not given
+  int64_t master_port = 0;         ///< --master-port; 0: not given
   std::string resume{};            ///< --resume: "auto", a run directory or a checkpoint; empty: not given
   int64_t device_memory = 0;       ///< plan --device-memory, bytes; 0: not given
   int64_t host_memory = 0;         ///< plan --host-memory, bytes; 0: not given

@@ -82,11 +82,9 @@ void report_devices() {
 }
 
 void report_memory() {
-  std::int64_t swap_kb = 0;
-  std::istringstream(proc_value("/proc/meminfo", "SwapTotal")) >> swap_kb;
   line("memory", bytes_text(static_cast<double>(available_host_bytes())) + " free of " +
                      bytes_text(static_cast<double>(total_host_bytes())) + ", swap " +
-                     bytes_text(static_cast<double>(swap_kb) * 1024));
+                     bytes_text(static_cast<double>(total_swap_bytes())));
   rlimit locked{};
   getrlimit(RLIMIT_MEMLOCK, &locked);
   line("locked memory", bytes_or_unlimited(locked.rlim_cur) +
@@ -117,7 +115,8 @@ void report_environment(const RankEnvironment* place) {
   std::string set;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
-    for (const char* prefix : {"GLOO_", "NCCL_", "OMP_", "MKL_", "FTENGINE_DEVICE", "FTENGINE_ISA", "CUDA_VISIBLE"})
+    for (const char* prefix :
+         {"GLOO_", "NCCL_", "OMP_", "MKL_", "FTENGINE_DEVICE", "FTENGINE_HOST_TIMEOUT", "FTENGINE_ISA", "CUDA_VISIBLE"})
       if (text.rfind(prefix, 0) == 0) set += (set.empty() ? "" : "  ") + text;
   }
   line("variables", set.empty() ? "none that change how ranks talk or compute" : set);
@@ -161,8 +160,10 @@ void meet(const RankEnvironment& place) {
 
 }  // namespace
 
-int doctor_command(const std::vector<std::string>& arguments, int nproc) {
-  const auto place = RankEnvironment::from_env();
+int doctor_command(const std::vector<std::string>& arguments, LaunchOptions options) {
+  // Of several nodes, what a launcher has started are launchers of ours.
+  const bool launches = options.nodes.count > 1 && !under_launcher();
+  const auto place = launches ? std::nullopt : RankEnvironment::from_env();
   if (!under_launcher() && (!place || place->rank == 0)) {
     line("ftengine", version_text().substr(std::string("ftengine ").size(), version_text().size() - 10));
     line("LibTorch", libtorch_path());
@@ -172,8 +173,7 @@ int doctor_command(const std::vector<std::string>& arguments, int nproc) {
     std::fflush(stdout);
   }
   if (!place) {
-    LaunchOptions options;
-    options.nproc = nproc > 0 ? nproc : std::max(2, default_gpu_ranks("auto"));
+    if (options.nproc == 0) options.nproc = std::max(launches ? 1 : 2, default_gpu_ranks("auto"));
     return launch_local_ranks(arguments, options);
   }
   if (place->world_size > 1) meet(*place);

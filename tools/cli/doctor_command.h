@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/parallel/launch.h"
+
 namespace ft {
 
-/// @param arguments argv   @param nproc ranks to start where no launcher has; 0: one a GPU, or two
+/// @param arguments argv   @param options of the ranks to start where no launcher has; nproc 0: one a GPU, or two
 /// @return the exit code: 0 where ranks can meet   @throws Error(comm) where they cannot, Error(config) for a variable
 /// that is wrong
-int doctor_command(const std::vector<std::string>& arguments, int nproc);
+int doctor_command(const std::vector<std::string>& arguments, LaunchOptions options);
 
 }  // namespace ft

@@ -62,6 +62,17 @@ int finish(const Outcome& outcome, bool trace) {
   return outcome.exit_code;
 }
 
+LaunchOptions launch_options(const CommandLine& line) {
+  return {.nproc = static_cast<int>(line.nproc),
+          .max_restarts = static_cast<int>(line.max_restarts),
+          .min_nproc = static_cast<int>(line.min_nproc),
+          .nodes = {.count = static_cast<int>(line.nnodes),
+                    .node = static_cast<int>(line.node_rank),
+                    .host = line.master_addr,
+                    .port = static_cast<int>(line.master_port),
+                    .wait_seconds = static_cast<int>(line.node_wait)}};
+}
+
 int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) {
   install_host_allocator();
   Host host{.command = line.command,
@@ -69,8 +80,7 @@ int run_lua(const CommandLine& line, const std::vector<std::string>& arguments) 
             .flags = line.flags,
             .arguments = arguments,
             .nproc = under_launcher() ? 0 : line.nproc,  // which after a restart may be fewer
-            .max_restarts = line.max_restarts,
-            .min_nproc = line.min_nproc,
+            .launch = launch_options(line),
             .resume = restart_directory().empty() ? line.resume : restart_directory(),
             .device_memory = line.device_memory,
             .host_memory = line.host_memory,
@@ -97,7 +107,7 @@ int run(const std::vector<std::string>& arguments) {
   if (line.command == "--help") return std::fputs(help_text().c_str(), stdout), 0;
   if (line.command == "--version") return std::fputs(version_text().c_str(), stdout), 0;
   if (line.command == "merge") return merge_command(line.flags);
-  if (line.command == "doctor") return doctor_command(arguments, static_cast<int>(line.nproc));
+  if (line.command == "doctor") return doctor_command(arguments, launch_options(line));
   return run_lua(line, arguments);
 }
 

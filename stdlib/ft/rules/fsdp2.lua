@@ -83,14 +83,14 @@ return function(rule)
 
   rule("fsdp2.nproc_is_the_launchers", {
     keys = { "parallel.nproc" },
-    sentence = "--nproc agrees with the launcher's WORLD_SIZE",
+    sentence = "--nproc agrees with the launcher's number of ranks",
     reason = "two numbers of ranks cannot both hold",
-    source = "torchrun, WORLD_SIZE",
+    source = "torchrun, WORLD_SIZE; Open MPI, OMPI_COMM_WORLD_SIZE; MPICH, PMI_SIZE; srun, SLURM_STEP_NUM_TASKS",
     help = "leave --nproc away under a launcher",
   }, function(p)
-    local launched = p.facts.launched
+    local launched, variable = p.facts.launched, p.facts.launched_by
     return launched == 0 or p.nproc_given == 0 or launched == p.nproc_given,
-      "leave --nproc away under a launcher that has set WORLD_SIZE", "parallel.nproc",
-      ("--nproc %d, but the launcher started %d ranks"):format(p.nproc_given, launched)
+      ("leave --nproc away where a launcher has started the ranks, or unset %s where none has"):format(variable),
+      "parallel.nproc", ("%s is %d, but --nproc is %d"):format(variable, launched, p.nproc_given)
   end)
 end

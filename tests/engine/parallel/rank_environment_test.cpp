@@ -68,7 +68,7 @@ class RankEnvironmentTest : public testing::Test {
 TEST_F(RankEnvironmentTest, IsNothingWhereNobodyHasStartedRanks) {
   EXPECT_FALSE(with({}));
   EXPECT_FALSE(with({{"RANK", "0"}}));
-  EXPECT_EQ(RankEnvironment::stated_world_size(), 0);
+  EXPECT_EQ(RankEnvironment::stated_world_size(), std::pair(0, std::string()));
 }
 
 TEST_F(RankEnvironmentTest, ReadsWhatTorchrunSets) {
@@ -100,7 +100,7 @@ TEST_F(RankEnvironmentTest, NamesTheVariableThatIsWrongOrMissing) {
               HasSubstr("RANK: got '8', want an integer from 0 to 7"));
   EXPECT_THAT(refusal({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), HasSubstr("MASTER_PORT: is not set"));
   EXPECT_THAT(refusal({{"WORLD_SIZE", "8"}}), HasSubstr("RANK: is not set, but WORLD_SIZE is 8"));
-  EXPECT_EQ(RankEnvironment::stated_world_size(), 8);
+  EXPECT_EQ(RankEnvironment::stated_world_size(), std::pair(8, std::string("WORLD_SIZE")));
   EXPECT_THAT(refusal({{"RANK", "0"},
                        {"WORLD_SIZE", "4"},
                        {"LOCAL_RANK", "0"},
