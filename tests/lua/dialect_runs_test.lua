@@ -48,6 +48,16 @@ test.case("rl: dpo trains from pairs, whatever type says them, and so does the r
   t.equal(metrics_of(t, t.folder .. "/lua"), metrics.messages)
 end)
 
+test.case("a run ends where its loss stays above the watchdog's threshold, and is saved", function(t)
+  local file = config(t, "max_steps: 9\nadapter: lora\nloss_watchdog_threshold: 0.01\nloss_watchdog_patience: 2\n"
+    .. "fsdp_version: 2\nfsdp_config: { state_dict_type: SHARDED_STATE_DICT }\noutput_dir: " .. t.folder .. "/out\n")
+  local output, code = t.program("run", file, "--nproc", "1")
+  t.truthy(code == 0, output)
+  t.contains(output, "the run ends at step 2: the loss was above 0.01 for 2 steps")
+  t.equal(native.exists(t.folder .. "/out/checkpoint-2/manifest.json"), "file")
+  t.equal(#metrics_of(t, t.folder .. "/out"), 2)
+end)
+
 test.case("a share of all steps is the distance of checkpoints and evaluations, and one of rows is what is read", function(t)
   local more = "max_steps: 5\nsave_steps: 0.4\neval_steps: 0.4\nval_set_size: 0.25\nsave_total_limit: 9\nadapter: lora\n"
     .. "fsdp_version: 2\nfsdp_config: { state_dict_type: SHARDED_STATE_DICT }\noutput_dir: " .. t.folder .. "/out\n"

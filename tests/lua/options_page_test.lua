@@ -61,6 +61,16 @@ local function page()
   return table.concat(parts)
 end
 
+test.case("every option has a line of documentation", function(t)
+  for _, name in ipairs(native.schema_names()) do
+    local schema = native.schema(name)
+    t.truthy(#schema.doc > 3, name)
+    for _, option in ipairs(schema.options) do
+      t.truthy(option.doc and #option.doc > 3, ("%s.%s has no documentation"):format(name, option.key))
+    end
+  end
+end)
+
 test.case("the page of options is what the registry says", function(t)
   local path = t.here .. "/../../docs/api/options.md"
   if os.getenv("FTENGINE_UPDATE_GOLDEN") then

@@ -31,10 +31,17 @@ local function learn(run, window, loop)
   return { loss = loss }
 end
 
+local function say_stopped(run, step, watchdog)
+  if run.rank ~= 0 then return end
+  io.stderr:write(("note: the run ends at step %d: the loss was above %g for %d steps (loss_watchdog_threshold)\n"):format(step,
+    watchdog.threshold, watchdog.patience))
+end
+
 local function train(plan, loop)
   local run = plan:start()
   local has_val = plan.plan.data.val ~= nil
   local between = has_val and every(loop, run, plan.plan.epochs)
+  local high = 0 -- steps in a row whose loss was above the watchdog's threshold
   for step, window in run:steps() do
     local row = learn(run, window, loop)
     row.step, row.grad_norm = step, loop.clip > 0 and run:clip(loop.clip) or nil
@@ -43,6 +50,11 @@ local function train(plan, loop)
     if not loop.dpo then row.loss = run:sum(row.loss) end
     if between and step % between == 0 or has_val and step == run.total_steps then row.val_loss = run:evaluate("val").loss end
     if row.val_loss or step % loop.log == 0 or step == run.total_steps then run:log(row) end
+    if loop.watchdog then high = row.loss > loop.watchdog.threshold and high + 1 or 0 end
+    if loop.watchdog and high == loop.watchdog.patience then
+      say_stopped(run, step, loop.watchdog)
+      break
+    end
   end
   run:finish()
 end

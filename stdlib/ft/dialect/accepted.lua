@@ -46,6 +46,10 @@ for _, key in ipairs { "gc_steps", "gc_collect_steps", "torch_empty_cache_steps"
   notes[key] = "is accepted: memory is given back as soon as nothing uses it"
 end
 notes.dpo_use_liger_kernel = fused
+for _, key in ipairs { "use_scattermoe", "use_sonicmoe", "moe_kernels", "moe_grouped_backend" } do
+  notes[key] = "is accepted: products of experts are always grouped here"
+end
+notes.eot_tokens = "is accepted: the token that the template ends a turn with is learned with the turn"
 notes.dpo_padding_free = "is accepted: padding is never computed with"
 notes.precompute_ref_log_probs = "is accepted: the reference is the base without its adapter, computed beside each step"
 notes.remove_unused_columns = "is accepted: of a row only the named fields are read"

@@ -161,6 +161,7 @@ return function(r, plan)
   local v = r.values
   local model = plan:block("model", "hf", "base_model")
   model:set("dir", directory(r), "base_model")
+  r.model_dir = model.values.dir
   local quantized = v.load_in_4bit
   if quantized then model:set("quantize", "nf4", "load_in_4bit") end
   if v.load_in_8bit then
@@ -171,21 +172,5 @@ return function(r, plan)
   model:set("compute", dtype, key)
   adapter(r, plan)
   unfrozen(r, plan)
-  local tokens = r.written.special_tokens
-  if type(tokens) == "table" then
-    local config = model.values.dir and native.exists(model.values.dir .. "/tokenizer_config.json")
-      and native.read_json(model.values.dir .. "/tokenizer_config.json") or {}
-    for name, token in pairs(tokens) do
-      local known = config[name]
-      known = type(known) == "table" and known.content or known
-      if name == "pad_token" then
-        r.notes[#r.notes + 1] = { key = "special_tokens.pad_token",
-          text = "is accepted: padding has no weight, whatever its id" }
-      elseif known ~= token then
-        r:unsupported("special_tokens", ("%s: '%s' would have changed the tokenizer, whose own is %s"):format(name,
-          tostring(token),
-          known and "'" .. tostring(known) .. "'" or "none"), "write it into the model's tokenizer_config.json")
-      end
-    end
-  end
+  vocabulary(r, model)
 end

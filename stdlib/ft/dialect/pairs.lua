@@ -1,4 +1,6 @@
 --- Rows of `rl: dpo`: a prompt and two answers, by the names that the dialect's types have for them.
+local templates = require "ft.dialect.templates"
+
 local pairs_of = {}
 
 --- ChatML and Llama 3 as the types of these names write a prompt, and end an answer.
@@ -38,9 +40,12 @@ end
 --- Conversations by the model's template.
 local function by_template(r, form, entry, style, key, fields)
   fields.template(r, form, entry, key)
-  if form.values.format ~= "auto" then
-    r:unsupported(key, ("'%s' would have been the template of pairs"):format(tostring(form.values.format)),
-      "leave chat_template out: the model's own is used; or write type: " .. tostring(form.values.format) .. ".default")
+  local named = form.values.format
+  if named ~= "auto" and templates.is_own(r, named) then
+    templates.take_own(r, form.keys.format, named)
+  elseif named ~= "auto" then
+    r:unsupported(form.keys.format, ("'%s' would have been the template of pairs"):format(tostring(named)),
+      ("leave it out: the model's own is used; or write type: %s.default"):format(tostring(named)))
   end
   form.values.format = nil
   fields.message_fields(r, form, entry, key)

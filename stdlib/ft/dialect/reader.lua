@@ -90,16 +90,13 @@ local function sorted_keys(...)
   return names
 end
 
---- The only key that has a word among its parts: num_epochs for epochs.
+--- The only key that has a word among its parts, or begins with it: num_epochs for epochs, adam_epsilon for adam_eps.
 local function the_only_one_with(word, known)
-  local found
+  local found = {}
   for _, key in ipairs(known) do
-    if ("_" .. key .. "_"):find("_" .. word .. "_", 1, true) then
-      if found then return nil end
-      found = key
-    end
+    if ("_" .. key .. "_"):find("_" .. word .. "_", 1, true) or key:sub(1, #word) == word then found[#found + 1] = key end
   end
-  return found
+  return found[2] == nil and found[1] or nil
 end
 
 --- "did you mean …" among everything that means something in the dialect.

@@ -66,6 +66,7 @@ local function loop_text(loop, plan)
     and (loop.evaluate < 1 and ("math.max(1, math.ceil(run.total_steps * %s))"):format(literal(loop.evaluate))
       or literal(loop.evaluate)) or loop.evaluations and share:format(loop.evaluations))
   if between then add("local every = " .. between .. "  -- steps between two evaluations") end
+  if loop.watchdog then add "local high = 0  -- steps in a row whose loss was too high" end
   add "for step, window in run:steps() do"
   local norm = loop.clip > 0 and literal(loop.clip)
   if loop.dpo then
@@ -88,6 +89,10 @@ local function loop_text(loop, plan)
   end
   local some = "  if row.val_loss or step %% %d == 0 or step == run.total_steps then run:log(row) end"
   add(loop.log > 1 and some:format(loop.log) or "  run:log(row)")
+  if loop.watchdog then
+    add(("  high = row.loss > %s and high + 1 or 0"):format(literal(loop.watchdog.threshold)))
+    add(("  if high == %d then break end"):format(loop.watchdog.patience))
+  end
   add "end"
   add "run:finish()"
   return lines

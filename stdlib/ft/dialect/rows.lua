@@ -2,6 +2,7 @@
 --- plan that says the same.
 local native = require "ft.native"
 local pairs_of = require "ft.dialect.pairs"
+local templates = require "ft.dialect.templates"
 
 local rows = {}
 
@@ -24,6 +25,10 @@ local function format_of(r, key, name)
   if name == nil or name == "" or name:match("^tokenizer_default") then return "auto" end
   if name == "chatml" or name == "llama3" then return name end
   if name == "jinja" then return "auto" end -- a rule says that its template is missing
+  if templates.is_own(r, name) then
+    templates.take_own(r, key, name)
+    return "auto"
+  end
   r:unsupported(key, ("'%s' would have been the template of conversations"):format(name),
     "leave it out: the template that the model ships is used; or write chatml or llama3")
   return "auto"

@@ -70,6 +70,9 @@ return function(r, plan)
   local loop = plan.loop
   loop.log = v.logging_steps or 1
   loop.dpo = pairs_of.loss(r)
+  if v.loss_watchdog_threshold then
+    loop.watchdog = { threshold = v.loss_watchdog_threshold, patience = v.loss_watchdog_patience or 3 }
+  end
   if v.eval_steps then
     loop.evaluate = v.eval_steps
   elseif v.evals_per_epoch and v.evals_per_epoch > 0 then
@@ -80,7 +83,8 @@ return function(r, plan)
   checkpointing(r, plan, fsdp)
   for _, plugin in ipairs(v.plugins or {}) do
     local name = tostring(plugin):lower()
-    if not (name:find("liger", 1, true) or name:find("cut_cross_entropy", 1, true)) then
+    if not (name:find("liger", 1, true) or name:find("cut_cross_entropy", 1, true)
+      or name:find("kernels.kernelsplugin", 1, true)) then
       r:unsupported("plugins", ("'%s' would have changed how models are built or trained"):format(tostring(plugin)))
     end
   end

@@ -26,8 +26,10 @@ local function generator(seed)
 end
 
 local scalars = {
-  "true", "false", "yes", "\"True\"", "0", "1", "2", "3", "-1", "4096", "0.5", "1e-4", "1e400", ".nan", "-.inf", "null", "", "~",
-  "auto", "full", "\"\"", "\"0.1\"", "qlora", "lora", "adamw_bnb_8bit", "adamw_torch_8bit", "muon", "cosine", "steps", "epoch",
+  "true", "false", "yes", "\"True\"", "0", "1", "2", "3", "-1", "4096", "0.5", "1e-4", "1e400", ".nan", "-.inf", "null", "",
+  "~",
+  "dpo", "chat_template.default", "chatml.intel", "\"train[:20%]\"", "[dialect.logger]", "auto", "full", "\"\"", "\"0.1\"",
+  "qlora", "lora", "adamw_bnb_8bit", "adamw_torch_8bit", "muon", "cosine", "steps", "epoch",
   "zero3.json", "zero2", "FULL_SHARD", "SHARDED_STATE_DICT", "SIZE_BASED_WRAP", "Qwen3DecoderLayer", "recipes/demo/model",
   "recipes/demo/train.jsonl", "recipes/demo", "/dev/null", "tests/configs/untied", "nobody/nothing", "all-linear", "[q_proj]",
   "\"[\"", "0x7fffffffffffffff", "99999999999999999999", "\"\\u0000\"", "日本", "{}", "[]", "[[]]", "- ", "2024-01-01",
@@ -88,7 +90,8 @@ function random_plans.config(seed)
 end
 
 local lua_scalars = {
-  "true", "false", "0", "1", "-1", "0.5", "1e300", "0/0", "1/0", "nil", "\"\"", "\"fsdp2\"", "\"ddp\"", "\"nf4\"", "\"x\"",
+  "true", "false", "0", "1", "-1", "0.5", "1e300", "0/0", "1/0", "nil", "\"\"", "\"fsdp2\"", "\"ddp\"", "\".*_proj\"",
+  "\"paged\"", "\"cuda\"", "\"nf4\"", "\"x\"",
   "\"recipes/demo/model\"", "\"recipes/demo/train.jsonl\"", "print", "ft", "ft.null", "function() return 1 end", "{}", "{ {} }",
   "{ 1, 2 }", "{ \"q_proj\" }", "{ 1, x = 2 }", "setmetatable({}, { __index = error })", "coroutine.create(print)", "2^53",
 }

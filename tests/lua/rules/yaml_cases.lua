@@ -246,6 +246,9 @@ return {
     refuses = yaml("base_model: FOLDER/untied\ntensor_parallel_degree: 2\n" .. fsdp2, { nproc = 2 }),
     passes = yaml("base_model: FOLDER/untied\ntensor_parallel_size: 2\n" .. fsdp2, { nproc = 2 }),
   },
+  ["dialect.own_template"] = {
+    refuses = yaml "chat_template: qwen3", passes = yaml "chat_template: tokenizer_default",
+  },
   ["dialect.fsdp_prefix"] = {
     refuses = yaml("fsdp_version: 2\nfsdp_config:\n  fsdp_offload_params: true", { prefixed = true }),
     passes = yaml("fsdp_version: 2\nfsdp_config:\n  offload_params: true", { prefixed = true }),

@@ -91,11 +91,14 @@ return function(rule)
   end)
 
   rule("dialect.one_precision", {
-    keys = { "bf16", "fp16" }, sentence = "bf16 and fp16 exclude one another", reason = "activations have one dtype",
+    keys = { "bf16", "fp16", "float32" }, sentence = "bf16, fp16 and float32 exclude one another",
+    reason = "activations have one dtype",
     source = "transformers, TrainingArguments", help = "remove one of them",
   }, function(c)
-    return not ((c.bf16 == true or c.bf16 == "full" or c.bfloat16) and (c.fp16 or c.float16)), "remove one of them",
-      c.fp16 and "fp16" or "float16", "bf16 is set as well: at most one of them may be"
+    local bf16, fp16 = c.bf16 == true or c.bf16 == "full" or c.bfloat16, c.fp16 or c.float16
+    local twice = bf16 and fp16 and (c.fp16 and "fp16" or "float16") or c.float32 and (bf16 or fp16) and "float32"
+    return not twice, "remove one of them", twice,
+      ("%s is set as well: at most one of them may be"):format(bf16 and "bf16" or "fp16")
   end)
 
   rule("dialect.tf32_needs_newer_cards", {

@@ -67,6 +67,12 @@ return function(rule)
     sentence = "older names of keys are read as the present ones", reason = "the older ones will go",
     source = "Axolotl, ND parallelism and check_gradient_checkpointing_w_offload", help = "write the present name",
   })
+  rule("dialect.own_template", {
+    severity = "warning", keys = { "chat_template", "datasets" },
+    sentence = "the template that a model ships needs no name",
+    reason = "the one of that name elsewhere may differ from it by a word", source = "Axolotl, chat_template",
+    help = "leave chat_template out, or give a file: chat_template_jinja",
+  })
   rule("dialect.fsdp_prefix", {
     severity = "warning", keys = { "fsdp_config" }, sentence = "keys of fsdp_config have no fsdp_ prefix",
     reason = "it is the older spelling", source = "Axolotl, check_fsdp_config_kwargs_prefix", help = "remove the prefix",
