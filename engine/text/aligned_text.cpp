@@ -125,6 +125,18 @@ void AlignedText::replace(const std::vector<TextMatch>& matches, std::string_vie
   take(std::move(out));
 }
 
+void AlignedText::rewrite(std::string text, const std::vector<uint32_t>& starts, uint32_t end) {
+  Buffer out;
+  out.ends.resize(text.size());
+  uint32_t stop = end;
+  for (size_t i = text.size(); i-- > 0;) {
+    if (i + 1 < text.size() && starts[i + 1] != starts[i]) stop = starts[i + 1];
+    out.ends[i] = source(starts[i], stop);
+  }
+  out.text = std::move(text);
+  take(std::move(out));
+}
+
 void AlignedText::filter_marked(const std::vector<bool>& kept) {
   const std::vector<Ends> old = written_ends();
   Buffer out;

@@ -50,6 +50,9 @@ class AlignedText {
   void prepend(std::string_view text);
   /// Replaces each match by `content`, which stands for the match's last character.
   void replace(const std::vector<TextMatch>& matches, std::string_view content);
+  /// Takes the place of the whole text. Byte i of it stands for what the old text has from starts[i] to the next place
+  /// among them that is higher, or to `end`.
+  void rewrite(std::string text, const std::vector<uint32_t>& starts, uint32_t end);
   /// Keeps the characters for which `keep` is true.
   template <typename Keep>
   void filter(const Keep& keep);

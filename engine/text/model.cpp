@@ -80,6 +80,15 @@ bool is_on(const Value& tree, const char* key) {
   return !v->is_string() || !v->as_string().empty();
 }
 
+int byte_of_piece(std::string_view piece) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  constexpr size_t kSize = 6;
+  if (piece.size() != kSize || !piece.starts_with("<0x") || piece.back() != '>') return -1;
+  const size_t high = kDigits.find(piece[3]), low = kDigits.find(piece[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return -1;
+  return static_cast<int>(high * kDigits.size() + low);
+}
+
 bool reads_raw_bytes(const Value& model) {
   const std::string type = model.get("type", "");
   if ((type != "BPE" && !type.empty()) || !model.find("merges")) return false;
@@ -89,6 +98,7 @@ bool reads_raw_bytes(const Value& model) {
 }
 
 std::unique_ptr<const Model> parse_model(TokenizerFile& file, bool raw_bytes) {
+  if (file.pieces) return parse_sentencepiece(file);
   const Value& model = file.tree.at("model");
   std::string type = model.get("type", "");
   if (type.empty()) {  // older files name no type: `tokenizers` tries these in turn

@@ -64,6 +64,10 @@ std::unique_ptr<const Model> parse_bpe(TokenizerFile& file, bool raw_bytes);
 std::unique_ptr<const Model> parse_unigram(TokenizerFile& file);
 std::unique_ptr<const Model> parse_word_piece(TokenizerFile& file);
 std::unique_ptr<const Model> parse_word_level(TokenizerFile& file);
+std::unique_ptr<const Model> parse_sentencepiece(TokenizerFile& file);  ///< of a tokenizer.model
+
+/// The byte that a piece like <0x0A> stands for, or -1.
+int byte_of_piece(std::string_view piece);
 
 /// True for an entry that is present and switched on: true, a number other than 0, text that is not empty.
 bool is_on(const Value& tree, const char* key);

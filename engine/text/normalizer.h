@@ -9,6 +9,8 @@
 
 namespace ft {
 
+struct SentencePieces;
+
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
@@ -26,6 +28,9 @@ std::unique_ptr<const Normalizer> unicode_form(const std::string& name);
 /// A SentencePiece character map (T5, XLM-R): a Darts trie of replacements, by grapheme.
 /// @param charsmap base64   @throws Error(format) for one that is broken
 std::unique_ptr<const Normalizer> precompiled_normalizer(const std::string& charsmap);
+
+/// What a tokenizer.model does to its texts.
+std::unique_ptr<const Normalizer> sentencepiece_normalizer(std::shared_ptr<const SentencePieces> pieces);
 
 /// The canonical decomposition of each character, marks in order; for BertNormalizer.
 void decompose(AlignedText& text);

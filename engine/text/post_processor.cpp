@@ -63,4 +63,11 @@ PostProcessor PostProcessor::parse(const Value& tree) {
   return out;
 }
 
+PostProcessor PostProcessor::of_marks(std::optional<int32_t> bos, std::optional<int32_t> eos) {
+  PostProcessor out;
+  if (bos) out.before.push_back(*bos);
+  if (eos) out.behind.push_back(*eos);
+  return out;
+}
+
 }  // namespace ft

@@ -1,20 +1,15 @@
-// SentencePiece's precompiled character map (sentencepiece, normalizer.cc): a size, a Darts double-array trie of that
-// size, and the replacements, each ended by a zero byte.
+// SentencePiece's precompiled character map as `tokenizers` applies it: by grapheme.
 #include <utf8proc.h>
 
 #include <array>
-#include <cstring>
 
 #include "engine/error/error.h"
+#include "engine/text/charsmap.h"
 #include "engine/text/normalizer.h"
 #include "engine/text/unicode.h"
 
 namespace ft {
 namespace {
-
-[[noreturn]] void refuse(const std::string& what) {
-  throw Error(ErrorKind::format, what).key("normalizer.Precompiled.precompiled_charsmap");
-}
 
 std::string decode_base64(std::string_view text) {
   std::array<int, 256> values;
@@ -28,7 +23,7 @@ std::string decode_base64(std::string_view text) {
   int held = 0;
   for (const char c : text) {
     const int value = values[static_cast<unsigned char>(c)];
-    if (value < 0) refuse("is not base64");
+    if (value < 0) throw Error(ErrorKind::format, "is not base64").key("precompiled_charsmap");
     bits = bits << 6 | static_cast<uint32_t>(value);
     held += 6;
     if (held >= 8) {
@@ -39,29 +34,9 @@ std::string decode_base64(std::string_view text) {
   return out;
 }
 
-/// A unit of a Darts-clone double array.
-struct Unit {
-  uint32_t bits;
-  bool has_leaf() const { return bits >> 8 & 1; }
-  uint32_t value() const { return bits & 0x7FFFFFFF; }
-  uint32_t label() const { return bits & (1u << 31 | 0xFF); }
-  uint32_t offset() const { return bits >> 10 << ((bits & 1u << 9) >> 6); }
-};
-
 class Precompiled : public Normalizer {
  public:
-  explicit Precompiled(const std::string& charsmap) {
-    const std::string bytes = decode_base64(charsmap);
-    uint32_t size = 0;
-    if (bytes.size() < sizeof size) refuse("is too short");
-    std::memcpy(&size, bytes.data(), sizeof size);
-    if (size == 0 || size > bytes.size() - sizeof size || size % sizeof(Unit) != 0)
-      refuse("states a trie of " + std::to_string(size) + " bytes and has " + std::to_string(bytes.size()));
-    trie_.resize(size / sizeof(Unit));
-    std::memcpy(trie_.data(), bytes.data() + sizeof size, size);
-    texts_ = bytes.substr(sizeof size + size);
-    if (unicode::find_invalid(texts_) != std::string::npos) refuse("has replacements that are not UTF-8");
-  }
+  explicit Precompiled(const std::string& charsmap) : map_(decode_base64(charsmap)) {}
 
   void apply(AlignedText& text) const override {
     const std::string_view in = text.text();
@@ -105,11 +80,9 @@ class Precompiled : public Normalizer {
 
   /// Appends what stands for `part`: the replacement of its shortest prefix that has one, as `tokenizers` does.
   bool replace(std::string_view part, std::vector<AlignedText::Change>& changes) const {
-    const int64_t index = shortest_prefix(part);
-    if (index < 0 || static_cast<size_t>(index) >= texts_.size()) return false;
-    const auto begin = static_cast<size_t>(index);
-    const std::string_view whole(texts_);
-    const std::vector<uint32_t> fresh = characters(whole.substr(begin, whole.find('\0', begin) - begin));
+    const CharsMap::Match match = map_.shortest(part);
+    if (match.size == 0) return false;
+    const std::vector<uint32_t> fresh = characters(match.text);
     const auto difference = static_cast<int64_t>(fresh.size()) - static_cast<int64_t>(characters(part).size());
     for (const uint32_t c : fresh) changes.push_back({c, 0});
     if (difference > 0) {  // over all that is there so far, as in `tokenizers`
@@ -121,21 +94,7 @@ class Precompiled : public Normalizer {
     return true;
   }
 
-  int64_t shortest_prefix(std::string_view key) const {
-    size_t at = trie_[0].offset();
-    for (const char letter : key) {
-      const auto c = static_cast<unsigned char>(letter);
-      at ^= c;
-      if (c == 0 || at >= trie_.size() || trie_[at].label() != c) return -1;
-      const bool leaf = trie_[at].has_leaf();
-      at ^= trie_[at].offset();
-      if (leaf) return at < trie_.size() ? static_cast<int64_t>(trie_[at].value()) : -1;
-    }
-    return -1;
-  }
-
-  std::vector<Unit> trie_;
-  std::string texts_;
+  CharsMap map_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "engine/text/parallel_for.h"
 #include "engine/text/post_processor.h"
 #include "engine/text/pre_tokenizer.h"
+#include "engine/text/sentencepiece_file.h"
 #include "engine/text/tokenizer_file.h"
 #include "engine/text/unicode.h"
 #include "engine/text/vocabulary.h"
@@ -92,6 +93,13 @@ const Value& entry_of(const Value& tree, const char* key) {
   return v ? *v : kNull;
 }
 
+/// tokenizer.json; where there is none, a tokenizer.model.
+std::filesystem::path tokenizer_file_in(const std::filesystem::path& folder) {
+  std::filesystem::path file = folder / "tokenizer.json";
+  const std::filesystem::path pieces = folder / "tokenizer.model";
+  return !std::filesystem::exists(file) && std::filesystem::exists(pieces) ? pieces : file;
+}
+
 AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, const Normalizer& normalizer) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
@@ -112,7 +120,8 @@ AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, cons
 struct Tokenizer::State {
   /// The small parts are read first, so that a file of another kind is refused by the part that makes it so.
   State(TokenizerFile& content, const Value& config)
-      : normalizer(parse_normalizer(entry_of(content.tree, "normalizer"))),
+      : normalizer(content.pieces ? sentencepiece_normalizer(content.pieces)
+                                  : parse_normalizer(entry_of(content.tree, "normalizer"))),
         raw_bytes(PreTokenizer::ends_in_byte_level(entry_of(content.tree, "pre_tokenizer")) &&
                   reads_raw_bytes(content.tree.at("model"))),
         pre_tokenizer(entry_of(content.tree, "pre_tokenizer"), raw_bytes),
@@ -120,6 +129,7 @@ struct Tokenizer::State {
         decoder(entry_of(content.tree, "decoder")),
         limits(entry_of(content.tree, "truncation"), entry_of(content.tree, "padding")),
         vocabulary(content, raw_bytes) {
+    drops_lone_space = content.pieces && !content.pieces->legacy;
     vocabulary.add_tokens(entry_of(content.tree, "added_tokens"), config);
     raw_tokens = matcher_of(vocabulary, false, *normalizer);
     normalized_tokens = matcher_of(vocabulary, true, *normalizer);
@@ -136,7 +146,8 @@ struct Tokenizer::State {
 
   std::filesystem::path file;
   std::unique_ptr<const Normalizer> normalizer;
-  bool raw_bytes;  ///< words reach the model as bytes, not as their spelling
+  bool raw_bytes;                 ///< words reach the model as bytes, not as their spelling
+  bool drops_lone_space = false;  ///< of a tokenizer.model
   PreTokenizer pre_tokenizer;
   PostProcessor post_processor;
   Decoder decoder;
@@ -201,6 +212,10 @@ std::vector<Tokenizer::Token> Tokenizer::State::encode(std::string_view text) co
   for (const TextSpan& span : spans) {
     const auto begin = static_cast<uint32_t>(span.begin), end = static_cast<uint32_t>(span.end);
     if (span.id != TextSpan::kPlain) {
+      // what transformers' slow Llama tokenizer does, without legacy, where a special token is behind a lone space
+      if (drops_lone_space && out.size() == 1 && spans[0].id == TextSpan::kPlain && vocabulary.is_special(span.id) &&
+          vocabulary.token(out[0].id) == "▁")
+        out.clear();
       out.push_back({span.id, begin, end});
     } else {
       encode_raw(AlignedText(text.substr(begin, end - begin), begin), *scratch, out);
@@ -216,15 +231,18 @@ Tokenizer::~Tokenizer() = default;
 std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& model_dir_or_file) {
   std::error_code ignored;
   const bool is_folder = std::filesystem::is_directory(model_dir_or_file, ignored);
-  const std::filesystem::path file = is_folder ? model_dir_or_file / "tokenizer.json" : model_dir_or_file;
+  const std::filesystem::path file = is_folder ? tokenizer_file_in(model_dir_or_file) : model_dir_or_file;
   const std::filesystem::path folder = file.parent_path();
   try {
-    TokenizerFile content = read_tokenizer_file(file);
-    const std::filesystem::path config_file = folder / "tokenizer_config.json";
-    const Value config = std::filesystem::exists(config_file) ? read_json(config_file) : Value();
+    Value config = read_optional(folder / "tokenizer_config.json");
+    TokenizerFile content =
+        file.extension() == ".model" ? read_sentencepiece_file(file, config) : read_tokenizer_file(file);
     auto state = std::make_unique<State>(content, config);
     state->file = file;
     state->marks = read_marks(folder, config, state->vocabulary);
+    if (config.find("add_bos_token") || config.find("add_eos_token"))
+      state->post_processor = PostProcessor::of_marks(is_on(config, "add_bos_token") ? state->marks.bos : std::nullopt,
+                                                      is_on(config, "add_eos_token") ? state->marks.eos : std::nullopt);
     return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(state)));
   } catch (Error& error) {
     error.at(file.string());

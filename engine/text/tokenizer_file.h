@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "engine/schema/value.h"
 
 namespace ft {
+
+struct SentencePieces;
 
 struct TokenizerFile {
   /// A stretch of `text`.
@@ -30,7 +33,8 @@ struct TokenizerFile {
   std::vector<VocabEntry> vocab;
   std::vector<double> scores;  ///< of vocab, where it is a list (Unigram); ids are its places
   std::vector<Merge> merges;
-  bool has_vocab_map = false;  ///< model.vocab is a map of token to id (Unigram has a list)
+  bool has_vocab_map = false;                    ///< model.vocab is a map of token to id (Unigram has a list)
+  std::shared_ptr<const SentencePieces> pieces;  ///< of a tokenizer.model; null for a tokenizer.json
 
   std::string_view str(Text t) const { return std::string_view(text).substr(t.begin, t.size); }
 };

@@ -2,6 +2,7 @@
 // writes classes out as code points.
 #include <fmt/format.h>
 
+#include <optional>
 #include <vector>
 
 #include "engine/error/error.h"
@@ -43,6 +44,8 @@ class Translator {
       character_class();
     } else if (c == '(') {
       group();
+    } else if (c == ')') {
+      end_group();
     } else if (c == '{') {
       interval();
     } else if (c == '^' || c == '$') {
@@ -60,9 +63,20 @@ class Translator {
       if (!peek(known)) continue;
       out_ += known;
       at_ += known.size();
+      if (known != "(?i)") outer_.push_back(without_case_);
+      without_case_ |= known[2] == 'i';
       return;
     }
     if (peek("(?") || peek("(*")) refuse(fmt::format("regex group '{}'", in_.substr(at_, 4)));
+    outer_.push_back(without_case_);
+    out_ += in_[at_++];
+  }
+
+  void end_group() {
+    if (!outer_.empty()) {  // PCRE2 refuses one too many
+      without_case_ = outer_.back();
+      outer_.pop_back();
+    }
     out_ += in_[at_++];
   }
 
@@ -78,30 +92,61 @@ class Translator {
     out_ += text;
   }
 
+  /// A class of classes is worked out here: PCRE2 10.42 has neither && nor a class within a class.
   void character_class() {
+    const bool negated = in_.substr(at_).starts_with("[^");
+    emit_class(class_set(0), negated);
+  }
+
+  /// Reads a class to its end.   @return what it names; for the outermost one that is negated, what it leaves out
+  std::vector<Range> class_set(int depth) {
+    constexpr int kDeepest = 32;
     const size_t open = at_++;
     const bool negated = peek("^");
     if (negated) ++at_;
+    if (negated && depth > 0 && without_case_) refuse("a negated class in a class, regardless of case,");
+    if (depth > kDeepest) refuse("regex class of more than 32 classes within each other");
     std::vector<Range> set;
+    std::optional<std::vector<Range>> left;  // of the last &&
+    const auto settle = [&] {
+      if (set.empty()) refuse(fmt::format("regex class '{}'", in_.substr(open)));
+      unicode::merge_ranges(set);
+      if (left) set = unicode::intersection(*left, set);
+    };
     while (at_ < in_.size() && in_[at_] != ']') {
-      if (in_[at_] == '[' || peek("&&"))
-        refuse(fmt::format("regex class inside a class, '{}',", in_.substr(open, at_ - open + 2)));
-      Item first = class_item();
-      if (!first.is_set && peek("-") && at_ + 1 < in_.size() && in_[at_ + 1] != ']') {
-        ++at_;
-        const Item last = class_item();
-        if (last.is_set || last.literal < first.literal)
-          refuse(fmt::format("regex range in '{}'", in_.substr(open, at_ - open)));
-        set.push_back({first.literal, last.literal});
-      } else if (first.is_set) {
-        set.insert(set.end(), first.set.begin(), first.set.end());
+      if (peek("[:")) refuse(fmt::format("regex class '{}',", in_.substr(at_, 10)));
+      if (peek("&&")) {
+        settle();
+        left = std::move(set);
+        set.clear();
+        at_ += 2;
+      } else if (in_[at_] == '[') {
+        const std::vector<Range> inner = class_set(depth + 1);
+        set.insert(set.end(), inner.begin(), inner.end());
       } else {
-        set.push_back({first.literal, first.literal});
+        class_range(open, set);
       }
     }
-    if (at_ >= in_.size() || set.empty()) refuse(fmt::format("regex class '{}'", in_.substr(open)));
+    if (at_ >= in_.size()) refuse(fmt::format("regex class '{}'", in_.substr(open)));
+    settle();
     ++at_;
-    emit_class(std::move(set), negated);
+    return negated && depth > 0 ? unicode::complement(set) : set;
+  }
+
+  /// One character, a range of them, or an escape that names a set.
+  void class_range(size_t open, std::vector<Range>& set) {
+    const Item first = class_item();
+    if (!first.is_set && peek("-") && at_ + 1 < in_.size() && in_[at_ + 1] != ']') {
+      ++at_;
+      const Item last = class_item();
+      if (last.is_set || last.literal < first.literal)
+        refuse(fmt::format("regex range in '{}'", in_.substr(open, at_ - open)));
+      set.push_back({first.literal, last.literal});
+    } else if (first.is_set) {
+      set.insert(set.end(), first.set.begin(), first.set.end());
+    } else {
+      set.push_back({first.literal, first.literal});
+    }
   }
 
   Item class_item() {
@@ -127,6 +172,9 @@ class Translator {
       case 'd':
       case 'D':
         return set_item(unicode::category_ranges("Nd"), c == 'D');
+      case 'w':
+      case 'W':
+        return set_item(unicode::property_ranges("word"), c == 'W');
       case 'n':
         item.literal = '\n';
         return item;
@@ -162,7 +210,7 @@ class Translator {
     return item;
   }
 
-  /// \p{L}, \p{^L}: general categories. Scripts and other properties are refused.
+  /// \p{L}, \p{^L}, \p{Han}.
   Item property(bool negated) {
     const size_t close = in_.find('}', at_);
     if (!peek("{") || close == std::string_view::npos) refuse("regex property without braces");
@@ -172,7 +220,7 @@ class Translator {
       negated = !negated;
       name.remove_prefix(1);
     }
-    std::vector<Range> set = unicode::category_ranges(name);
+    std::vector<Range> set = unicode::property_ranges(name);
     if (set.empty()) refuse(fmt::format("regex property '\\p{{{}}}'", name));
     return set_item(std::move(set), negated);
   }
@@ -197,6 +245,10 @@ class Translator {
 
   void emit_class(std::vector<Range> set, bool negated) {
     unicode::merge_ranges(set);
+    if (set.empty()) {  // of classes that have nothing in common
+      out_ += negated ? "[\\x{0}-\\x{10ffff}]" : "(?!)";
+      return;
+    }
     out_ += negated ? "[^" : "[";
     for (const Range& r : set) {
       emit_literal(r.first);
@@ -209,6 +261,8 @@ class Translator {
 
   std::string_view in_;
   size_t at_ = 0;
+  bool without_case_ = false;  ///< (?i) holds here
+  std::vector<bool> outer_;    ///< and did around each open group
   std::string out_;
 };
 

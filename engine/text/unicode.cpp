@@ -86,6 +86,63 @@ std::vector<Range> category_ranges(std::string_view name) {
   return out;
 }
 
+std::vector<Range> property_ranges(std::string_view name) {
+  struct LongName {
+    std::string_view folded;
+    const char* category;
+  };
+  constexpr LongName kLongNames[] = {{"letter", "L"},
+                                     {"casedletter", "LC"},
+                                     {"uppercaseletter", "Lu"},
+                                     {"lowercaseletter", "Ll"},
+                                     {"titlecaseletter", "Lt"},
+                                     {"modifierletter", "Lm"},
+                                     {"otherletter", "Lo"},
+                                     {"mark", "M"},
+                                     {"nonspacingmark", "Mn"},
+                                     {"spacingmark", "Mc"},
+                                     {"enclosingmark", "Me"},
+                                     {"number", "N"},
+                                     {"decimalnumber", "Nd"},
+                                     {"letternumber", "Nl"},
+                                     {"othernumber", "No"},
+                                     {"punctuation", "P"},
+                                     {"symbol", "S"},
+                                     {"mathsymbol", "Sm"},
+                                     {"currencysymbol", "Sc"},
+                                     {"modifiersymbol", "Sk"},
+                                     {"othersymbol", "So"},
+                                     {"separator", "Z"},
+                                     {"spaceseparator", "Zs"},
+                                     {"lineseparator", "Zl"},
+                                     {"other", "C"},
+                                     {"paragraphseparator", "Zp"},
+                                     {"control", "Cc"},
+                                     {"format", "Cf"},
+                                     {"privateuse", "Co"},
+                                     {"dashpunctuation", "Pd"},
+                                     {"openpunctuation", "Ps"},
+                                     {"closepunctuation", "Pe"},
+                                     {"unassigned", "Cn"},
+                                     {"initialpunctuation", "Pi"},
+                                     {"finalpunctuation", "Pf"},
+                                     {"otherpunctuation", "Po"},
+                                     {"digit", "Nd"},
+                                     {"punct", "P"},
+                                     {"connectorpunctuation", "Pc"}};
+  std::string folded;
+  for (const char c : name)
+    if (c != ' ' && c != '-' && c != '_') folded += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (size_t i = 0; i < kNumProperties; ++i)
+    if (folded == kProperties[i].name)
+      return {kPropertyRanges + kProperties[i].begin, kPropertyRanges + kProperties[i].end};
+  for (const LongName& known : kLongNames)
+    if (folded == known.folded) return category_ranges(known.category);
+  if (folded.size() > 2 || folded.empty()) return {};
+  folded[0] = static_cast<char>(folded[0] - 'a' + 'A');
+  return category_ranges(folded == "Lc" ? "LC" : folded);
+}
+
 std::vector<Range> white_space_ranges() { return {kWhiteRanges, kWhiteRanges + kNumWhiteRanges}; }
 
 void merge_ranges(std::vector<Range>& ranges) {
@@ -99,6 +156,16 @@ void merge_ranges(std::vector<Range>& ranges) {
     }
   }
   ranges.resize(kept);
+}
+
+std::vector<Range> intersection(const std::vector<Range>& a, const std::vector<Range>& b) {
+  std::vector<Range> out;
+  for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    const uint32_t first = std::max(a[i].first, b[j].first), last = std::min(a[i].last, b[j].last);
+    if (first <= last) out.push_back({first, last});
+    a[i].last < b[j].last ? ++i : ++j;
+  }
+  return out;
 }
 
 std::vector<Range> complement(const std::vector<Range>& ranges) {

@@ -43,6 +43,14 @@ extern const Pair kLowerPairs[];
 extern const size_t kNumLowerPairs;
 extern const ScriptRun kScriptRuns[];
 extern const size_t kNumScriptRuns;
+/// What a property of Oniguruma's has (engine/text/unicode_properties.cpp, generated): [begin, end) of kPropertyRanges.
+struct NamedRanges {
+  const char* name;  ///< as fold_name makes it
+  uint32_t begin, end;
+};
+extern const NamedRanges kProperties[];
+extern const size_t kNumProperties;
+extern const Range kPropertyRanges[];
 
 constexpr uint32_t kLastCodePoint = 0x10FFFF;
 
@@ -62,9 +70,14 @@ uint8_t script(uint32_t c);
 /// Code points of \p{name} for a general category or its first letter ("Lu", "L", "L&"); empty when the name is
 /// another.
 std::vector<Range> category_ranges(std::string_view name);
+/// Code points of \p{name} for a general category, also by its long name, a script or its four letters, and a few
+/// properties more; spelled in any case, with spaces, hyphens and underscores wherever. Empty for another name.
+std::vector<Range> property_ranges(std::string_view name);
 std::vector<Range> white_space_ranges();
 /// Sorts and joins ranges that touch.
 void merge_ranges(std::vector<Range>& ranges);
+/// What is in both (each sorted and joined).
+std::vector<Range> intersection(const std::vector<Range>& a, const std::vector<Range>& b);
 /// What is in none of `ranges` (sorted and joined), surrogates left out.
 std::vector<Range> complement(const std::vector<Range>& ranges);
 

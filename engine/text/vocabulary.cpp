@@ -19,7 +19,8 @@ AddedToken parse_added(const Value& tree) {
   return token;
 }
 
-/// A mark is written as its text, or as an added token with `content`.
+}  // namespace
+
 std::optional<std::string> mark_text(const Value& tree, const char* key) {
   const Value* mark = tree.find(key);
   if (mark && mark->is_map()) mark = mark->find("content");
@@ -29,8 +30,6 @@ std::optional<std::string> mark_text(const Value& tree, const char* key) {
 Value read_optional(const std::filesystem::path& file) {
   return std::filesystem::exists(file) ? read_json(file) : Value();
 }
-
-}  // namespace
 
 void Vocabulary::add_tokens(const Value& added_tokens, const Value& config) {
   if (!added_tokens.is_null())

@@ -50,6 +50,11 @@ class Vocabulary {
   int32_t highest_added_ = -1;
 };
 
+/// A mark as tokenizer_config.json or special_tokens_map.json writes it: its text, or an added token with `content`.
+std::optional<std::string> mark_text(const Value& tree, const char* key);
+/// A JSON file, or null where there is none.
+Value read_optional(const std::filesystem::path& file);
+
 /// Reads the marks from tokenizer_config.json, special_tokens_map.json and generation_config.json in `folder`.
 /// @throws Error(format) for a mark that is no token
 TextMarks read_marks(const std::filesystem::path& folder, const Value& config, const Vocabulary& vocabulary);

@@ -6,16 +6,20 @@ local token_cache = {}
 
 --- What a data set says that changes no token.
 local indifferent = { path = true, pack = true, remainder = true, shuffle = true, cache = true, streaming = true, split = true }
---- What beside tokenizer.json says how texts become tokens.
+--- What says how texts become tokens.
 local tokenizer_files = {
-  "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+  "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+  "generation_config.json",
 }
 
-function token_cache.folder(split)
-  if split.cache then return native.absolute(split.cache) end
+--- Where caches lie whose place a plan does not say.
+function token_cache.root()
   local root = os.getenv("FTENGINE_CACHE")
-  if not root or root == "" then root = (os.getenv("HOME") or "/tmp") .. "/.cache/ftengine" end
-  return root .. "/data"
+  return root and root ~= "" and root or (os.getenv("HOME") or "/tmp") .. "/.cache/ftengine"
+end
+
+function token_cache.folder(split)
+  return split.cache and native.absolute(split.cache) or token_cache.root() .. "/data"
 end
 
 --- Everything that the tokens depend on, this program included: its file is hashed as the data's are.

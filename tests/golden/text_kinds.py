@@ -141,6 +141,21 @@ def wordpiece(lines):
     return t
 
 
+def split(lines, pattern):
+    t = bpe(lines, fuse_unk=True)
+    t.normalizer = None
+    t.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    t.decoder = decoders.Fuse()
+    return t
+
+
+def scripts(lines):
+    """Scripts and classes of classes, as Kimi K2 has them, and properties by their long names."""
+    return split(lines, r"[\p{Han}]+|[\p{Hira}\p{Katakana}]+"
+                 r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+                 r"|\p{N}{1,3}|\p{extended-pictographic}+|[a&&b]|[[x-z][^\P{Uppercase Letter}]&&[^Y]]|\w\W|[^\w\s]{2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+")
+
+
 def wordlevel(lines):
     t = Tokenizer(models.WordLevel(unk_token="<unk>"))
     t.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.Replace(Regex(r"\s{2,}|é"), " ")])
@@ -225,7 +240,7 @@ def roberta(lines):
     return t
 
 
-KINDS = [llama2, gemma, unknown, unknown_each, suffix, prefix, wordpiece, wordlevel, unigram, unigram_bytes, bytes_spelled, roberta]
+KINDS = [llama2, gemma, unknown, unknown_each, suffix, prefix, wordpiece, wordlevel, unigram, unigram_bytes, bytes_spelled, roberta, scripts]
 
 
 def write(folder, name, tokenizer, rows):

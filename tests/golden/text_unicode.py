@@ -201,4 +201,5 @@ def main(path):
     open(path, "w").write("\n".join(lines))
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

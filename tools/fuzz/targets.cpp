@@ -126,6 +126,13 @@ void tokenizer(std::span<const uint8_t> bytes) {
   made->encode("Ein Text, a text: 12 日本 <s>\n\t é", true);
 }
 
+void sentencepiece(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes, "tokenizer.model");
+  const auto made = Tokenizer::load(memory.path());
+  for (const char* text : {"Ein Text, a text: 12 日本 <s>\n\t é", "  Ａ½ ﬁx▁\u200b▁"})
+    made->decode(made->encode(text, true), false);
+}
+
 // GGUF's keys are written from a tokenizer.json of anyone's.
 void gguf_tokenizer(std::span<const uint8_t> bytes) {
   const MemoryFile memory(bytes, "tokenizer.json");
@@ -182,6 +189,7 @@ constexpr Target kTargets[] = {{"json", refusing<json>},
                                {"pickle", refusing<pickle>},
                                {"torch_file", refusing<torch_file>},
                                {"tokenizer", refusing<tokenizer>},
+                               {"sentencepiece", refusing<sentencepiece>},
                                {"chat_template", refusing<chat_template>},
                                {"gguf_tokenizer", refusing<gguf_tokenizer>},
                                {"data_rows", refusing<data_rows>},

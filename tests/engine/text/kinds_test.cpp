@@ -62,7 +62,7 @@ TEST_P(Kinds, EqualHuggingFace) { EXPECT_GT(compare(fs::path(FT_GOLDEN_DIR) / "t
 INSTANTIATE_TEST_SUITE_P(Text, Kinds,
                          ::testing::Values("llama2", "gemma", "unknown", "unknown_each", "suffix", "prefix",
                                            "wordpiece", "wordlevel", "unigram", "unigram_bytes", "bytes_spelled",
-                                           "roberta"),
+                                           "scripts", "roberta"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(TextFuzz, EqualsHuggingFace) {
