@@ -154,7 +154,31 @@ std::vector<std::string> ModelDirectory::names() const {
   return result;
 }
 
+void ModelDirectory::grow(const Growth& growth) {
+  FT_CHECK(!growth_, "a model grows once");
+  growth_ = growth;
+  for (const TensorEntry*& tensor : tensors_) {
+    if (std::find(growth.tensors.begin(), growth.tensors.end(), tensor->name) == growth.tensors.end()) continue;
+    if (quantized(tensor->name))
+      throw Error(ErrorKind::config, "is stored in four bits, and new tokens want more rows of it")
+          .at(path_.string())
+          .key(tensor->name)
+          .help("add tokens to the model that was quantized, whose table is whole");
+    try {
+      tensor =
+          &grown_.emplace(tensor->name, std::make_unique<const GrownTable>(*tensor, growth)).first->second->entry();
+    } catch (Error& error) {
+      throw error.at(path_.string());
+    }
+  }
+}
+
 const TensorEntry* ModelDirectory::find(const std::string& name) const {
+  if (const auto grown = grown_.find(name); grown != grown_.end()) return &grown->second->entry();
+  return find_stored(name);
+}
+
+const TensorEntry* ModelDirectory::find_stored(const std::string& name) const {
   if (const auto made = made_index_.find(name); made != made_index_.end()) return made->second;
   if (const auto owner = owner_.find(name); owner != owner_.end()) return owner->second->find(name);
   for (const auto& file : files_)
@@ -176,8 +200,11 @@ void ModelDirectory::read_stored(const TensorEntry& entry, uint64_t byte_offset,
 }
 
 void ModelDirectory::read(const std::string& name, uint64_t byte_offset, std::span<std::byte> out) const {
-  const TensorEntry* entry = find(name);
+  const TensorEntry* entry = find_stored(name);
   if (!entry) throw Error(ErrorKind::format, "is missing").at(path_.string()).key(name);
+  if (const auto grown = grown_.find(name); grown != grown_.end())
+    return grown->second->read(byte_offset, out,
+                               [&](uint64_t at, std::span<std::byte> bytes) { read_stored(*entry, at, bytes); });
   const BnbWeight* weight = quantized(name);
   if (!weight) return read_stored(*entry, byte_offset, out);
   const size_t width = byte_size(entry->dtype);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/formats/bnb_weight.h"
+#include "engine/formats/grown_table.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/tensor_source.h"
 #include "engine/schema/value.h"
@@ -50,6 +51,13 @@ class ModelDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   const Value& config() const { return config_; }  ///< as read
+
+  /// From now on tensors that `growth` names have so many rows. The files stay as they are, and so does fingerprint().
+  /// Called once, before anything is read.
+  /// @throws Error(shape) for one that is no table or has more rows, Error(config) for one that bitsandbytes quantized.
+  void grow(const Growth& growth);
+  const Growth* growth() const { return growth_ ? &*growth_ : nullptr; }
+  bool is_grown(const std::string& name) const { return grown_.contains(name); }
 
   /// All tensors, in the order of files and of bytes in them. Those of a dtype the engine has no use for are left out.
   const std::vector<const TensorEntry*>& tensors() const { return tensors_; }
@@ -85,6 +93,7 @@ class ModelDirectory {
   void add_pickled();
   void find_quantized();
   void read_stored(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const;
+  const TensorEntry* find_stored(const std::string& name) const;
 
   std::filesystem::path path_;
   Value config_;
@@ -96,6 +105,8 @@ class ModelDirectory {
   std::deque<TensorEntry>
       made_;  // entries of what is pickled or quantized: begin and end say how many bytes it comes to
   std::unordered_map<std::string, const TensorEntry*> made_index_;
+  std::optional<Growth> growth_;
+  std::map<std::string, std::unique_ptr<const GrownTable>> grown_;
 };
 
 /// Whether a model's weights may be stored in this dtype: fp32, fp16 or bf16.

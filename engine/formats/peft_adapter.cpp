@@ -105,10 +105,11 @@ const TensorEntry* PeftAdapter::find(const std::string& parameter) const {
   return file_.find(std::string(kPeftPrefix) + parameter);
 }
 
-void PeftAdapter::read(const std::string& parameter, uint64_t byte_offset, std::span<std::byte> out) const {
-  const TensorEntry* entry = find(parameter);
-  FT_CHECK(entry, parameter + " is not in " + file_.path().string());
-  file_.read(*entry, byte_offset, out);
+const TensorEntry* PeftAdapter::base_table(const std::string& parameter) const {
+  constexpr std::string_view kWeight = ".weight";
+  if (!parameter.ends_with(kWeight)) return nullptr;
+  const std::string module = parameter.substr(0, parameter.size() - kWeight.size());
+  return file_.find(std::string(kPeftPrefix) + module + std::string(kBaseLayer));
 }
 
 void PeftAdapter::check_tensors(std::span<const ExpectedTensor> parameters) const {

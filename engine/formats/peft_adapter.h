@@ -36,8 +36,13 @@ class PeftAdapter {
 
   /// A parameter's tensor ("model.layers.0.mlp.up_proj.lora_A.weight"), or nullptr.
   const TensorEntry* find(const std::string& parameter) const;
-  /// Fills `out` with its bytes from `byte_offset`.
-  void read(const std::string& parameter, uint64_t byte_offset, std::span<std::byte> out) const;
+  /// The table of the base that PEFT wrote inside of an adapter on it ("X.weight" as "X.base_layer.weight"), or
+  /// nullptr: read where the base's has fewer rows.
+  const TensorEntry* base_table(const std::string& parameter) const;
+  /// Fills `out` with a tensor's bytes from `byte_offset`.
+  void read(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const {
+    file_.read(entry, byte_offset, out);
+  }
   /// @throws Error(shape) listing what is missing, unexpected and of another shape.
   void check_tensors(std::span<const ExpectedTensor> parameters) const;
 

@@ -40,6 +40,42 @@ std::vector<TiedCopy> tied_copies(const MergeSource& source) {
   return copies;
 }
 
+/// PEFT's name of a base's own table: where it gets LoRA the table stands inside of that.
+std::string name_of_table(const MergeSource& source, const std::string& name) {
+  constexpr std::string_view kWeight = ".weight";
+  const std::string module = name.substr(0, name.size() - kWeight.size());
+  const bool adapted = source.checkpoint().find(module + ".lora_embedding_A", "master") ||
+                       source.checkpoint().find(module + ".lora_A.weight", "master");
+  return std::string(kPeftPrefix) + module + (adapted ? ".base_layer.weight" : ".weight");
+}
+
+/// The base's table that an entry is, or nullptr. PEFT writes tables that were resized with the adapter: the base that
+/// it is put on has no values for new rows (get_peft_model_state_dict, save_embedding_layers).
+const TensorEntry* table_of(const MergeSource& source, const TensorEntry& entry) {
+  for (const TensorEntry* table : source.grown_tables())
+    if (name_of_table(source, table->name) == entry.name) return table;
+  return nullptr;
+}
+
+void write_table(const MergeSource& source, const TensorEntry& table, const TensorEntry& entry,
+                 SafetensorsWriter& writer, const std::function<void(uint64_t, const std::string&)>& wrote) {
+  constexpr int64_t kBlock = 1 << 20;  // elements
+  const auto width = static_cast<int64_t>(byte_size(table.dtype));
+  std::vector<std::byte> raw, bytes;
+  std::vector<float> values;
+  for (int64_t at = 0; at < table.numel(); at += kBlock) {
+    const int64_t count = std::min(kBlock, table.numel() - at);
+    raw.resize(static_cast<size_t>(count * width));
+    source.base()->read(table.name, static_cast<uint64_t>(at * width), raw);
+    values.resize(static_cast<size_t>(count));
+    to_fp32(table.dtype, raw.data(), count, values.data());
+    bytes.resize(static_cast<size_t>(count) * byte_size(entry.dtype));
+    from_fp32(values.data(), count, entry.dtype, bytes.data());
+    writer.append(bytes);
+    wrote(bytes.size(), entry.name);
+  }
+}
+
 }  // namespace
 
 std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optional<DType> dtype) {
@@ -56,6 +92,9 @@ std::vector<TensorEntry> adapter_tensors(const MergeSource& source, std::optiona
   for (const TiedCopy& copy : tied_copies(source))
     entries.push_back(
         {.name = std::string(kPeftPrefix) + copy.name, .dtype = dtype.value_or(DType::f32), .shape = copy.shape});
+  for (const TensorEntry* table : source.grown_tables())
+    entries.push_back(
+        {.name = name_of_table(source, table->name), .dtype = dtype.value_or(table->dtype), .shape = table->shape});
   sort_entries(entries);
   return entries;
 }
@@ -95,6 +134,10 @@ void write_adapter(const MergeSource& source, const std::vector<TensorEntry>& en
   std::vector<float> values;
   std::vector<std::byte> bytes;
   for (const TensorEntry& entry : entries) {
+    if (const TensorEntry* table = table_of(source, entry)) {
+      write_table(source, *table, entry, writer, wrote);
+      continue;
+    }
     std::string stored = entry.name.substr(kPeftPrefix.size());
     const auto copy = std::find_if(copies.begin(), copies.end(), [&](const TiedCopy& c) { return c.name == stored; });
     const bool turned = copy != copies.end() && copy->transposed;

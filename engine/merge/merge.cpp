@@ -80,13 +80,17 @@ void put(const fs::path& directory, const std::string& name, const std::string& 
   report.files.push_back(name);
 }
 
-// config.json, tokenizer files: what stands beside the weights.
-void put_companions(const MergeInput& source, const Value& config, const fs::path& directory, MergeReport& report) {
-  put(directory, "config.json", write_json(config, 2) + "\n", report);
+void copy_companions(const MergeInput& source, const fs::path& directory, MergeReport& report) {
   for (const fs::path& file : source.companions()) {
     copy_whole(file, directory / file.filename());
     report.files.push_back(file.filename());
   }
+}
+
+// config.json, tokenizer files: what stands beside the weights.
+void put_companions(const MergeInput& source, const Value& config, const fs::path& directory, MergeReport& report) {
+  put(directory, "config.json", write_json(config, 2) + "\n", report);
+  copy_companions(source, directory, report);
 }
 
 void put_gguf(const MergeOptions& options, const MergeInput& source, const fs::path& to, const MergeCallback& progress,
@@ -163,6 +167,8 @@ void merge_adapter(const MergeOptions& options, const MergeSource& source, const
   report.files.push_back("adapter_model.safetensors");
   put(output.temporary(), "adapter_config.json",
       write_json(minimal_adapter_config(source.adapter(), source.base_model()), 2) + "\n", report);
+  // New tokens are known by them alone.
+  if (source.base() && source.base()->growth()) copy_companions(source, output.temporary(), report);
   output.commit();
   report.output = output.path();
 }

@@ -35,8 +35,11 @@ int64_t MergeTensor::numel() const {
 MergeSource::MergeSource(const MergeOptions& options) {
   open_run(options);
   read_adapter();
+  const Value* grown = run_.find("grown");
+  const bool grows = grown && grown->is_map();
+  if (!options.adapter_only || grows) open_base(options);
+  if (grows && base_) base_->grow(Growth::read(*grown));
   if (!options.adapter_only) {
-    open_base(options);
     list_tensors(options);
     if (!adapter_.is_null()) fold_adapter();
     dequantizes_ = base_of(options) == MergeBase::dequantized;
@@ -199,6 +202,15 @@ void MergeSource::choose_dequantized() {
     throw Error(ErrorKind::shape, "the base lacks this weight, which the run quantized")
         .at(base_->path().string())
         .key(*missing.begin());
+}
+
+std::vector<const TensorEntry*> MergeSource::grown_tables() const {
+  std::vector<const TensorEntry*> tables;
+  if (!base_) return tables;
+  for (const TensorEntry* entry : base_->tensors())
+    if (base_->is_grown(entry->name) && !is_tied_head(entry->name) && !checkpoint_->find(entry->name, kMaster))
+      tables.push_back(entry);
+  return tables;
 }
 
 void MergeSource::read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const {

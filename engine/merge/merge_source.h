@@ -33,6 +33,8 @@ class MergeSource : public MergeInput {
   bool dequantizes() const { return dequantizes_; }
 
   bool double_quant() const override { return run_.get("double_quant", true); }
+  /// Tables with rows for new tokens that the run did not train whole: who loads its adapter lacks them.
+  std::vector<const TensorEntry*> grown_tables() const;
   void read(const MergeTensor& tensor, int64_t begin, int64_t count, void* out) const override;
   void read_lora(const std::string& name, int64_t begin, int64_t count, float* out) const override;
   std::vector<std::filesystem::path> companions() const override;

@@ -20,6 +20,7 @@
 #include "engine/optim/learning_rate.h"
 #include "engine/optim/optimizer.h"
 #include "engine/text/tokenizer.h"
+#include "engine/train/base_model.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/interrupt.h"
 #include "engine/train/loss_scale.h"
@@ -32,19 +33,13 @@
 #include "engine/train/save.h"
 #include "engine/train/sequence_scores.h"
 #include "engine/train/sharded_model.h"
-
 #include "engine/train/unit_updates.h"
+
 namespace ft {
 namespace {
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-std::unique_ptr<ModelDirectory> open_model(const Value& plan) {
-  const Value* dir = plan.at("model").find("dir");
-  if (!dir || dir->is_null()) return nullptr;
-  return std::make_unique<ModelDirectory>(dir->as_string());
 }
 
 /// The adapter that training goes on from, or nothing.
@@ -83,7 +78,7 @@ SamplerOptions sampler_options(const Value& plan, const Mesh& mesh) {
 struct Run::State {
   explicit State(RunInputs given)
       : inputs(std::move(given)),
-        directory(open_model(inputs.plan)),
+        directory(open_base(inputs.plan.at("model"))),
         resumed(take_up(inputs.plan)),
         adapter(open_adapter(inputs.plan)),
         source(directory.get(), static_cast<uint64_t>(inputs.plan.get("seed", 0)), checkpoint(), adapter.get()),
@@ -113,20 +108,20 @@ struct Run::State {
   std::unique_ptr<ModelDirectory> directory;
   std::optional<ResumePoint> resumed;
   std::unique_ptr<PeftAdapter> adapter;
-  std::unique_ptr<UnitUpdates> updates;
   WeightSource source;
   ShardedModel model;
   std::map<std::string, Split> splits;
   Sampler sampler;
   std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<UnitUpdates> updates;
   std::unique_ptr<RunOutput> output;
-  double update_began = 0, update_seconds = 0;    // of waiting for updates: likewise
-  size_t backwards = 0;                           // of this step, so far
 
   std::vector<Batch> window;
   int64_t window_tokens = 0;
   double step_started = 0, step_seconds = 0, data_seconds = 0;
   double offload_began = 0, offload_seconds = 0;  // of copies: before the step, and in it
+  double update_began = 0, update_seconds = 0;    // of waiting for updates: likewise
+  size_t backwards = 0;                           // of this step, so far
   int64_t window_tokens_all = 0;                  // over all ranks, as the recipe summed it
   Waits waits;
   RunSaves saves;
@@ -169,12 +164,12 @@ void Run::State::go_on() {
   if (const Value* scale = from.header().find("loss_scale")) loss_scale.restore(*scale);
   skipped_steps = from.header().get("skipped_steps", int64_t{0});
   const Value& position = from.header().at("data");
-  updates->finish();
   sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
 }
 
 /// What a checkpoint of this moment holds.
 RunSaves::Moment Run::State::save_moment() {
+  updates->finish();
   const Sampler::Position position = sampler.position();
   const bool only_model = inputs.plan.at("save").get("save_only_model", false);
   Value header = Value::map({{"step", sampler.step()},
@@ -236,12 +231,12 @@ bool Run::State::only_overflowed() {
 bool Run::State::finite_step() {
   if (std::isfinite(*grad_norm)) return loss_scale.stepped(), true;
   if (only_overflowed()) {
-  updates->abandon();
     loss_scale.overflowed(sampler.step());
     ++skipped_steps;
     return false;
   }
   saves.complete();
+  updates->abandon();
   const std::string found = find_non_finite(model, window, training_context(tokens));
   const std::string what = "step " + std::to_string(sampler.step()) +
                            ": the loss or its gradient is not finite (norm " + std::to_string(*grad_norm) +
@@ -296,13 +291,13 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.directory) check_weights(*s.directory, s.model.model());
   if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
-  s.updates = std::make_unique<UnitUpdates>(s.model, *s.optimizer, overlap_of(s.inputs.plan, s.model, *s.optimizer),
-                                            [&s] { s.saves.wait_for_reads(); });
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   {
     const OffloadHome::Stay at_home(s.model.state_home());
     s.optimizer = build_optimizer(s.inputs.plan.at("optimizer"), optimizer_pieces(s.model), &s.model.split_group());
   }
+  s.updates = std::make_unique<UnitUpdates>(s.model, *s.optimizer, overlap_of(s.inputs.plan, s.model, *s.optimizer),
+                                            [&s] { s.saves.wait_for_reads(); });
   if (s.checkpoint()) s.go_on();
   s.saves.open(s.output->directory(), s.checkpoint() ? std::optional(s.checkpoint()->step()) : std::nullopt);
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
@@ -314,14 +309,14 @@ bool Run::next_step() {
   State& s = *state_;
   if (step() < total_steps()) s.output->end_row();  // what is measured after the last step joins its row
   s.saves.reset_seconds();
-  s.update_began = s.updates->waited();
-  s.updates->next_step(lr());
-  s.backwards = 0;
   s.meet_wishes();
   if (!s.sampler.next()) return false;
   s.step_started = seconds_now();
   s.model.schedule().waits = {};
   s.offload_began = s.offloading();
+  s.update_began = s.updates->waited();
+  s.updates->next_step(lr());
+  s.backwards = 0;
   s.loss_is_finite = true;
   s.grad_norm.reset();
   s.grad_factor = 1 / s.loss_scale.scale();
@@ -331,12 +326,12 @@ bool Run::next_step() {
 
 int64_t Run::step() const { return state_->sampler.step(); }
 int64_t Run::total_steps() const { return state_->sampler.total_steps(); }
-  if (++s.backwards >= s.window.size()) s.updates->last_backward();
 const std::vector<Batch>& Run::window() const { return state_->window; }
 int64_t Run::window_tokens() const { return state_->window_tokens; }
 
 double Run::backward(const Batch& batch, double tokens) {
   State& s = *state_;
+  if (++s.backwards >= s.window.size()) s.updates->last_backward();
   s.window_tokens_all = static_cast<int64_t>(tokens);
   s.tokens = tokens;
   MicroBatch made = micro_batch(batch, s.model.context_axis(), s.model.device()->where());
@@ -357,28 +352,28 @@ double Run::backward(const Batch& batch, double tokens) {
 }
 
 std::vector<double> Run::log_probs(const Batch& batch, bool adapter) {
-  if (++s.backwards >= s.window.size()) s.updates->last_backward();
   return state_->in_memory(true, [&] { return sequence_log_probs(state_->model, batch, adapter); });
 }
 
 double Run::backward(const Batch& batch, double count, const SequenceLossOf& loss_of) {
   State& s = *state_;
+  if (++s.backwards >= s.window.size()) s.updates->last_backward();
   s.window_tokens_all = static_cast<int64_t>(sum(static_cast<double>(s.window_tokens)));
   s.tokens = count;
   const double loss =
       s.in_memory(true, [&] { return train_on_sequences(s.model, batch, s.training_context(count), loss_of); });
   s.loss_is_finite = s.loss_is_finite && std::isfinite(loss);
   return loss / std::max(1.0, count);
-  if (state_->updates->overlap() == Overlap::backward && std::isfinite(max_norm))
-    throw Error(ErrorKind::config, "got run:clip(" + short_text(max_norm) +
-                                       ") and \"backward\", where updates begin before the norm is known")
-        .key("optimizer.overlap")
-        .help("set overlap = \"forward\", or have run:clip(math.huge) measure the norm alone");
 }
 
 double Run::sum(double value) { return state_->model.mesh().loss_group().sum(value); }
 
 double Run::clip(double max_norm) {
+  if (state_->updates->overlap() == Overlap::backward && std::isfinite(max_norm))
+    throw Error(ErrorKind::config, "got run:clip(" + short_text(max_norm) +
+                                       ") and \"backward\", where updates begin before the norm is known")
+        .key("optimizer.overlap")
+        .help("set overlap = \"forward\", or have run:clip(math.huge) measure the norm alone");
   ProcessGroup& group = *state_->inputs.group;
   state_->model.reduce_gradients();
   double squares = state_->updates->squares();
@@ -415,12 +410,12 @@ void Run::update() {
     s.in_memory(false, [&] { s.updates->update(s.grad_factor); });
   } else {
     s.updates->skip();
-  s.update_seconds = s.updates->waited() - s.update_began;
   }
   // The step ends here: what the recipe measures afterwards is not its time.
   s.step_seconds = seconds_now() - s.step_started;
   s.waits = s.model.schedule().waits;
   s.offload_seconds = s.offloading() - s.offload_began;
+  s.update_seconds = s.updates->waited() - s.update_began;
 }
 
 void Run::log(const Value& row) {
@@ -428,12 +423,12 @@ void Run::log(const Value& row) {
   StepMeasures measures;
   measures.tokens = s.window_tokens_all;
   measures.seconds = s.step_seconds;
-  if (s.updates->overlap() != Overlap::none) measures.wait_update = s.update_seconds;
   measures.wait_gather = s.waits.gather;
   measures.wait_reduce = s.waits.reduce;
   measures.wait_offload = s.offload_seconds;
   measures.wait_data = s.data_seconds;
   measures.wait_save = s.saves.seconds();
+  if (s.updates->overlap() != Overlap::none) measures.wait_update = s.update_seconds;
   measures.skipped_steps = s.skipped_steps;
   if (s.loss_scale.on()) measures.loss_scale = s.loss_scale.scale();
   const DeviceMemory on_device = s.model.device()->memory();

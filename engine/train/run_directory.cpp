@@ -105,6 +105,7 @@ Value RunRecord::to_value() const {
       {"seed", static_cast<int64_t>(seed)},
       {"world_size", world_size},
       {"data", files},
+      {"grown", grown},
   });
 }
 
@@ -178,6 +179,7 @@ void RunDirectory::write(const RunContents& contents) const {
   put("config.json", contents.config);
   put("adapter_config.json", contents.adapter_config);
   for (const fs::path& file : contents.companions) copy_whole(file, path_ / file.filename());
+  for (const auto& [name, text] : contents.texts) write_text(path_ / name, text);
   put("run.json", contents.record.to_value());  // last: with it the rest is there
 }
 

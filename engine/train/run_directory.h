@@ -23,6 +23,7 @@ struct RunRecord {
   int world_size = 1;
   std::vector<std::pair<std::string, std::filesystem::path>> data;  ///< by split; each file's XXH3 is recorded
   std::vector<std::string> command;                                 ///< argv
+  Value grown;  ///< tables with rows for new tokens, as Growth::read reads it; null without
 
   Value to_value() const;
 };
@@ -30,9 +31,10 @@ struct RunRecord {
 /// What is written before step 1.
 struct RunContents {
   Value plan;
-  Value config;                                   ///< config.json
-  Value adapter_config;                           ///< adapter_config.json; null without an adapter
-  std::vector<std::filesystem::path> companions;  ///< tokenizer files and the like, copied by name
+  Value config;                                            ///< config.json
+  Value adapter_config;                                    ///< adapter_config.json; null without an adapter
+  std::vector<std::filesystem::path> companions;           ///< tokenizer files and the like, copied by name
+  std::vector<std::pair<std::string, std::string>> texts;  ///< files that take the place of companions: name, content
   RunRecord record;
 };
 

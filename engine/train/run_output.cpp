@@ -17,15 +17,19 @@
 #include "engine/device/memory_meter.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
+#include "engine/formats/file.h"
 #include "engine/formats/json.h"
+#include "engine/formats/json_edit.h"
 #include "engine/formats/model_directory.h"
 #include "engine/parallel/launch.h"
 #include "engine/text/tokenizer.h"
 #include "engine/train/start_report.h"
+#include "engine/train/unit_updates.h"
 
 namespace ft {
-#include "engine/train/unit_updates.h"
 namespace {
+
+constexpr const char* kGeneration = "generation_config.json";
 
 std::string last_component(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
@@ -42,7 +46,6 @@ std::vector<std::filesystem::path> companions(const RunInputs& inputs, const Mod
   const auto is_there = [&](const std::filesystem::path& name) {
     return std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.filename() == name; });
   };
-  constexpr const char* kGeneration = "generation_config.json";
   if (base && !is_there(kGeneration) && std::filesystem::exists(base->path() / kGeneration))
     files.push_back(base->path() / kGeneration);
   return files;
@@ -65,6 +68,19 @@ Value with_changes(Value base, const Value& plan) {
   return base;
 }
 
+// generation_config.json with the ids that the tokenizer has; all else of it as it stands.
+std::vector<std::pair<std::string, std::string>> generation_config(const std::vector<std::filesystem::path>& files,
+                                                                   const Value& ids) {
+  std::vector<std::pair<std::string, std::string>> texts;
+  for (const std::filesystem::path& file : files) {
+    if (file.filename() != kGeneration) continue;
+    JsonEdit json(read_text(file), file.string());
+    for (const auto& [key, value] : ids.as_map()) json.set(key, value);
+    texts.emplace_back(kGeneration, json.text());
+  }
+  return texts;
+}
+
 RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base) {
   RunContents made;
   made.plan = inputs.plan;
@@ -72,9 +88,12 @@ RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDi
   if (base) made.config = with_changes(read_json(base->path() / "config.json"), made.config);
   made.adapter_config = adapter_config(inputs.plan, model.model());
   made.companions = companions(inputs, base);
+  if (const Value* ids = inputs.plan.at("model").find("generation_ids"); ids && ids->is_map())
+    made.texts = generation_config(made.companions, *ids);
   if (base) {
     made.record.base_model = std::filesystem::absolute(base->path()).string();
     made.record.model_fingerprint = base->fingerprint();
+    if (base->growth()) made.record.grown = base->growth()->to_value();
   }
   made.record.quantized = model.quantized();
   made.record.double_quant = inputs.plan.at("model").get("double_quant", true);
@@ -249,6 +268,7 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   report.devices = model.devices();
   report.layout = layout_text(inputs.plan, model);
   report.compute = to_string(model.compute());
+  report.update = overlap_text(overlap_of(inputs.plan, model, optimizer));
   report.memory = {{"nf4 base", bytes.nf4},
                    {"frozen", bytes.frozen},
                    {"masters", bytes.master},
@@ -268,7 +288,6 @@ void RunOutput::report(const RunInputs& inputs, ShardedModel& model, Optimizer& 
   report.on_gpus = !model.device()->is_cpu();
   report.lora_modules = count_by_kind(model.model().adapted());
   report.trainable_parameters = counts.trainable;
-  report.update = overlap_text(overlap_of(inputs.plan, model, optimizer));
   report.all_parameters = counts.all;
   const int64_t seq_len = inputs.plan.at("data").at("train").get("seq_len", train.rows->longest());
   report.tokens_per_step = inputs.plan.at("batch").at("total").as_integer() * seq_len;

@@ -94,10 +94,12 @@ WeightCache::WeightCache(const std::filesystem::path& directory, Shards& shards,
     }
   }
   const ModelDirectory* base = source.directory();
+  const Growth* growth = base ? base->growth() : nullptr;
   settings_ = Value::map({{"format", kFormat}, {"ranges", std::move(ranges)}});
   files_ = base ? source_files(base->path()) : Value::list();
   settings_.set("source", base ? Value(std::filesystem::weakly_canonical(base->path()).string())
                                : Value("drawn from seed " + std::to_string(source.seed())));
+  if (growth) settings_.set("grown", growth->to_value());
   const std::string text = write_json(settings_);
   const std::string name = base ? std::filesystem::weakly_canonical(base->path()).filename().string() : "drawn";
   path_ = directory / (name + "-" + hex_digits(checksum(std::as_bytes(std::span(text)))) + ".weights");

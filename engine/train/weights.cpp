@@ -26,13 +26,15 @@ WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const
     : directory_(directory), checkpoint_(checkpoint), adapter_(adapter), seed_(seed) {}
 
 const TensorEntry* WeightSource::on_disk(const Parameter& parameter) const {
-  if (in_adapter(parameter)) return adapter_->find(parameter.name);
+  if (const TensorEntry* entry = in_adapter(parameter)) return entry;
   return directory_ && !is_adapter(parameter) ? directory_->find(parameter.name) : nullptr;
 }
 
-// Matrices of LoRA, and modules of the base that the adapter has trained whole.
-bool WeightSource::in_adapter(const Parameter& parameter) const {
-  return adapter_ && adapter_->find(parameter.name) != nullptr;
+// Matrices of LoRA, modules of the base that the adapter has trained whole, and tables that have more rows there.
+const TensorEntry* WeightSource::in_adapter(const Parameter& parameter) const {
+  if (!adapter_) return nullptr;
+  if (const TensorEntry* entry = adapter_->find(parameter.name)) return entry;
+  return directory_ && directory_->is_grown(parameter.name) ? adapter_->base_table(parameter.name) : nullptr;
 }
 
 bool WeightSource::holds(const Parameter& parameter) const {
@@ -88,7 +90,7 @@ void WeightSource::read_whole(const Parameter& parameter, int64_t begin, int64_t
   const auto from = static_cast<uint64_t>(begin * width);
   const std::span<std::byte> bytes{out, static_cast<size_t>(count * width)};
   if (in_adapter(parameter)) {
-    adapter_->read(parameter.name, from, bytes);
+    adapter_->read(*entry, from, bytes);
   } else {
     directory_->read(parameter.name, from, bytes);
   }
@@ -148,6 +150,13 @@ void check_weights(const PeftAdapter& adapter, Model& model) {
   std::vector<ExpectedTensor> expected;
   for (const Parameter* p : model.parameters())
     if (p->storage == Storage::trainable) expected.push_back({p->name, p->full_shape()});
+  // Tables of the vocabulary, which PEFT writes where they grew, trained or not.
+  for (const Parameter* p : model.parameters()) {
+    const std::vector<int64_t> shape = p->full_shape();
+    if (p->storage != Storage::frozen || shape.size() != 2 || shape[0] != model.vocab_size()) continue;
+    for (const char* end : {".weight", ".base_layer.weight"})
+      expected.push_back({p->name.substr(0, p->name.rfind('.')) + end, shape, /*optional=*/true});
+  }
   // Tied embeddings: PEFT writes what is trained of them a second time, as the head's.
   const ModelUnit& head = model.units().back();
   for (const size_t lender : head.borrows)

@@ -54,7 +54,7 @@ class WeightSource {
 
  private:
   bool in_checkpoint(const Parameter& parameter) const;
-  bool in_adapter(const Parameter& parameter) const;
+  const TensorEntry* in_adapter(const Parameter& parameter) const;
   const TensorEntry* on_disk(const Parameter& parameter) const;
   void draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const;
   void read_whole(const Parameter& parameter, int64_t begin, int64_t count, std::byte* out) const;

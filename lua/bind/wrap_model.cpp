@@ -5,9 +5,9 @@
 #include "engine/data/token_rows.h"
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
-#include "engine/formats/model_directory.h"
 #include "engine/formats/peft_adapter.h"
 #include "engine/optim/parameter_groups.h"
+#include "engine/train/base_model.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/generate.h"
 #include "engine/train/parity.h"
@@ -22,8 +22,7 @@ namespace ft {
 /// The files stay open as long as the model: its source reads from them.
 struct LoadedModel {
   LoadedModel(const Value& plan, const std::string& checkpoint_path) {
-    const Value* dir = plan.at("model").find("dir");
-    if (dir && dir->is_string()) directory = std::make_unique<ModelDirectory>(dir->as_string());
+    directory = open_base(plan.at("model"));
     if (!checkpoint_path.empty()) checkpoint = std::make_unique<Checkpoint>(checkpoint_path);
     const Value* lora = plan.find("adapter");
     if (!checkpoint && lora && lora->is_map() && lora->find("from"))
@@ -44,7 +43,8 @@ struct LoadedModel {
 
 namespace {
 
-/// native.model_facts(plan) -> { trainable, all, layers, adapted = { names } }; builds the tree, allocates nothing.
+/// native.model_facts(plan) -> { trainable, all, layers, adapted = { names }, trained = { parameters } }; builds the
+/// tree, allocates nothing.
 int model_facts(lua_State* L) {
   return guarded(L, [&] {
     const Value plan = to_value(L, 1, "plan");
@@ -69,7 +69,8 @@ int model_facts(lua_State* L) {
     push_value(L, Value::map({{"trainable", trainable},
                               {"all", all},
                               {"layers", model.num_layers()},
-                              {"adapted", Value(std::move(adapted))}}));
+                              {"adapted", Value(std::move(adapted))},
+                              {"trained", Value(Value::List(trained.begin(), trained.end()))}}));
     return 1;
   });
 }

@@ -2,6 +2,7 @@
 #include <lua.hpp>
 
 #include "engine/error/error.h"
+#include "engine/text/edited_tokenizer.h"
 #include "engine/text/tokenize_rows.h"
 #include "engine/text/tokenizer.h"
 #include "lua/bind/native.h"
@@ -22,6 +23,16 @@ Value::List id_list(const std::vector<int32_t>& ids) {
 int load(lua_State* L) {
   return guarded(L, [&] {
     push_handle(L, Tokenizer::load(text_argument(L, 1, "a folder with tokenizer.json")));
+    return 1;
+  });
+}
+
+/// native.edited_tokenizer(folder, edits, cache) -> the folder of a copy with more tokens
+int edit(lua_State* L) {
+  return guarded(L, [&] {
+    lua_pushstring(L, edited_tokenizer(text_argument(L, 1, "a folder with tokenizer.json"), to_value(L, 2, "edits"),
+                                       text_argument(L, 3, "a cache's folder"))
+                          .c_str());
     return 1;
   });
 }
@@ -132,6 +143,9 @@ const HandleClass& handle_class<const Tokenizer>() {
   return type;
 }
 
-void bind_tokenizer(lua_State* L) { add_function(L, "tokenizer", load); }
+void bind_tokenizer(lua_State* L) {
+  add_function(L, "tokenizer", load);
+  add_function(L, "edited_tokenizer", edit);
+}
 
 }  // namespace ft

@@ -104,14 +104,15 @@ local function request_of(split, config, tokenizer, choice)
     native.raise { kind = "config", path = "data.streaming", message = "pairs are kept in memory", help = "remove streaming" }
   end
   local format = split.kind == "chat" and find_format(split, tokenizer) or {}
+  local template = format.template or (preference and tokenizer and find_template(split, tokenizer)) or nil
   return {
     split = split, choice = choice, tokenizer = tokenizer, vocab_size = config.vocab_size or 0,
-    template = format.template or (preference and tokenizer and find_template(split, tokenizer)) or nil,
+    template = template,
     format = format.segments and function(messages) return format.segments(messages, split) end or nil,
     source = native.row_source({
       path = split.path, share = choice.share, held = choice.held, seed = choice.seed, limit = limit_of(split),
       sample_by = split.sample_by,
-    },
+    }, split, template),
   }
 end
 
@@ -147,10 +148,10 @@ end
 --- Reads every split of a plan. @return token rows by split, and the tokenizer (nil when all data is tokenized)
 function data.load(plan)
   local tokenizer = plan.model.tokenizer and native.tokenizer(plan.model.tokenizer) or nil
+  local sentences = tokenizer and require("ft.special_tokens").settle(plan.model, tokenizer)
   if tokenizer and native.ranks().rank == 0 then
-    for _, sentence in ipairs(require("ft.special_tokens").differences(plan.model.config, tokenizer)) do
-      io.stderr:write("note: ", sentence, "\n")
-    end
+    for _, sentence in ipairs(require("ft.vocabulary").sentences(plan.model)) do print(sentence) end
+    for _, sentence in ipairs(sentences) do io.stderr:write("note: ", sentence, "\n") end
   end
   local splits = {}
   for _, name in ipairs { "train", "val", "test" } do

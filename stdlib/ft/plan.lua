@@ -42,7 +42,7 @@ local function from_environment(plan)
   local function block_of(key) return key == "activation_checkpointing" and plan or plan.parallel end
   local function given(key) return elsewhere[key] or native.entry_origin(block_of(key), key) ~= "" end
   local function called(key) return (key == "activation_checkpointing" and "" or "parallel.") .. key end
-  local said = require("ft.dialect.environment").says(given, "2", called)
+  local said = require("ft.dialect.environment").of_recipe(given, called)
   for _, one in ipairs(said) do
     if one.key then
       block_of(one.key)[one.key] = one.value
@@ -78,8 +78,8 @@ local function ranks_of(parallel, asked_for, launched)
 end
 
 --- Reads the model's config.json and what stdlib/ft/models makes of it. Headers of weights are not read.
-local function describe_model(model)
-  local config = model.config
+local function describe_model(model, seed)
+  local config, path = model.config, type(model.config) == "string" and model.config or nil
   if model.kind == "hf" then
     model.dir = native.absolute(model.dir)
     if native.exists(model.dir) ~= "directory" then
@@ -89,15 +89,15 @@ local function describe_model(model)
         help = "give the folder of a Hugging Face model: config.json, *.safetensors, tokenizer.json",
       } }
     end
-    config = native.read_json(model.dir .. "/config.json")
-  elseif type(config) == "string" then
-    config = native.read_json(config)
+    path = model.dir .. "/config.json"
   end
+  if path then config = native.read_json(path) end
   config.kind = nil
   model.config = config
-  model.tokenizer = model.tokenizer or (model.kind == "hf" and native.exists(model.dir .. "/tokenizer.json") and model.dir)
-    or nil
-  model.description = require("ft.architecture")(config)
+  model.tokenizer = model.tokenizer or (model.kind == "hf" and require("ft.tokenizer_file")(model.dir) and model.dir) or nil
+  require("ft.vocabulary").settle(model, seed)
+  model.description = require("ft.architecture")(config, path and native.null_keys(path))
+  require("ft.vocabulary").name_tables(model)
 end
 
 local function make(given, config)

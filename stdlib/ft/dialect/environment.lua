@@ -56,6 +56,19 @@ local function read(variable)
   return text
 end
 
+--- ACCELERATE_USE_DEEPSPEED, which says that there is a configuration, but not which.
+local function deepspeed(write)
+  if not environment.boolean("ACCELERATE_USE_DEEPSPEED") then return nil end
+  return { name = "ACCELERATE_USE_DEEPSPEED", text = "names no configuration: write " .. write }
+end
+
+--- What the variables say of a recipe's layout.
+function environment.of_recipe(given, called)
+  local said = environment.says(given, "2", called)
+  said[#said + 1] = deepspeed "parallel = \"zero2\" (or another profile)"
+  return said
+end
+
 --- What the variables say: { { name, text, key, value }, … }; key and value of those that fill something. Nothing without
 --- ACCELERATE_USE_FSDP.
 --- @param given function (key) -> whether the user says it, or the reason why nobody can
@@ -93,9 +106,7 @@ end
 function environment.fill(reader)
   local written, said = reader.written, {}
   reader.environment = said
-  if environment.boolean("ACCELERATE_USE_DEEPSPEED") and written.deepspeed == nil then
-    said[1] = { name = "ACCELERATE_USE_DEEPSPEED", text = "names no configuration: write deepspeed: zero2.json (or another)" }
-  end
+  if written.deepspeed == nil then said[1] = deepspeed "deepspeed: zero2.json (or another)" end
   if written.deepspeed ~= nil or not environment.boolean("ACCELERATE_USE_FSDP") then return end
   local fsdp = type(written.fsdp_config) == "table" and written.fsdp_config or {}
   local function given(key) return fsdp[key] ~= nil or fsdp["fsdp_" .. key] ~= nil end
