@@ -141,6 +141,8 @@ plan:start()
   local _, output = offloaded(profile, set)
   t.contains(output, "environment  FSDP_OFFLOAD_PARAMS is overruled by parallel.offload_params")
   t.contains(output, "environment  FSDP_RESHARD_AFTER_FORWARD fills parallel.reshard_after_forward = false")
+  _, output = offloaded(profile, { ACCELERATE_USE_DEEPSPEED = "yes" })
+  t.contains(output, "environment  ACCELERATE_USE_DEEPSPEED names no configuration: write parallel = \"zero2\"")
   local file = t.write("recipe.lua", (recipe:gsub("PROFILE", "opt.parallel"):gsub("local plan",
     "local opt = ft.options { parallel = { \"profile\", default = " .. profile .. " } }\nlocal plan")))
   t.equal(t.check(file).normalized.parallel.offload_params, false)
