@@ -8,6 +8,7 @@
 
 #include "engine/data/rows.h"
 #include "engine/error/error.h"
+#include "engine/formats/json.h"
 
 namespace ft {
 namespace {
@@ -15,7 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void refuse(const std::string& path, const std::string& message, const std::string& help) {
-  throw Error(ErrorKind::config, message).at(path).help(help);
+  Error error(ErrorKind::config, message);
+  error.at(path);
+  if (!help.empty()) error.help(help);
+  throw error;
 }
 
 /// Which split a file's name speaks of, as the Hugging Face hub reads it: a word of its name, or of its folder's.
@@ -38,10 +42,35 @@ std::string split_of(const fs::path& below) {
 bool describes_data(const std::string& name) {
   static const char* const kNames[] = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json",
                                        "README.md",         "LICENSE.txt",        "LICENSE.md"};
+  if (name.starts_with("cache-") && name.ends_with(".arrow")) return true;  // of Hugging Face's Dataset.map
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
-std::vector<fs::path> files_below(const fs::path& folder) {
+/// Leaves out what lies in a folder of Hugging Face's save_to_disk from other times: its state.json lists its files.
+void leave_out_unlisted(std::vector<fs::path>& files) {
+  std::map<fs::path, std::vector<fs::path>> listed;
+  for (const fs::path& file : files) {
+    const fs::path folder = file.parent_path(), state = folder / "state.json";
+    if (listed.contains(folder)) continue;
+    std::vector<fs::path>& here = listed[folder];
+    if (!fs::is_regular_file(state)) continue;
+    const Value read = read_json(state, {.origins = false});
+    const Value* names = read.find("_data_files");
+    if (!names || !names->is_list()) continue;
+    for (const Value& one : names->as_list()) {
+      here.push_back(folder / one.get("filename", ""));
+      if (!fs::is_regular_file(here.back()))
+        refuse(state.string(), "lists the file '" + here.back().filename().string() + "', which is not there",
+               "the data set is not whole: fetch or save it again");
+    }
+  }
+  std::erase_if(files, [&](const fs::path& file) {
+    const std::vector<fs::path>& here = listed[file.parent_path()];
+    return !here.empty() && std::find(here.begin(), here.end(), file) == here.end();
+  });
+}
+
+std::vector<fs::path> data_files_below(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code failed;
   for (auto entry = fs::recursive_directory_iterator(folder, failed); !failed && entry != fs::end(entry);
@@ -55,18 +84,37 @@ std::vector<fs::path> files_below(const fs::path& folder) {
   }
   if (failed) throw Error(ErrorKind::io, "cannot read the folder: " + failed.message()).at(folder.string());
   std::sort(found.begin(), found.end());
+  leave_out_unlisted(found);
   if (found.empty())
-    refuse(folder.string(), "the directory holds no data files",
-           "they end in .jsonl, .json, .csv, .tsv or .txt, with .gz or .zst behind that where they are compressed");
+    refuse(
+        folder.string(), "the directory holds no data files",
+        "they end in .jsonl, .json, .csv, .tsv or .txt, with .gz or .zst behind that where they are compressed, or in "
+        ".parquet, .arrow or .feather");
+  return found;
+}
+
+/// @param part the split whose files are taken, or "": all files, which must not be of several
+std::vector<fs::path> files_below(const fs::path& folder, const std::string& part) {
+  std::vector<fs::path> found = data_files_below(folder);
+  const auto split = [&](const fs::path& file) { return split_of(file.lexically_relative(folder)); };
   std::map<std::string, fs::path> splits;
-  for (const fs::path& file : found) splits.emplace(split_of(file.lexically_relative(folder)), file);
+  for (const fs::path& file : found) splits.emplace(split(file), file);
+  if (!part.empty() && splits.size() == 1 && splits.contains("") && part == "train") return found;
   splits.erase("");
-  if (splits.size() > 1)
+  if (part.empty() && splits.size() <= 1) return found;
+  if (part.empty())
     refuse(folder.string(),
            fmt::format("the directory holds the files of several splits: {} and {}",
                        splits.begin()->second.lexically_relative(folder).string(),
                        splits.rbegin()->second.lexically_relative(folder).string()),
-           "name those that are meant by a glob: " + (folder / "train*").string());
+           fmt::format("name the split: path = {{ {{ path = \"{}\", part = \"{}\" }} }}", folder.string(),
+                       splits.contains("train") ? "train" : splits.begin()->first));
+  std::erase_if(found, [&](const fs::path& file) { return split(file) != part; });
+  std::string there;
+  for (const auto& [name, file] : splits) there += (there.empty() ? "" : ", ") + name;
+  if (found.empty())
+    refuse(folder.string(), "the directory holds no files of the split '" + part + "'",
+           "splits that its files' names speak of: " + (there.empty() ? "none" : there));
   return found;
 }
 
@@ -87,23 +135,29 @@ void add(const Value& given, std::vector<DataFile>& out) {
     return;
   }
   double weight = 1;
+  std::string part;
   const Value* path = &given;
   if (given.is_map()) {
     path = &given.at("path");
     weight = given.get("weight", 1.0);
+    part = given.get("part", "");
     for (const auto& [key, value] : given.as_map())
-      if (key != "path" && key != "weight")
+      if (key != "path" && key != "weight" && key != "part")
         throw Error(ErrorKind::config, "a source of data has no '" + key + "'")
             .key("path")
-            .help("write { path = \"FILE\", weight = 2 }");
+            .help("write { path = \"FILE\", weight = 2, part = \"train\" }");
   }
   const std::string& name = path->as_string();
   if (!(weight > 0 && weight <= 1000))
     refuse(name, fmt::format("got weight = {}, want more than 0 and at most 1000", weight),
            "leave a source out that shall not be read");
+  if (!part.empty() && part != split_of(part))
+    refuse(name, "got part = '" + part + "', want train, validation or test", "");
+  if (!part.empty() && !fs::is_directory(name))
+    refuse(name, "part chooses among the files of a directory, and this is none", "remove it");
   std::vector<fs::path> files{name};
   if (fs::is_directory(name))
-    files = files_below(name);
+    files = files_below(name, part);
   else if (!fs::exists(name) && name.find_first_of("*?[{") != std::string::npos)
     files = files_of_glob(name);
   for (fs::path& file : files) out.push_back({std::move(file), weight});

@@ -14,9 +14,11 @@ struct DataFile {
 };
 
 /// @param given what a plan's `path` says: a file, a glob ("data/*.jsonl.gz"), or a directory, whose data files are
-/// taken with those of the directories below; or a list of these, each as it is or { path = …, weight = … }
-/// @throws Error(config) for a path without files, a weight of 0 or less, and a directory that holds the files of
-/// several splits (train-….jsonl beside test-….jsonl)
+/// taken with those of the directories below (of one that Hugging Face's save_to_disk wrote those that its state.json
+/// lists); or a list of these, each as it is or { path = …, weight = …, part = … }. A part, "train", "validation" or
+/// "test", is a directory's files whose names or folders speak of that split.
+/// @throws Error(config) for a path without files, a weight of 0 or less, and without a part for a directory that holds
+/// the files of several splits (train-….jsonl beside test-….jsonl)
 std::vector<DataFile> list_data_files(const Value& given);
 
 }  // namespace ft

@@ -16,7 +16,7 @@ RowStream::RowStream(std::vector<DataFile> files, RowChoice choice) : files_(std
   if (choice_.share <= 0) return;
   int64_t rows = 0;
   for (const DataFile& file : files_) {
-    RowReader reader(file.path, choice_.unit);
+    RowReader reader(file.path, choice_.unit, [](const std::string&) { return false; });
     while (reader.skip()) ++rows;
   }
   held_ = held_out_rows(rows, choice_.share, choice_.seed);
@@ -34,7 +34,7 @@ bool RowStream::open_next() {
   }
   if (file_ >= files_.size()) return false;
   ++pass_;
-  reader_ = std::make_unique<RowReader>(files_[file_].path, choice_.unit);
+  reader_ = std::make_unique<RowReader>(files_[file_].path, choice_.unit, uses_);
   return true;
 }
 

@@ -30,6 +30,9 @@ class RowStream {
   /// each of its rows with a chance of a half, by the seed.
   std::optional<Value> next();
 
+  /// From the next file on, values of other columns are not read, where files lie by columns.
+  void read_only(UsesColumn uses) { uses_ = std::move(uses); }
+
   const std::vector<DataFile>& files() const { return files_; }
   const RowChoice& choice() const { return choice_; }
   int64_t bytes_read() const;   ///< of the files as they lie on the disk, each as often as it is read
@@ -42,6 +45,7 @@ class RowStream {
   std::vector<DataFile> files_;
   RowChoice choice_;
   std::vector<bool> held_;
+  UsesColumn uses_;
   std::unique_ptr<RowReader> reader_;
   size_t file_ = 0;
   int64_t pass_ = -1, base_ = 0, taken_ = 0, bytes_ = 0;  ///< base_: rows of the files before this one

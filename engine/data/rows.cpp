@@ -16,22 +16,14 @@ std::string kind_of(std::filesystem::path path) {
   return path.extension();
 }
 
-/// Parquet and Arrow files are not read; whoever has them has the tools that wrote them.
-[[noreturn]] void refuse_columns(const std::filesystem::path& path, const std::string& kind) {
-  const bool parquet = kind == ".parquet";
-  const std::string to = path.stem().string() + ".jsonl";
-  const std::string read = parquet ? "pandas.read_parquet('" + path.string() + "')"
-                                   : "datasets.Dataset.from_file('" + path.string() + "').to_pandas()";
-  throw Error(ErrorKind::format,
-              "is a" + std::string(parquet ? " Parquet" : "n Arrow") + " file, which is not read here")
-      .at(path.string())
-      .help(std::string("make JSONL of it: python3 -c \"import ") + (parquet ? "pandas" : "datasets") + "; " + read +
-            ".to_json('" + to + "', orient='records', lines=True, force_ascii=False)\"");
-}
-
-std::unique_ptr<RowFormat> open_rows(const std::filesystem::path& path, TextUnit unit) {
+std::unique_ptr<RowFormat> open_rows(const std::filesystem::path& path, TextUnit unit, const UsesColumn& uses) {
   const std::string kind = kind_of(path);
-  if (kind == ".parquet" || kind == ".arrow" || kind == ".feather") refuse_columns(path, kind);
+  if (kind == ".parquet" || kind == ".arrow" || kind == ".feather") {
+    if (path.extension() == kind) return open_column_rows(path, uses);
+    throw Error(ErrorKind::format, "is a " + kind + " file that was compressed as a whole")
+        .at(path.string())
+        .help("unpack it: such files compress their columns themselves");
+  }
   if (kind == ".csv") return open_csv_rows(path, ',');
   if (kind == ".tsv") return open_csv_rows(path, '\t');
   if (kind == ".txt" || kind == ".text" || kind == ".md") return open_text_rows(path, unit);
@@ -47,8 +39,8 @@ bool is_data_file(const std::filesystem::path& path) {
   return std::find(std::begin(kKinds), std::end(kKinds), kind) != std::end(kKinds);
 }
 
-RowReader::RowReader(std::filesystem::path path, TextUnit unit)
-    : path_(std::move(path)), rows_(open_rows(path_, unit)) {}
+RowReader::RowReader(std::filesystem::path path, TextUnit unit, const UsesColumn& uses)
+    : path_(std::move(path)), rows_(open_rows(path_, unit, uses)) {}
 
 std::optional<Value> RowReader::next() {
   std::optional<Value> row = rows_->next();

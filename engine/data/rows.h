@@ -8,20 +8,23 @@
 #include <optional>
 #include <vector>
 
+#include "engine/data/column_rows.h"
 #include "engine/data/row_format.h"
 #include "engine/schema/value.h"
 
 namespace ft {
 
 /// Reads JSONL or a JSON array of objects, and by the end of the name CSV (.csv), tab-separated values (.tsv) and plain
-/// text (.txt, .text, .md); each as it is, or compressed by gzip or Zstandard.
+/// text (.txt, .text, .md); each as it is, or compressed by gzip or Zstandard; and Parquet (.parquet) and Arrow
+/// (.arrow, .feather) where the plugin is there.
 class RowReader {
  public:
   /// @param unit what a row of a plain text is
+  /// @param uses which columns of Parquet and Arrow files are wanted; empty: all that can be read
   /// @throws Error(io) when the file cannot be opened.
-  explicit RowReader(std::filesystem::path path, TextUnit unit = TextUnit::line);
+  explicit RowReader(std::filesystem::path path, TextUnit unit = TextUnit::line, const UsesColumn& uses = {});
 
-  /// The next row, a map whose origin is file:line; nothing at the end of the file.
+  /// The next row, a map whose origin is file:line, or file:row; nothing at the end of the file.
   /// @throws Error(format) with file:line for text that is not of the file's format, or no object.
   std::optional<Value> next();
   /// Passes over a row.   @return false at the end
@@ -37,7 +40,7 @@ class RowReader {
 };
 
 /// Whether a name ends as those of data files do: .jsonl, .json, .csv, .tsv, .txt, .text, .md, each with .gz or .zst;
-/// or .parquet, .arrow, .feather, which are refused by name when they are opened.
+/// or .parquet, .arrow, .feather.
 bool is_data_file(const std::filesystem::path& path);
 
 /// All rows of a file.   @throws as RowReader, and Error(format) for a file without rows.

@@ -3,6 +3,7 @@
 # quick to build. By name, a source
 #   *_avx2.cpp, *_avx512.cpp   is compiled for that instruction set, and chosen at run time;
 #   *_cuda.cpp, *.cu           belongs to the CUDA plugin (Cuda.cmake);
+#   *_arrow.cpp                belongs to the Arrow plugin (Arrow.cmake);
 #   main.cpp                   is a program's (ft_executable).
 # A folder's folder.cmake, where it has one, adds what the folder needs beyond this.
 set(FT_FOLDERS "" CACHE INTERNAL "")
@@ -11,7 +12,7 @@ function(ft_folder path)
   cmake_parse_arguments(ARG "TORCH" "" "" ${ARGN})
   get_filename_component(name ${path} NAME)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${path}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$|_cuda\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$|_cuda\\.cpp$|_arrow\\.cpp$")
   set(target ft_${name})
   if(sources)
     add_library(${target} STATIC ${sources})

@@ -5,13 +5,14 @@ set -euo pipefail
 ft_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ft_root/tools/setup.d/progress.sh"
 . "$ft_root/tools/setup.d/libtorch.sh"
+. "$ft_root/tools/setup.d/arrow.sh"
 ft_cuda=auto
 
 # ensure_setup: runs tools/setup unless its stamp holds, a hash of the scripts and of what they decide by.
 ensure_setup() {
   local stamp=$ft_root/build/.setup given key facts
   given=$(given_libtorch)
-  facts="$given|$ft_wheel_home|$(find_nvcc)|$(has_gpu && echo gpu || true)"
+  facts="$given|$ft_wheel_home|$(find_nvcc)|$(has_gpu && echo gpu || true)|$ft_arrow|$(given_arrow)|$ft_arrow_home"
   key=$({ echo "$facts" && cat "$ft_root"/tools/setup "$ft_root"/tools/setup.d/*; } | sha256sum)
   ft_libtorch=${given:-$ft_wheel_home/torch}
   [ -f "$stamp" ] && [ "$(<"$stamp")" = "$key" ] && [ -e "$ft_libtorch/lib/libtorch_cpu.so" ] && return
@@ -39,22 +40,24 @@ up_to_date() {
 
 # ensure_built PRESET TARGET: configures and builds what is out of date; one caller at a time, the others wait.
 ensure_built() {
-  local preset=$1 target=$2 folder=$ft_root/build/$1
+  local preset=$1 target=$2 folder=$ft_root/build/$1 found
   local stamp=$folder/.built-$target configured=$folder/.libtorch
-  up_to_date "$stamp" "$target" && [ -f "$configured" ] && [ "$(<"$configured")" = "$ft_libtorch" ] && return
+  found="$ft_libtorch ${ft_arrow^^} $(arrow_to_build)"
+  up_to_date "$stamp" "$target" && [ -f "$configured" ] && [ "$(<"$configured")" = "$found" ] && return
   mkdir -p "$folder"
   exec 8>"$folder/.lock"
   flock -n 8 || {
     say "build/$preset: another call is building; waiting for it"
     flock 8
   }
-  if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$configured" 2>/dev/null)" != "$ft_libtorch" ]; then
+  if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$configured" 2>/dev/null)" != "$found" ]; then
     say "configuring build/$preset"
-    (cd "$ft_root" && cmake --preset "$preset" -DFTENGINE_LIBTORCH="$ft_libtorch") >"$folder/configure.log" 2>&1 || {
+    (cd "$ft_root" && cmake --preset "$preset" -DFTENGINE_LIBTORCH="$ft_libtorch" -DFTENGINE_ARROW="${ft_arrow^^}") \
+      >"$folder/configure.log" 2>&1 || {
       cat "$folder/configure.log" >&2
       fail "CMake could not configure build/$preset" "by hand: cmake --preset $preset"
     }
-    echo "$ft_libtorch" >"$configured"
+    echo "$found" >"$configured"
   fi
   say "building build/$preset ($target)"
   touch "$stamp.begun" # what is saved while the build runs is newer than this, and is built by the next call

@@ -79,14 +79,15 @@ download() {
   echo "$requirement --hash=sha256:$sha" >"$folder/requirement.txt"
   arguments=(download --no-deps --require-hashes --only-binary=:all: --no-cache-dir --disable-pip-version-check
     --progress-bar off)
-  # LibTorch does not depend on the Python that the wheel is for: one wheel serves whatever Python runs pip.
-  [[ $requirement != torch==* ]] || arguments+=(--python-version 3.11 --platform manylinux_2_28_x86_64)
+  # Libraries do not depend on the Python that their wheel is for: one wheel serves whatever Python runs pip.
+  [[ $requirement == nvidia-* ]] || arguments+=(--python-version 3.11 --platform manylinux_2_28_x86_64)
   TMPDIR=$folder/pip python3 -m pip "${arguments[@]}" -d "$folder" -r "$folder/requirement.txt" >>"$ft_log" 2>&1 &
   follow "download $requirement" $! "$folder" "$size" && return
   { grep -iE 'error|hash|no matching|no module' "$ft_log" || true; } | tail -n 4 >&2
+  local instead="or point FTENGINE_LIBTORCH at the torch/ folder of a LibTorch $ft_libtorch_version that you have"
+  [[ $requirement != pyarrow==* ]] || instead="or point FTENGINE_ARROW_ROOT at an Arrow C++ $ft_arrow_version that you have"
   fail "$requirement could not be fetched; pip's output is in $ft_log" "try it by hand: python3 -m pip ${arguments[*]} \\" \
-    "  -d . -r tools/setup.d/requirement.txt, with this line in that file: $requirement --hash=sha256:$sha" \
-    "or point FTENGINE_LIBTORCH at the torch/ folder of a LibTorch $ft_libtorch_version that you have"
+    "  -d . -r tools/setup.d/requirement.txt, with this line in that file: $requirement --hash=sha256:$sha" "$instead"
 }
 
 # unpack WHEEL REQUIREMENT FOLDER PARTS: what is needed of a wheel, to FOLDER.
@@ -99,6 +100,7 @@ unpack() {
       [[ $parts != *" link "* ]] || patterns+=('torch/lib/libtorch_cuda*.so' torch/lib/libc10_cuda.so
         torch/lib/libtorch_nvshmem.so torch/lib/libcaffe2_nvrtc.so)
       ;;
+    pyarrow==*) patterns=(pyarrow/libarrow.so.2600 pyarrow/libparquet.so.2600 'pyarrow/include/*') ;;
     nvidia-cuda-runtime* | nvidia-nvvm* | nvidia-cuda-nvcc* | nvidia-cuda-crt* | nvidia-cuda-cccl*) patterns=('nvidia/*') ;;
     *) [[ $parts != *" gpu "* ]] || patterns+=('nvidia/*/include/*') ;;
   esac

@@ -170,11 +170,26 @@ TEST_F(DataFiles, ListsFilesGlobsFoldersAndWeights) {
               ElementsAre("d/z.bin 1.0", "d/deep/x.csv 0.5", "d/part-2.jsonl 0.5"));
 }
 
-TEST_F(DataFiles, ColumnsAreRefusedWithTheCommandThatConvertsThem) {
-  const fs::path parquet = write("train.parquet", "PAR1"), arrow = write("data.arrow", "ARROW1");
-  EXPECT_THAT(fault([&] { read_rows(parquet); }),
-              HasSubstr("pandas.read_parquet('" + parquet.string() + "').to_json('train.jsonl'"));
-  EXPECT_THAT(fault([&] { read_rows(arrow); }), HasSubstr("is an Arrow file, which is not read here"));
+TEST_F(DataFiles, FoldersOfSplitsAreTakenByPart) {
+  write("d/data/train-0.jsonl", "{}");
+  write("d/data/val-0.csv", "a");
+  write("plain/b.jsonl", "{}");
+  write("saved/data-0.jsonl", "{}");
+  write("saved/data-1.jsonl", "{}");
+  write("saved/state.json", R"({"_data_files": [{"filename": "data-1.jsonl"}]})");
+  const auto part = [&](const std::string& folder, const char* name) {
+    return names(Value::map({{"path", at(folder)}, {"part", name}}));
+  };
+  EXPECT_THAT(part("d", "train"), ElementsAre("d/data/train-0.jsonl 1.0"));
+  EXPECT_THAT(part("d", "validation"), ElementsAre("d/data/val-0.csv 1.0"));
+  EXPECT_THAT(part("plain", "train"), ElementsAre("plain/b.jsonl 1.0"));
+  EXPECT_THAT(names(at("saved")), ElementsAre("saved/data-1.jsonl 1.0"));
+  EXPECT_THAT(fault([&] { part("d", "test"); }), HasSubstr("its files' names speak of: train, validation"));
+  EXPECT_THAT(fault([&] { part("plain", "test"); }), HasSubstr("speak of: none"));
+  EXPECT_THAT(fault([&] { part("d", "valid"); }), HasSubstr("got part = 'valid', want train, validation or test"));
+  EXPECT_THAT(fault([&] { part("plain/b.jsonl", "train"); }), HasSubstr("and this is none"));
+  write("saved/state.json", R"({"_data_files": [{"filename": "data-7.jsonl"}]})");
+  EXPECT_THAT(fault([&] { names(at("saved")); }), HasSubstr("lists the file 'data-7.jsonl', which is not there"));
 }
 
 TEST_F(DataFiles, PathsWithoutDataAreRefused) {
