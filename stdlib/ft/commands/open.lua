@@ -1,5 +1,6 @@
 --- What `generate` and `eval` open: a Hugging Face directory, a run directory (its newest checkpoint) or a checkpoint.
 local native = require "ft.native"
+local tokenizer_file = require "ft.tokenizer_file"
 
 local function refuse(dir, message, help)
   native.raise { kind = "config", where = dir, message = message, help = help }
@@ -36,15 +37,18 @@ return function(dir, given)
     plan = {
       model = {
         kind = "hf", dir = dir, tokenizer = dir, quantize = "none", compute = "auto", config = config,
-        description = require("ft.architecture")(config),
+        description = require("ft.architecture")(config, native.null_keys(dir .. "/config.json")),
       },
       parallel = { reshard_after_forward = false, prefetch = false }, seed = 0,
     }
   end
   plan.model.compute = given.compute or plan.model.compute
   if given.model then plan.model.dir = native.absolute(given.model) end
-  if given.adapter then plan.adapter = require("ft.adapter") { from = given.adapter } end
-  local folder = checkpoint and native.exists(run .. "/tokenizer.json") and run or plan.model.tokenizer
-  local tokenizer = folder and native.exists(folder .. "/tokenizer.json") and native.tokenizer(folder) or nil
+  if given.adapter then
+    plan.adapter = require("ft.adapter") { from = given.adapter }
+    if plan.adapter.init_lora_weights == "loftq" then plan.model.quantize = "nf4" end -- it goes with that alone
+  end
+  local folder = checkpoint and tokenizer_file(run) and run or plan.model.tokenizer
+  local tokenizer = folder and tokenizer_file(folder) and native.tokenizer(folder) or nil
   return { model = native.open_model(plan, checkpoint), tokenizer = tokenizer, plan = plan }
 end
