@@ -40,7 +40,7 @@ Overlap overlap_of(const Value &plan, ShardedModel &model, const Optimizer &opti
     return Error(ErrorKind::config, what).key("optimizer.overlap").help(help);
   };
   if (!by_pieces) throw refuse("this optimizer looks at whole matrices, which ranks share", "leave overlap out");
-  if (!model.device()->is_cpu() && !model.home())
+  if (!model.device()->is_cpu() && !model.state_home())
     throw refuse("updates are made on " + model.device()->name() + ", which computes by itself already",
                  "set parallel.offload_params = true, or leave overlap out");
   if (overlap == Overlap::forward) return overlap;

@@ -228,6 +228,25 @@ TEST(UpdateOverlap, what_an_update_throws_is_thrown_where_the_run_waits_for_it) 
   }
 }
 
+// What reads masters, a checkpoint that is being written, is waited for before the first of them changes, once a step.
+TEST(UpdateOverlap, asks_before_anything_changes) {
+  for (const Overlap overlap : {Overlap::none, Overlap::forward, Overlap::backward}) {
+    Training training(full(sgd()), nullptr, ProcessGroup::single());
+    std::vector<at::Tensor> before;
+    for (auto& shard : training.model.shards()) before.push_back(shard->trainable()->owned.clone());
+    int64_t asked = 0;
+    const auto as_before = [&] {
+      for (size_t i = 0; i < before.size(); ++i)
+        EXPECT_TRUE(at::equal(before[i], training.model.shards()[i]->trainable()->owned));
+      ++asked;
+    };
+    training.updates = std::make_unique<UnitUpdates>(training.model, *training.optimizer, overlap, as_before);
+    training.train(0, 1);
+    EXPECT_EQ(asked, 1);
+    EXPECT_FALSE(at::equal(before[0], training.model.shards()[0]->trainable()->owned));
+  }
+}
+
 // From the first unit on whose gradient is no number nothing is updated, and the step can be given up.
 TEST(UpdateOverlap, stops_at_a_gradient_that_is_not_finite) {
   Training training(with(full(sgd()), "overlap", "backward"), nullptr, ProcessGroup::single());
