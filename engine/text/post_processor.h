@@ -22,8 +22,7 @@ struct PostProcessor {
   /// ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing and Sequences of them, for a single text.
   /// @param tree tokenizer.json's `post_processor`   @throws Error(format) naming the part that is not implemented
   static PostProcessor parse(const Value& tree);
-  /// What tokenizer_config.json's add_bos_token and add_eos_token put in the place of the file's own, as transformers 5
-  /// does where one of them is stated.
+  /// What tokenizer_config.json's add_bos_token and add_eos_token put around the texts of a tokenizer.model.
   static PostProcessor of_marks(std::optional<int32_t> bos, std::optional<int32_t> eos);
 };
 

@@ -38,6 +38,8 @@ std::string tokenize_row(const Tokenizer& tokenizer, const std::string& line, co
   if (!given && !(text && text->is_string()))
     throw Error(ErrorKind::format, std::string("got ") + describe(row) + ", want {\"text\": …}" +
                                        (options.decode ? " or {\"ids\": […]}" : ""));
+  for (const char* second : {"pair", "text_pair"})
+    if (row.find(second)) throw Error(ErrorKind::format, "pairs of texts are not implemented").key(second);
   const std::vector<int32_t> ids =
       given ? stated_ids(*given) : tokenizer.encode_as_stated(text->as_string(), options.special_tokens);
   std::string out;

@@ -240,7 +240,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& mo
     auto state = std::make_unique<State>(content, config);
     state->file = file;
     state->marks = read_marks(folder, config, state->vocabulary);
-    if (config.find("add_bos_token") || config.find("add_eos_token"))
+    if (content.pieces)  // a tokenizer.json says so itself, whatever tokenizer_config.json has (transformers 5)
       state->post_processor = PostProcessor::of_marks(is_on(config, "add_bos_token") ? state->marks.bos : std::nullopt,
                                                       is_on(config, "add_eos_token") ? state->marks.eos : std::nullopt);
     return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(state)));

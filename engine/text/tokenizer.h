@@ -25,8 +25,9 @@ class Tokenizer {
     uint32_t begin, end;
   };
 
-  /// Reads tokenizer.json (a folder that holds it, or the file itself) and, beside it, tokenizer_config.json,
-  /// special_tokens_map.json and generation_config.json where they exist.
+  /// Reads tokenizer.json (a folder that holds it, or the file itself), in a folder without one a SentencePiece
+  /// tokenizer.model, and, beside it, tokenizer_config.json, special_tokens_map.json and generation_config.json where
+  /// they exist.
   /// @throws Error(io) for a file that cannot be read, Error(format) for one that is broken or needs a part that is not
   /// implemented, naming the file and the part ("pre_tokenizer: Metaspace").
   static std::shared_ptr<const Tokenizer> load(const std::filesystem::path& model_dir_or_file);
@@ -62,7 +63,7 @@ class Tokenizer {
   std::optional<int32_t> pad_id() const;
   /// Ids that end an answer: eos_id() and generation_config.json's eos_token_id, each once.
   const std::vector<int32_t>& stop_ids() const;
-  const std::filesystem::path& file() const;  ///< the tokenizer.json that was read
+  const std::filesystem::path& file() const;  ///< the file that was read
 
  private:
   struct State;

@@ -58,7 +58,11 @@ TEST(TokenizeRows, CutsAndPadsAsTheFileStates) {
 TEST(TokenizeRows, NamesTheLineOfABadRow) {
   const auto tokenizer = golden("llama2");
   const std::pair<const char*, const char*> bad[] = {
-      {"{", "stdin:8"}, {R"({"txt": "a"})", "want {\"text\""}, {"[]", "stdin:8"}, {R"({"text": 5})", "stdin:8"}};
+      {"{", "stdin:8"},
+      {R"({"txt": "a"})", "want {\"text\""},
+      {"[]", "stdin:8"},
+      {R"({"text": 5})", "stdin:8"},
+      {R"({"text": "a", "text_pair": "b"})", "text_pair: pairs of texts are not implemented"}};
   for (const auto& [line, message] : bad) {
     try {
       tokenize_rows(*tokenizer, {R"("fine")", line}, {.threads = 2, .first_line = 7});

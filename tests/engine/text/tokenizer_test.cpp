@@ -151,6 +151,15 @@ TEST_F(TokenizerTest, ReadsTheMarksBesideIt) {
   EXPECT_FALSE(tokenizer->is_special(2));
 }
 
+TEST_F(TokenizerTest, PutsAroundTextsWhatTokenizerJsonSaysWhateverItsConfigurationHas) {
+  write_with("post_processor", R"({"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<e>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+    "special_tokens": {"<e>": {"id": "<e>", "ids": [4], "tokens": ["<e>"]}}})");
+  write("tokenizer_config.json", R"({"add_bos_token": false, "add_eos_token": true, "eos_token": "<e>"})");
+  EXPECT_THAT(Tokenizer::load(folder_)->encode("ab", true), ElementsAre(4, 2));
+}
+
 TEST_F(TokenizerTest, DecodesBrokenBytesAsReplacementCharacters) {
   const auto tokenizer = Tokenizer::load(golden("gpt2"));
   const std::vector<int32_t> ids = tokenizer->encode("火", false);
