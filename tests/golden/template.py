@@ -115,6 +115,18 @@ WRONG = [
 ]
 
 
+REST = [  # what public templates have beside the above, or are refused for
+    "{{ '{}' | from_json }}",
+    "{% trans %}a{% endtrans %}", "{% do words.append(1) %}", "{% debug %}",
+    "{{ words.__init__ }}", "{{ words['__class__'] }}", "{{ ''.join.__globals__ }}", "{{ '{0.__class__}'.format('a') }}", "{{ '%s' | format('a') }}",
+    "{{ messages[0].update(a=1) }}", "{{ words.clear() }}", "{{ words.sort() }}", "{{ words.reverse() }}", "{{ words.extend([1]) }}", "{{ words.insert(0, 1) }}", "{{ nested.setdefault('z', 1) }}", "{{ nested.popitem() }}",
+    "{{ strftime_now('%d %B %Y') }}|{{ strftime_now('%Y-%m-%dT%H:%M:%S') }}|{{ strftime_now('%b %-d, %y %I:%M %p') }}", "{% if tools is defined and tools is iterable and tools | length > 0 %}{{ tools[0] | tojson(indent=4) }}{% endif %}",
+    "{% set m = messages | selectattr('role', 'equalto', 'system') | first %}{{ m.content }}{{ (messages | last).content }}{{ messages | map(attribute='role') | unique | join(',') }}",
+    "{% for m in messages %}{%- set c = m.content if m.content is string else '' -%}{{ c | trim }}{{ '\n' if not loop.last }}{%- endfor %}", "{{ '<think>a</think>\nb'.split('</think>')[-1].lstrip('\n') }}{{ '<think>a</think>b'.split('</think>')[0].rstrip('\n').split('<think>')[-1] }}",
+    "{% set ns = namespace(i=messages | length - 1, found=true) %}{% for m in messages[::-1] %}{% set at = (messages | length - 1) - loop.index0 %}{% if ns.found and m.role == 'user' and not (m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) %}{% set ns.found = false %}{% set ns.i = at %}{% endif %}{% endfor %}{{ ns.i }}",
+]
+
+
 class Clock(datetime.datetime):
     @classmethod
     def now(cls, tz=None):
@@ -141,7 +153,7 @@ def main():
     out.mkdir(exist_ok=True)
     with open(out / "cases.jsonl", "w") as file:
         file.write(json.dumps({"row": ROW}, ensure_ascii=False) + "\n")
-        for source in LOOPS + WHITE + VALUES + FILTERS + METHODS + MACROS + MARKS + WRONG:
+        for source in LOOPS + WHITE + VALUES + FILTERS + METHODS + MACROS + MARKS + WRONG + REST:
             row = expected(source)
             if row is None:
                 print("left out, an address is printed:", source)

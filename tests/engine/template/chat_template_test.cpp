@@ -60,6 +60,22 @@ TEST(ChatTemplate, RendersAndRefusesAsTransformersDoes) {
   }
 }
 
+TEST(ChatTemplate, RefusesByNameWhatNoModelsTemplateHas) {
+  const std::pair<const char*, const char*> sources[] = {
+      {"{% include 'a' %}", "tag 'include' is not supported"},
+      {"{% extends 'a' %}", "tag 'extends' is not supported"},
+      {"{% import 'a' as b %}", "tag 'import' is not supported"},
+      {"{% from 'a' import b %}", "tag 'from' is not supported"},
+      {"{% block a %}x{% endblock %}", "tag 'block' is not supported"},
+      {"{% autoescape true %}{% endautoescape %}", "tag 'autoescape' is not supported"},
+      {"{{ cycler('a', 'b').next() }}", "cycler, joiner and lipsum are not supported"}};
+  for (const auto& [source, message] : sources) {
+    const Rendered got = render(source);
+    ASSERT_TRUE(got.error) << source;
+    EXPECT_THAT(got.error->message, ::testing::HasSubstr(message)) << source;
+  }
+}
+
 TEST(ChatTemplate, SaysWhichMessageEachPieceOfTheTextBelongsTo) {
   const std::string messages =
       R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})";
