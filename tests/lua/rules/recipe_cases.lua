@@ -28,6 +28,8 @@ end)]]
 local own_model = "ft.scratch { ft.config { model_type = \"own\", vocab_size = 64, hidden_size = 32 } }"
 local turing, ampere = { name = "Tesla T4", sm = 75 }, { name = "NVIDIA A100-SXM4-80GB", sm = 80 }
 local function computing(dtype) return ("ft.scratch { ft.config SHAPE, compute = \"%s\" }"):format(dtype) end
+local with_new_token = ("ft.hf { %q, added_tokens = { \"<new>\" } }"):format(
+  require("ft.native").absolute("recipes/demo/model"))
 local pairs_of = "{ train = ft.preference { \"pairs.jsonl\", seq_len = 32 } }"
 local both_splits = "{ train = %s, val = %s }"
 local shared = both_splits:format(tokenized ", split = \"train\"", tokenized ", split = 0.5")
@@ -112,6 +114,12 @@ return {
     refuses = { model = small_blocks }, passes = { model = small_blocks, adapter = "ft.lora {}" },
   },
   ["model.scratch_takes_no_adapter"] = { refuses = { adapter = "ft.lora {}" }, passes = {} },
+  ["model.new_tokens_are_trained"] = {
+    refuses = { model = with_new_token, adapter = "ft.lora { target_modules = { \"q_proj\" } }" },
+    passes = {
+      model = with_new_token, adapter = "ft.lora { modules_to_save = { \"embed_tokens\" }, ensure_weight_tying = true }",
+    },
+  },
   ["model.needs_a_tokenizer_for_text"] = {
     refuses = { data = "{ train = ft.chat { \"rows.jsonl\", seq_len = 32 } }" }, passes = {},
   },
@@ -229,6 +237,10 @@ return {
   ["optimizer.schedule_gives_finite_factors"] = {
     refuses = { optimizer = "ft.adamw { lr = 1e-3, schedule = function(step, total) return 1 / (step - 3) end }" },
     passes = { optimizer = "ft.adamw { lr = 1e-3, schedule = function(step, total) return 1 - step / total end }" },
+  },
+  ["optimizer.overlap_judges_nothing"] = {
+    refuses = { optimizer = "ft.adamw { lr = 1e-3, overlap = \"backward\" }", max_steps = "1, non_finite = \"skip\"" },
+    passes = { optimizer = "ft.adamw { lr = 1e-3, overlap = \"forward\" }", max_steps = "1, non_finite = \"skip\"" },
   },
   ["optimizer.groups_name_what_is_trained"] = {
     refuses = { optimizer = "ft.adamw { lr = 1e-3, groups = { { pattern = \"lora_B\", lr = 1e-2 } } }" },
