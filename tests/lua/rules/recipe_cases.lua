@@ -61,7 +61,10 @@ return {
   ["fsdp2.nproc_is_the_launchers"] = { refuses = { nproc = 2, launched = 4 }, passes = { nproc = 4, launched = 4 } },
   ["wrapping.the_class_is_the_models"] = {
     refuses = { parallel = "ft.fsdp2 { transformer_layer_cls_to_wrap = \"Qwen3DecoderLayer\" }" },
-    passes = { parallel = "ft.fsdp2 { transformer_layer_cls_to_wrap = { \"LlamaDecoderLayer\" } }" },
+    passes = { -- whatever prefix saving under FSDP has left in its architecture's name
+      model = heads3:gsub("model_type", "architectures = { \"FSDPLlamaForCausalLM\" }, model_type"),
+      parallel = "ft.fsdp2 { transformer_layer_cls_to_wrap = { \"LlamaDecoderLayer\" } }",
+    },
   },
   ["wrapping.the_class_needs_its_policy"] = {
     refuses = {
