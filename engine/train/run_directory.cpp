@@ -86,10 +86,17 @@ Value RunRecord::to_value() const {
   gmtime_r(&now, &utc);
   std::strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
   Value files = Value::map(), names = Value::list(), words = Value::list();
-  for (const auto& [split, path] : data)
-    files.set(split, Value::map({{"path", fs::absolute(path).string()},
-                                 {"bytes", static_cast<int64_t>(fs::file_size(path))},
-                                 {"xxh3", hex(file_checksum(path))}}));
+  for (const auto& [split, path] : data) {
+    Value file = Value::map({{"path", fs::absolute(path).string()},
+                             {"bytes", static_cast<int64_t>(fs::file_size(path))},
+                             {"xxh3", hex(file_checksum(path))}});
+    Value* const before = files.find(split);
+    if (before && before->is_map()) *before = Value::list({*before});
+    if (before)
+      before->as_list().push_back(std::move(file));
+    else
+      files.set(split, std::move(file));
+  }
   for (const std::string& name : quantized) names.as_list().push_back(name);
   for (const std::string& word : command) words.as_list().push_back(word);
   return Value::map({

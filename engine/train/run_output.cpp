@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/data/data_files.h"
 #include "engine/data/sampler.h"
 #include "engine/data/token_rows.h"
 #include "engine/device/figures.h"
@@ -102,8 +103,8 @@ RunContents contents(const RunInputs& inputs, ShardedModel& model, const ModelDi
   made.record.world_size = model.group().size();
   if (const Value* data = inputs.plan.find("data"); data && data->is_map()) {
     for (const auto& [split, described] : data->as_map())
-      if (const Value* path = described.find("path"); path && path->is_string())
-        made.record.data.emplace_back(split, path->as_string());
+      if (const Value* path = described.find("path"))
+        for (DataFile& file : list_data_files(*path)) made.record.data.emplace_back(split, std::move(file.path));
   }
   if (const Value* command = inputs.plan.find("command"); command && command->is_list())
     for (const Value& word : command->as_list()) made.record.command.push_back(word.as_string());

@@ -52,7 +52,9 @@ function data.path_text(split)
   local names = {}
   for i, one in ipairs(split.path) do
     local weight = type(one) == "table" and one.weight
-    names[i] = tostring(type(one) == "table" and one.path or one) .. (weight and (" x %g"):format(weight) or "")
+    local part = type(one) == "table" and one.part
+    names[i] = tostring(type(one) == "table" and one.path or one) .. (part and " (" .. part .. ")" or "")
+      .. (weight and (" x %g"):format(weight) or "")
   end
   return table.concat(names, ", ")
 end

@@ -1,6 +1,6 @@
 """Files for the readers of Parquet and Arrow: pyarrow's, and Hugging Face's save_to_disk, beside the same rows as JSONL.
 
-    columns.py      writes tests/golden/columns (committed); wants pyarrow 26.0.1 and datasets
+    columns.py      writes tests/golden/columns and what tests/fuzz begins with (committed); wants pyarrow 26.0.1 and datasets
 """
 import datetime, decimal, glob, json, os, shutil, tempfile
 import pyarrow as pa
@@ -61,6 +61,9 @@ def save_datasets():
         DatasetDict(train=small.select(range(5)), test=small.select(range(5, 7))).save_to_disk(os.path.join(folder, "splits"))
         for name in ("saved", "splits"):
             shutil.copytree(os.path.join(folder, name), os.path.join(HERE, name))
+
+
+def forget_fingerprints():
     for info in glob.glob(os.path.join(HERE, "**", "state.json"), recursive=True):
         state = json.load(open(info))
         state["_fingerprint"] = "0" * 16  # drawn anew at each call
@@ -72,6 +75,37 @@ def save_claims():
     write_arrow("rows_of_nothing.arrow", pa.table({"text": pa.nulls(2 ** 31 - 1)}), rows=2 ** 31)
     endless = pa.FixedSizeListArray.from_arrays(pa.nulls(2 ** 30), 2 ** 30)
     write_arrow("list_of_nothing.arrow", pa.table({"text": endless}))
+
+
+def save_chats():
+    """Conversations to train on: as JSONL, as Parquet, and as two data sets of a folder."""
+    words = "one two three four five six seven".split()
+    chats = [{"messages": [{"role": "user", "content": " ".join(words[i % 3:i % 3 + 2 + i % 4])},
+                           {"role": "assistant", "content": " ".join(reversed(words[i % 3:i % 3 + 2 + i % 4]))}]} for i in range(24)]
+    write_rows("chats.jsonl", chats)
+    pq.write_table(pa.Table.from_pylist(chats), os.path.join(HERE, "chats.parquet"), compression="zstd", row_group_size=10)
+    with tempfile.TemporaryDirectory() as folder:
+        DatasetDict(train=Dataset.from_list(chats), test=Dataset.from_list(chats[:4])).save_to_disk(os.path.join(folder, "chats"))
+        shutil.copytree(os.path.join(folder, "chats"), os.path.join(HERE, "chats"))
+
+
+def seed_fuzzing():
+    """Few rows and columns, in files of a few hundred bytes."""
+    global HERE
+    corpus = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fuzz", "corpus")
+    schema = pa.schema([f for f in SCHEMA if f.name in ("text", "messages", "kind", "counts")])
+    flat = pa.table({"text": ["one", None, "three"], "n": pa.array([1, 2, None], pa.int16()), "x": [0.5, 1.5, None]})
+    nested = pa.Table.from_pylist([row(i) for i in (1, 2, 3)], schema=schema)
+    HERE = os.path.join(corpus, "parquet")
+    for name, table in (("flat", flat), ("nested", nested)):
+        for codec in ("none", "snappy"):
+            pq.write_table(table, os.path.join(HERE, f"{name}_{codec}.parquet"), compression=codec, row_group_size=2,
+                           store_schema=False, write_statistics=False, write_page_checksum=False)
+    HERE = os.path.join(corpus, "arrow")
+    write_arrow("flat.arrow", flat, rows=2)
+    write_arrow("nested.arrow", nested, rows=2)
+    write_arrow("nested_zstd.arrow", nested, codec="zstd")
+    write_arrow("flat_file.arrow", flat, file=True, rows=2)
 
 
 def main():
@@ -96,6 +130,9 @@ def main():
     write_arrow("odd.arrow", odd)
     save_claims()
     save_datasets()
+    save_chats()
+    forget_fingerprints()
+    seed_fuzzing()
 
 
 if __name__ == "__main__":

@@ -151,8 +151,8 @@ void chat_template(std::span<const uint8_t> bytes) {
   made.render(row, {.steps = 20'000, .bytes = 1 << 20});
 }
 
-void read_all(RowReader reader) {
-  while (reader.next()) {
+void read_all(RowReader reader, int64_t most = INT64_MAX) {
+  while (reader.count() < most && reader.next()) {
   }
 }
 
@@ -165,6 +165,20 @@ void data_rows(std::span<const uint8_t> bytes) {
 void csv(std::span<const uint8_t> bytes) {
   const MemoryFile memory(bytes, "rows.csv");
   read_all(RowReader(memory.path()));
+}
+
+// By the Arrow plugin. A file may have many rows of few bytes: some of them will do.
+constexpr int64_t kRowsOfColumns = 10'000;
+
+void parquet(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes, "rows.parquet");
+  read_all(RowReader(memory.path()), kRowsOfColumns);
+}
+
+// Arrow's stream and its file: the first bytes say which.
+void arrow(std::span<const uint8_t> bytes) {
+  const MemoryFile memory(bytes, "rows.arrow");
+  read_all(RowReader(memory.path()), kRowsOfColumns);
 }
 
 void token_cache(std::span<const uint8_t> bytes) {
@@ -194,6 +208,8 @@ constexpr Target kTargets[] = {{"json", refusing<json>},
                                {"gguf_tokenizer", refusing<gguf_tokenizer>},
                                {"data_rows", refusing<data_rows>},
                                {"csv", refusing<csv>},
+                               {"parquet", refusing<parquet>},
+                               {"arrow", refusing<arrow>},
                                {"token_cache", refusing<token_cache>}};
 
 }  // namespace

@@ -3,29 +3,56 @@ local native = require "ft.native"
 local hub = require "ft.dialect.hub"
 local rows = require "ft.dialect.rows"
 
-local function first(value) return type(value) == "table" and value[1] or value end
+local rows_of_text, rows_of_columns = { json = true, jsonl = true }, { parquet = true, arrow = true, feather = true }
+local splits = { train = true, validation = true, test = true }
+local description = {
+  ["dataset_info.json"] = true, ["dataset_infos.json"] = true, ["dataset_dict.json"] = true, ["state.json"] = true,
+}
 
---- The data set's file: the path itself, data_files in it, or in the cache.
-local function file_of(r, key, entry)
+local function ending(name) return name:match("%.(%w+)$") end
+local function as_list(value) return type(value) == "table" and value or { value } end
+
+--- Whether a folder, or one in it, holds Parquet or Arrow files.
+local function has_columns(folder, deeper)
+  for _, name in ipairs(native.list_folder(folder)) do
+    local path = folder .. "/" .. name
+    if rows_of_columns[ending(name)] then return true end
+    if deeper and native.exists(path) == "directory" and has_columns(path, false) then return true end
+  end
+  return false
+end
+
+--- What a folder is read from: data_files in it, its JSON, or the Parquet and Arrow files of a split.
+local function sources_in(r, key, entry, folder)
+  local found = {}
+  for i, name in ipairs(as_list(entry.data_files)) do
+    found[i] = native.exists(name) == "file" and name or folder .. "/" .. name
+  end
+  if found[1] then return found end
+  for _, name in ipairs(native.list_folder(folder)) do
+    if rows_of_text[ending(name)] and not description[name] then return { folder .. "/" .. name } end
+  end
+  if has_columns(folder, true) then
+    entry.of_folder = splits[entry.split] and entry.split or "train"
+    return { { path = folder, part = entry.of_folder } }
+  end
+  r:refuse(key, ("'%s' holds no .jsonl, .json, .parquet or .arrow file"):format(folder), "name one: data_files: train.jsonl",
+    "dialect.no_such_data")
+  return nil
+end
+
+--- The data set's files: the path itself, data_files in it, or in the cache.
+local function sources_of(r, key, entry)
   local path = entry.path
   if not path then
     r:refuse(key, "an entry has no path", "path: FILE.jsonl", "dialect.missing")
     return nil
   end
-  local ending = path:match("%.jsonl?$")
-  if native.exists(path) == "file" or (ending and native.exists(path) == nil) then return path end
-  local folder = native.exists(path) == "directory" and path or hub.find(path, "datasets", entry.revision)
-  if folder then
-    local name = first(entry.data_files)
-    if name then return native.exists(name) == "file" and name or folder .. "/" .. name end
-    for _, found in ipairs(native.list_folder(folder)) do
-      if found:match("%.jsonl?$") then return folder .. "/" .. found end
-    end
-    r:refuse(key, ("'%s' holds no .jsonl or .json file"):format(folder), "name one: data_files: train.jsonl",
-      "dialect.no_such_data")
-    return nil
-  end
-  if (path == "json" or path == "jsonl") and entry.data_files then return first(entry.data_files) end
+  local kind, there = ending(path), native.exists(path)
+  if there == "file" or (there == nil and (rows_of_text[kind] or rows_of_columns[kind])) then return { path } end
+  local folder = there == "directory" and path or hub.find(path, "datasets", entry.revision)
+  if folder then return sources_in(r, key, entry, folder) end
+  if (rows_of_text[path] or rows_of_columns[path]) and entry.data_files then return as_list(entry.data_files) end
   r:refuse(key, ("no file '%s', and the Hugging Face cache has none of that name"):format(path),
     "download it first: " .. hub.command(path, "datasets", entry.revision), "dialect.no_such_data")
   return nil
@@ -40,7 +67,7 @@ local function first_rows(r, block, key, entries)
     count = tonumber(count)
     if count and #entries == 1 and count > 0 and (percent == "" or count <= 100) then
       if percent == "" then block:set("limit", count, key) elseif count < 100 then block:set("limit", count / 100, key) end
-    elseif lines and lines ~= "train" then
+    elseif lines and lines ~= (entry.of_folder or "train") then
       r:unsupported(here, ("split: '%s' would have taken a part of a data set"):format(lines),
         "write it as a file of its own; train[:N] and train[:N%] take the first rows of a data set that is the only one")
     end
@@ -56,21 +83,22 @@ end
 
 --- Files of one form, in order, and the form; nil where something was refused.
 local function files_of(r, key, entries)
-  local form, paths = nil, {}
+  local form, paths, read = nil, {}, 0
   for i, entry in ipairs(entries) do
     local here = ("%s[%d]"):format(key, i)
-    local one, path = rows.form(r, here, entry), file_of(r, here, entry)
+    local one, sources = rows.form(r, here, entry), sources_of(r, here, entry)
     form = form or one
     local differs = one and rows.difference(form, one)
     if differs then
       r:unsupported(here, ("would have been mixed with entry 1, whose %s is another"):format(differs),
         "data sets that are mixed have one form of rows: bring them to one, such as messages")
-    elseif one and path then
-      paths[#paths + 1] = path
+    elseif one and sources then
+      read = read + 1
+      for _, source in ipairs(sources) do paths[#paths + 1] = source end
     end
   end
-  if #paths < #entries then return nil end -- what was wrong has been said
-  return paths[2] and paths or paths[1], form
+  if read < #entries then return nil end -- what was wrong has been said
+  return (paths[2] or type(paths[1]) == "table") and paths or paths[1], form
 end
 
 --- One split from its entries.

@@ -216,11 +216,13 @@ keys.fsdp = {
 
 --- Of an entry of datasets.
 keys.dataset = {
-  path = text "a .jsonl file, a folder, or a hub name that the local cache holds",
+  path = text "a .jsonl, .parquet or .arrow file, a folder, or a hub name that the local cache holds",
   type = option("string or table",
     "chat_template, alpaca, completion, input_output, or a prompt of one's own; none: input_ids and labels"),
-  data_files = option("string or list", "the file in the folder"), ds_type = text "json", name = text "of the hub's subset",
-  split = text "train, or train[:N] or train[:N%] for the first rows", shards = positive "one part of so many: refused",
+  data_files = option("string or list", "files in the folder"), ds_type = text "json, parquet, arrow: names end so",
+  name = text "of the hub's subset",
+  split = text "train, or train[:N] or train[:N%] for the first rows; of a folder's Parquet or Arrow files also test",
+  shards = positive "one part of so many: refused",
   revision = text "branch, tag or commit of a hub name", trust_remote_code = switch "changes nothing: such code is never run",
   preprocess_shards = positive "changes nothing: rows are tokenized on all cores",
   field = text "the key of the text", field_messages = text "the key of the messages",

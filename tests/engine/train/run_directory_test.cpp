@@ -118,7 +118,8 @@ TEST_F(RunDirectoryTest, HoldsWhatTheRunWasMadeFrom) {
   contents.record.quantized = {"model.layers.0.mlp.up_proj.weight"};
   contents.record.double_quant = true;
   contents.record.seed = 7;
-  contents.record.data = {{"train", root_ / "train.jsonl"}};
+  contents.record.data = {
+      {"train", root_ / "train.jsonl"}, {"val", root_ / "train.jsonl"}, {"val", root_ / "tokenizer.json"}};
   const RunDirectory directory = RunDirectory::create_at(root_ / "run");
   directory.write(contents);
   std::set<std::string> names;
@@ -131,6 +132,10 @@ TEST_F(RunDirectoryTest, HoldsWhatTheRunWasMadeFrom) {
   EXPECT_EQ(record.at("versions").at("libtorch").as_string().substr(0, 3), "2.1");
   EXPECT_EQ(record.at("data").at("train").at("bytes").as_integer(), 14);
   EXPECT_EQ(record.at("data").at("train").at("xxh3").as_string().size(), 16u);
+  const Value::List& val = record.at("data").at("val").as_list();
+  ASSERT_EQ(val.size(), 2u);
+  EXPECT_EQ(val[0], record.at("data").at("train"));
+  EXPECT_EQ(val[1].at("path").as_string(), (root_ / "tokenizer.json").string());
 }
 
 TEST(Interrupt, OnceIsAWishTwiceStops) {
