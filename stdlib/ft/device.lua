@@ -12,7 +12,8 @@ device.oldest = 80
 ---   fast = the dtype that this processor is fast in }
 function device.facts(wanted)
   local known = native.device_facts()
-  local asked = os.getenv("FTENGINE_DEVICE") or wanted or "auto"
+  local variable = os.getenv("FTENGINE_DEVICE")
+  local asked = variable ~= "" and variable or wanted or "auto"
   local here = native.gpus(wanted or "auto") > 0
   local facts = { asked = asked, fast = known.fast }
   facts.kind = here and "cuda" or (asked == "cpu" or native.host().command == "run") and "cpu" or nil
