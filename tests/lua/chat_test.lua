@@ -112,8 +112,42 @@ test.case("render writes each row as the template does, or says why not", functi
   t.contains(output, '"error": "UndefinedError"')
 end)
 
-test.case("special tokens that a model states in two ways are told", function(t)
-  local differences = require("ft.special_tokens").differences
-  t.equal(#differences({ eos_token_id = tokenizer:eos_id() }, tokenizer), 0)
-  t.contains(differences({ eos_token_id = 3 }, tokenizer)[1], "eos is " .. tokenizer:eos_id() .. " (<|im_end|>)")
+test.case("special tokens that a model states in two ways are told, and settled as the tokenizer has them", function(t)
+  local settle, eos = require("ft.special_tokens").settle, tokenizer:eos_id()
+  local agreed = { config = { eos_token_id = { 3, eos }, pad_token_id = 893 } }
+  t.equal(settle(agreed, tokenizer), {})
+  t.equal(agreed.config.eos_token_id, { 3, eos }) -- one of several will do
+  t.equal(agreed.generation_ids, nil)
+  local other = { config = { eos_token_id = 3 } }
+  t.contains(settle(other, tokenizer)[1], "eos is " .. eos .. " (<|im_end|>) to the tokenizer, and config.json says 3 (")
+  t.equal(other.config.eos_token_id, eos)
+  t.equal(other.config.pad_token_id, nil) -- what a file does not say stays unsaid
+end)
+
+--- The tokenizer, as if its files lay in another folder.
+local function in_folder(folder)
+  return setmetatable({}, { __index = function(_, name)
+    return function(_, ...)
+      if name == "folder" then return folder end
+      return tokenizer[name](tokenizer, ...)
+    end
+  end })
+end
+
+test.case("special tokens that the tokenizer does not name stay as they are", function(t)
+  local path = t.write("generation_config.json", '{"bos_token_id": 5, "eos_token_id": 895}')
+  local elsewhere = in_folder(path:match("^(.*)/"))
+  local model = { config = { bos_token_id = 4 } }
+  t.contains(require("ft.special_tokens").settle(model, elsewhere)[1], "and the tokenizer names none: both stay as they are")
+  t.equal(model.config.bos_token_id, 4)
+  t.equal(model.generation_ids, nil)
+end)
+
+test.case("a plan that names a special token says it in both files", function(t)
+  local path = t.write("generation_config.json", '{"eos_token_id": 7}')
+  local elsewhere = in_folder(path:match("^(.*)/"))
+  local model = { config = {}, special_tokens = { eos_token = "<|im_end|>" } }
+  t.equal(#require("ft.special_tokens").settle(model, elsewhere), 1)
+  t.equal(model.config.eos_token_id, tokenizer:eos_id())
+  t.equal(model.generation_ids.eos_token_id, { tokenizer:eos_id(), 7 })
 end)
