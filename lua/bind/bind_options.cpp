@@ -87,8 +87,8 @@ int refuse_flags(lua_State* L) {
   return 0;
 }
 
-/// A path that runs this very program, also when its file has been replaced since: /proc/self/exe would then be the name
-/// of a file that is not there.
+/// A path that runs this very program, also when its file has been replaced since: /proc/self/exe would then be the
+/// name of a file that is not there.
 std::string this_program() { return "/proc/" + std::to_string(getpid()) + "/exe"; }
 
 /// native.host() -> { command=, recipe=, nproc=, resume=, flags= }

@@ -17,7 +17,7 @@ ip link set lo up && ip link add switch type bridge && ip link set switch up || 
 for ((i = 0; i < hosts; i++)); do
   unshare --net sleep 600 &
   pid[i]=$!
-  while [ "$(readlink /proc/${pid[i]}/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
+  while [ "$(readlink "/proc/${pid[i]}/ns/net")" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
   ip link add "cable$i" type veth peer name eth0 netns "${pid[i]}" && ip link set "cable$i" master switch up || exit 77
   nsenter -t "${pid[i]}" -n sh -c "ip link set lo up && ip addr add 10.77.0.$((i + 1))/24 dev eth0 && ip link set eth0 up" ||
     exit 77
