@@ -136,14 +136,11 @@ class ImaginedDevice : public ComputeDevice {
   ImaginedDevice() : ComputeDevice(c10::Device(c10::DeviceType::Meta), "imagined") {}
 };
 
-// The others' parts of a sum, which CPUs add in rank order; given back for the next one of its size.
-using Scratch = std::vector<at::Tensor>;
-
+// The others' parts of a sum, which CPUs add in rank order.
 struct Reduction : Pending::Work {
-  Reduction(at::Tensor held, std::shared_ptr<Scratch> from) : parts(std::move(held)), free(std::move(from)) {}
-  void wait() override { free->push_back(std::move(parts)); }
+  explicit Reduction(at::Tensor held) : parts(std::move(held)) {}
+  void wait() override {}
   at::Tensor parts;
-  std::shared_ptr<Scratch> free;
 };
 
 class ImaginedGroup : public ProcessGroup {
@@ -163,14 +160,8 @@ class ImaginedGroup : public ProcessGroup {
     if (mine.is_cpu()) return mine.copy_(whole.narrow(0, rank() * mine.numel(), mine.numel())), Pending();
     traffic_->reduced += bytes(whole) - bytes(mine);
     if (ImaginedMemory::gpu()) return {};
-    const int64_t others = whole.numel() - mine.numel();
-    const auto fits = [others](const at::Tensor& parts) { return parts.numel() == others; };
-    const auto found = std::find_if(scratch_->begin(), scratch_->end(), fits);
-    const bool reused = found != scratch_->end();
     const MadeFor made_for(MemoryKind::buffers);
-    at::Tensor parts = reused ? *found : at::empty({others}, mine.options());
-    if (reused) scratch_->erase(found);
-    return Pending(std::make_unique<Reduction>(std::move(parts), scratch_));
+    return Pending(std::make_unique<Reduction>(at::empty({whole.numel() - mine.numel()}, mine.options())));
   }
   Pending all_reduce_sum(const at::Tensor& tensor) override { return all_reduce(tensor); }
   Pending all_reduce_max(const at::Tensor& tensor) override { return all_reduce(tensor); }
@@ -200,7 +191,6 @@ class ImaginedGroup : public ProcessGroup {
   }
 
   Traffic* traffic_;
-  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
 };
 
 }  // namespace

@@ -101,8 +101,10 @@ struct OffloadHome::Mapping {
       C10_THROW_ERROR(Error,
                       "OffloadHome: can't allocate memory: you tried to allocate " + std::to_string(bytes) + " bytes.");
     account_->held += static_cast<int64_t>(bytes);
-    memory_meter::count(static_cast<int64_t>(bytes));
-    if (!options.pin || paged) return;
+    if (paged) return;
+    metered_ = static_cast<int64_t>(bytes);
+    memory_meter::count(metered_);
+    if (!options.pin) return;
     locked_ = account_->locking.lock(data, bytes);
     (locked_ ? account_->pinned : account_->refused) += static_cast<int64_t>(bytes);
     refused_ = !locked_;
@@ -112,7 +114,7 @@ struct OffloadHome::Mapping {
     ::munmap(data, bytes);
     const auto freed = static_cast<int64_t>(bytes);
     account_->held -= freed;
-    memory_meter::count(-freed);
+    memory_meter::count(-metered_);
     if (locked_) account_->pinned -= freed;
     if (refused_) account_->refused -= freed;
   }
@@ -122,6 +124,7 @@ struct OffloadHome::Mapping {
  private:
   std::shared_ptr<Account> account_;
   bool locked_ = false, refused_ = false;
+  int64_t metered_ = 0;  // not of a file's pages: the system drops them when it needs the memory
 
  public:
   std::byte* data = nullptr;
@@ -155,6 +158,10 @@ std::shared_ptr<OffloadHome::Mapping> OffloadHome::map(size_t bytes) {
 
 namespace {
 
+ImaginedMemory::Place place_of(const OffloadOptions& options) {
+  return options.pages_in.empty() ? ImaginedMemory::Place::home : ImaginedMemory::Place::map;
+}
+
 // Memory that holds what it lies in until it is freed.
 template <class Mapping>
 c10::DataPtr held_by(std::shared_ptr<Mapping> mapping, std::byte* data) {
@@ -167,7 +174,7 @@ c10::DataPtr held_by(std::shared_ptr<Mapping> mapping, std::byte* data) {
 }  // namespace
 
 c10::DataPtr OffloadHome::allocate(size_t bytes) {
-  if (options_.imagined) return options_.imagined->allocate(ImaginedMemory::Place::home, bytes);
+  if (options_.imagined) return options_.imagined->allocate(place_of(options_), bytes);
   if (bytes == 0) return {nullptr, c10::Device(c10::DeviceType::CPU)};
   auto mapping = map(bytes);
   std::byte* data = mapping->data;
@@ -187,7 +194,7 @@ c10::DataPtr OffloadHome::share(size_t bytes) {
 }
 
 at::Tensor OffloadHome::zeros(int64_t count, at::ScalarType dtype) {
-  if (options_.imagined) return options_.imagined->make(ImaginedMemory::Place::home, count, dtype);
+  if (options_.imagined) return options_.imagined->make(place_of(options_), count, dtype);
   c10::DataPtr memory = allocate(static_cast<size_t>(count) * c10::elementSize(dtype));
   void* data = memory.get();
   auto held = std::make_shared<c10::DataPtr>(std::move(memory));

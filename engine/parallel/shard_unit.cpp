@@ -104,6 +104,8 @@ ShardUnit::ShardUnit(std::string name, const std::vector<Parameter*>& parameters
     std::optional<MadeFor> made_for(memory_kind(kind.storage));
     if (mapped) {
       if (options.imagined) range.owned = options.imagined->make(ImaginedMemory::Place::map, mine, kind.dtype);
+    } else if (options.pages && kind.storage == Storage::trainable) {
+      range.owned = options.pages->zeros(mine, kind.dtype);
     } else if (options.home) {
       range.owned = options.home->zeros(mine, kind.dtype);
     } else {
@@ -251,9 +253,9 @@ void ShardUnit::await_gathers() {
 }
 
 void ShardUnit::start_gather() {
+  if (users_ == 0 && before_gather_) std::exchange(before_gather_, nullptr)();
   if (users_++ > 0) return;
   const MadeFor made_for(MemoryKind::gathered);
-  if (users_ == 0 && before_gather_) std::exchange(before_gather_, nullptr)();
   for (FlatRange& range : ranges_) {
     if (range.mapped) {
       gather_mapped(range);

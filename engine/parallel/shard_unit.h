@@ -38,6 +38,9 @@ struct ShardUnitOptions {
   /// page-locked memory keep it from step to step; else it is freed by zero_grad and taken again as gradients come,
   /// when activations have made room.
   OffloadHome* home = nullptr;
+  /// Where the masters of what is trained live, whatever `home` says: with the optimizer's state in files. Null: as the
+  /// rest. Outlives the unit.
+  OffloadHome* pages = nullptr;
   /// Parameters stay whole on every rank once they are gathered; after masters_changed the trainable ones are gathered
   /// anew. What has the masters' dtype is held once, but where ranges live elsewhere: a rank owns a part of the whole.
   bool keep_whole = false;
@@ -78,11 +81,11 @@ class ShardUnit {
   /// The same, and keeps a part, from which the next gather takes the parameters: every neighbour has one. A release
   /// drops it.
   void release_to_neighbours();
+  /// Has the next gather call this first, once: what must be done before the parameters are read again. Empty: nothing.
+  void before_gather(std::function<void()> first) { before_gather_ = std::move(first); }
   /// After an update: parameters that are kept whole are to be gathered anew.
   void masters_changed();
   bool gathered() const { return users_ > 0; }
-  /// Has the next gather call this first, once: what must be done before the parameters are read again. Empty: nothing.
-  void before_gather(std::function<void()> first) { before_gather_ = std::move(first); }
 
   /// Starts to add the sum over ranks of full gradients to the owners' gradient ranges; returns at once.
   /// @param grads one a trainable parameter in layout order, [shape] in any float dtype; undefined counts as zero. Rows
@@ -92,10 +95,10 @@ class ShardUnit {
   /// start_reduce, which adds it.
   void lend_grad(const Parameter& parameter, const at::Tensor& grad);
   void finish_reduce(double& waited);
+  bool reducing() const { return reduction_.has_value(); }  ///< from a start to its finish, on several ranks
   /// Starts to reduce gradients that are kept whole, after the last of a step; finish_reduce ends it. Nothing else
   /// does where they are not.
   void start_late_reduce();
-  bool reducing() const { return reduction_.has_value(); }  ///< from a start to its finish, on several ranks
 
  private:
   /// One rank, or gradients that are kept whole: they are added up where they come.
@@ -127,10 +130,10 @@ class ShardUnit {
   std::vector<char> late_filled_;
   std::vector<std::pair<size_t, at::Tensor>> lent_;
   int users_ = 0;
+  std::function<void()> before_gather_;
   std::vector<Pending> gathers_;
   Mark fetched_;  // what a gather copies is there
   std::optional<Pending> reduction_;
-  std::function<void()> before_gather_;
   BufferPool::Buffer reduce_whole_, reduce_own_;
 };
 

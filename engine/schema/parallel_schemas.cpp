@@ -82,9 +82,10 @@ Schema fsdp2_schema() {
            {.key = "optimizer_state",
             .kinds = kString,
             .doc =
-                "where it is kept: with_params, on the device or with offload_params on the host; paged: in nameless "
-                "files, which the system writes out when memory is short, so that it may exceed RAM, at the disk's "
-                "speed; on a GPU only with offload_params",
+                "where it is kept: with_params, on the device or with offload_params on the host; paged: it and the "
+                "fp32 "
+                "masters in nameless files, which the system writes out when memory is short, so that they may exceed "
+                "RAM, at the disk's speed; on a GPU only with offload_params",
             .fallback = "with_params",
             .allowed = {"with_params", "paged"}},
            {.key = "page_directory",

@@ -138,6 +138,7 @@ ShardedModel::ShardedModel(const Value& plan, const WeightSource& source, std::s
   if (parallel->get("offload_params", false)) home_ = std::make_unique<OffloadHome>(home_options);
   pages_ = pages_of(plan, *device_, imagined);
   unit_options.home = home_.get();
+  unit_options.pages = pages_.get();
   unit_options.keep_whole = !policy_.split_parameters;
   unit_options.reduce_late = !policy_.split_gradients;
   unit_options.neighbours = neighbours_.get();
@@ -201,7 +202,6 @@ void ShardedModel::load(const WeightSource& source, const std::function<void(int
   for (auto& shard : shards_) derive_values(*shard, source, split_group().rank());
 }
 
-// One unit's at a time, while the next one's is on its way: what is on its way takes memory.
 void ShardedModel::when_reduced(std::function<void(size_t)> tell) {
   tell_ = std::move(tell);
   const bool in_backward = policy_.split_gradients || split_group().size() == 1;
@@ -209,6 +209,7 @@ void ShardedModel::when_reduced(std::function<void(size_t)> tell) {
   schedule_->reduced = in_backward && alone ? tell_ : nullptr;
 }
 
+// One unit's at a time, while the next one's is on its way: what is on its way takes memory.
 void ShardedModel::reduce_gradients() {
   if (std::exchange(reduced_, true)) return;
   schedule_->reduced = nullptr;
@@ -240,8 +241,8 @@ void ShardedModel::add_up_replicas(const std::function<void(size_t)>& tell) {
     Pending next = replicas().all_reduce_sum(grad);
     finish();
     sum = std::move(next);
-  }
     summing = i;
+  }
   finish();
 }
 
@@ -254,9 +255,9 @@ void ShardedModel::zero_gradients() {
   next_gradients();
 }
 
-int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
 void ShardedModel::next_gradients() { reduced_ = false; }
 
+int64_t ShardedModel::bytes_to_read(const WeightSource& source) {
   int64_t total = 0;
   if (cache_directory_) {
     const WeightCache cache(*cache_directory_, shards_, source);
