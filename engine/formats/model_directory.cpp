@@ -55,18 +55,19 @@ ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   } else if (fs::exists(path_ / kSingleName)) {
     add_file(kSingleName);
   } else {
-    if (source_kind(path_) != SourceKind::pytorch_bin)
+    const auto source = find_tensor_source(path_);
+    if (!source)
       throw Error(ErrorKind::io, std::string("holds neither ") + kSingleName + " nor " + kIndexName)
           .at(path_.string())
           .help("give a directory with weights; `ftengine merge` makes one of another engine's checkpoint");
-    add_pickled();
+    add_pickled(*source);
   }
   find_quantized();
 }
 
 // Bytes follow one another in an order of their own: what is read is found by the tensor's name.
-void ModelDirectory::add_pickled() {
-  pickled_.emplace(open_tensor_source(path_));
+void ModelDirectory::add_pickled(const fs::path& source) {
+  pickled_.emplace(open_tensor_source(source));
   for (const SourceTensor& tensor : pickled_->tensors()) {
     made_.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
     made_.back().end = static_cast<uint64_t>(tensor.numel()) * byte_size(tensor.dtype);

@@ -1,8 +1,8 @@
 #pragma once
 /// A Hugging Face model directory: config.json, one safetensors file or several with an index, or else PyTorch's .bin
-/// files, and tokenizer files. Nothing but headers is read until a range is asked for. Weights that bitsandbytes
-/// quantized to four bits show as what they are dequantized to. Used by loading, plans and merge; const members are
-/// safe from any thread.
+/// files or another engine's checkpoint (tensor_source.h), and tokenizer files. Nothing but headers is read until a
+/// range is asked for. Weights that bitsandbytes quantized to four bits show as what they are dequantized to. Used by
+/// loading, plans and merge; const members are safe from any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -90,7 +90,7 @@ class ModelDirectory {
  private:
   void read_index(const std::filesystem::path& index);
   void add_file(const std::string& name);
-  void add_pickled();
+  void add_pickled(const std::filesystem::path& source);
   void find_quantized();
   void read_stored(const TensorEntry& entry, uint64_t byte_offset, std::span<std::byte> out) const;
   const TensorEntry* find_stored(const std::string& name) const;
@@ -100,7 +100,7 @@ class ModelDirectory {
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::vector<const TensorEntry*> tensors_;
   std::unordered_map<std::string, const SafetensorsFile*> owner_;  // tensor -> its file
-  std::optional<TensorSource> pickled_;                            // of .bin files
+  std::optional<TensorSource> pickled_;                            // of .bin files, or another engine's
   std::map<std::string, BnbWeight> quantized_;
   std::deque<TensorEntry>
       made_;  // entries of what is pickled or quantized: begin and end say how many bytes it comes to

@@ -56,6 +56,17 @@ SourceKind source_kind(const fs::path& path) {
   return SourceKind::none;
 }
 
+std::optional<fs::path> find_tensor_source(const fs::path& path) {
+  if (source_kind(path) != SourceKind::none) return path;
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const auto& folder : fs::directory_iterator(path, ignored))
+    if (folder.path().filename().string().starts_with("pytorch_model_fsdp_") &&
+        source_kind(folder.path()) != SourceKind::none)
+      found.push_back(folder.path());
+  return found.size() == 1 ? std::optional(found[0]) : std::nullopt;
+}
+
 TensorSource open_tensor_source(const fs::path& path) {
   switch (source_kind(path)) {
     case SourceKind::dcp:

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -77,6 +78,10 @@ class TensorSourceBuilder {
 /// What kind of checkpoint of another engine's a directory (or a .bin file) is.
 enum class SourceKind { none, dcp, sharded_safetensors, zero, pytorch_bin };
 SourceKind source_kind(const std::filesystem::path& path);
+
+/// The checkpoint that a path is, or the one `pytorch_model_fsdp_<n>` in it, as accelerate and Axolotl leave it;
+/// nothing where there is none, or several.
+std::optional<std::filesystem::path> find_tensor_source(const std::filesystem::path& path);
 
 /// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
 TensorSource open_tensor_source(const std::filesystem::path& path);

@@ -35,14 +35,7 @@ bool holds_safetensors(const fs::path& path) {
 }  // namespace
 
 std::optional<fs::path> find_foreign(const fs::path& input) {
-  if (source_kind(input) != SourceKind::none) return input;
-  std::vector<fs::path> found;
-  std::error_code ignored;
-  for (const auto& folder : fs::directory_iterator(input, ignored))
-    if (folder.path().filename().string().starts_with("pytorch_model_fsdp_") &&
-        source_kind(folder.path()) != SourceKind::none)
-      found.push_back(folder.path());
-  if (found.size() == 1) return found[0];
+  if (auto found = find_tensor_source(input)) return found;
   if (holds_safetensors(input)) return input;
   return std::nullopt;
 }

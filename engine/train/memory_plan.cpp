@@ -32,7 +32,7 @@ std::unique_ptr<ModelDirectory> weights_of(const Value& model) {
   const std::filesystem::path path = dir->as_string();
   const bool there = std::filesystem::exists(path / "model.safetensors.index.json") ||
                      std::filesystem::exists(path / "model.safetensors") ||
-                     source_kind(path) == SourceKind::pytorch_bin;
+                     find_tensor_source(path).has_value();
   return there ? std::make_unique<ModelDirectory>(path) : nullptr;
 }
 

@@ -104,9 +104,9 @@ TEST(BnbWeight, RefusesStatesThatDoNotFit) {
   refuses("{\"quant_type\"", "{{quant_type\"", "");
 }
 
-TEST(ModelDirectory, OpensPytorchFilesLikeSafetensors) {
+TEST(ModelDirectory, OpensPytorchFilesAndOtherEnginesCheckpointsLikeSafetensors) {
   const TemporaryDirectory directory;
-  for (const char* kind : {"bin", "bin_sharded"}) {
+  for (const char* kind : {"bin", "bin_sharded", "dcp", "sharded_safetensors"}) {
     fs::remove_all(directory / "model");
     fs::copy(golden(kind), directory / "model", fs::copy_options::recursive);
     fs::copy(golden("model/config.json"), directory / "model/config.json");
