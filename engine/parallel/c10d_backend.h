@@ -44,4 +44,12 @@ c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10
 /// @return nothing when `host` does not resolve.
 std::optional<std::string> local_address_towards(const std::string& host, int port);
 
+/// True for 127.x.y.z and ::1.
+bool is_loopback(const std::string& address);
+
+/// An address by which other machines may see this one: that of the default route, else of the first network there is.
+/// For machines that take their own name for loopback, as Debian sets them up.
+/// @return nothing where this machine is on no network.
+std::optional<std::string> network_address();
+
 }  // namespace ft

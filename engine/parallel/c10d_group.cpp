@@ -365,8 +365,7 @@ std::unique_ptr<HostWatch> watch_hosts(c10d::Store& store, const RankEnvironment
       if (meeting_point.empty()) return nullptr;
       return std::make_unique<HostWatch>(options, meeting_point, environment.master_addr);
     }
-    const bool loopback = own_address.rfind("127.", 0) == 0 || own_address == "::1";
-    auto watch = std::make_unique<HostWatch>(options, loopback ? "" : own_address);
+    auto watch = std::make_unique<HostWatch>(options, is_loopback(own_address) ? "" : own_address);
     store.set(kWatchKey, watch->meeting_point());
     return watch;
   } catch (const std::exception& error) {
@@ -420,6 +419,8 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
   if (environment.world_size == 1) return single();
   std::signal(SIGPIPE, SIG_IGN);  // a store that is gone is to arrive as an exception
   // c10d warns on stderr where an address has no name; what matters arrives as an exception.
+  // Where rank 0's machine takes its own name for loopback, others would look for it on their own.
+  if (!environment.one_machine() && is_loopback(*address)) address = network_address().value_or(*address);
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(environment.master_port);

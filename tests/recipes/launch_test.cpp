@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <sstream>
+#include <tuple>
 
 #include "tests/recipes/small_model.h"
 
@@ -110,6 +112,54 @@ TEST_F(Launch, RanksMeetUnderEveryLaunchersVariables) {
     ASSERT_EQ(two.size(), alone.size()) << name;
     for (size_t i = 0; i < two.size(); ++i) EXPECT_NEAR(two[i] / alone[i], 1, 1.3e-6) << name << " step " << i + 1;
   }
+}
+
+// The launchers themselves, where they are installed; two SLURM nodes want daemons, which docs/clusters.md's scripts
+// were run under by hand.
+TEST_F(Launch, RanksMeetUnderLaunchersThatAreInstalled) {
+  const std::vector<double> alone = losses("alone", {{}}, {"--nproc=1"});
+  int found = 0;
+  for (const auto& [name, there, line] :
+       {std::tuple<std::string, std::string, std::string>{"mpirun", "mpirun --version | grep -q 'Open MPI'",
+                                                          "mpirun --allow-run-as-root --oversubscribe -n 2"},
+        {"torchrun", "command -v torchrun", "torchrun --standalone --nproc-per-node 2 --no-python"}}) {
+    if (shell(there, folder_.path()).exit_code != 0) continue;
+    ++found;
+    const Finished done = shell(line + " ftengine run launch.lua --out=by-" + name, folder_.path());
+    EXPECT_EQ(done.exit_code, 0) << name << ": " << done.err;
+    const std::vector<Json> two = metrics(folder_ / ("by-" + name));
+    ASSERT_EQ(two.size(), alone.size()) << name;
+    for (size_t i = 0; i < two.size(); ++i) EXPECT_NEAR(two[i].at("loss").get<double>() / alone[i], 1, 1.3e-6) << name;
+  }
+  if (found == 0) GTEST_SKIP() << "neither mpirun nor torchrun is installed";
+}
+
+// Two runs side by side on a network of their own, whose sockets are all theirs.
+TEST_F(Launch, LocalRanksListenOnLoopbackAlone) {
+  std::string text = kRecipe;
+  text.replace(text.find("run:update()"), 12,
+               "run:update() os.execute('cat /proc/net/tcp /proc/net/tcp6 >>' .. opt.out .. '.sockets')");
+  spill(folder_ / "launch.lua", text);
+  if (const Finished tried = shell("unshare --user --map-root-user --net ip link set lo up", folder_.path());
+      tried.exit_code != 0)
+    GTEST_SKIP() << "no network namespace can be made here: " << tried.err;
+  const Finished done = shell(
+      "unshare --user --map-root-user --net sh -c 'ip link set lo up && "
+      "{ ftengine run launch.lua --nproc 2 --out one & ftengine run launch.lua --nproc 2 --out two && wait $!; }'",
+      folder_.path());
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  int listening = 0;
+  for (const char* run : {"one", "two"}) {
+    EXPECT_EQ(metrics(folder_ / run).size(), 3u);
+    std::istringstream rows(slurp(folder_ / (std::string(run) + ".sockets")));
+    std::string number, local, remote, state, rest;
+    while (rows >> number >> local >> remote >> state && std::getline(rows, rest)) {
+      if (state != "0A") continue;  // LISTEN
+      ++listening;
+      EXPECT_THAT(local, testing::StartsWith("0100007F:")) << "127.0.0.1, as the kernel writes it";
+    }
+  }
+  EXPECT_GE(listening, 6) << "each run's store, and each rank's own";
 }
 
 TEST_F(Launch, AWorldOfOneIsOneRank) {

@@ -237,6 +237,20 @@ TEST_F(Hosts, OneThatVanishesIsNamedAndAllStop) {
   EXPECT_THAT(slurp(folder_ / "cut" / "log-rank1.txt"), HasSubstr("(10.77.0.3), with rank 2"));
 }
 
+// As Debian writes /etc/hosts: a machine's own name is 127.0.1.1 to itself.
+TEST_F(Hosts, OneThatTakesItsNameForLoopbackIsFound) {
+  const Finished done =
+      start(
+          2,
+          ranks(2) +
+              "export MASTER_ADDR=head; [ $HOST = 0 ] && at=127.0.1.1 || at=10.77.0.1; echo $at head >hosts$HOST; "
+              "unshare --mount sh -c \"mount --bind hosts$HOST /etc/hosts && exec ftengine run nodes.lua --out named\"")
+          .get();
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(said(0, "code") + said(1, "code"), "0\n0\n") << said(0, "err") << said(1, "err");
+  EXPECT_EQ(metrics(folder_ / "named").size(), 8u);
+}
+
 TEST_F(Hosts, OneWhoseProcessesStandStillHasNotVanished) {
   write_recipe(
       "if run.rank == 1 and step == 4 then io.open('stopped', 'w'):close() "
