@@ -1,6 +1,6 @@
 #pragma once
 /// Batches of rows out of Parquet and Arrow files. Part of the Arrow plugin: only *_arrow.cpp includes it. One thread;
-/// Arrow starts none.
+/// Arrow has one of its own, which reads the footer of its files.
 
 #include <arrow/type_fwd.h>
 
@@ -52,8 +52,9 @@ std::unique_ptr<Batches> open_arrow(const std::filesystem::path& path, const Use
 /// Which columns are wanted.   @throws Error(format) for names that stand twice, and wanted ones that cannot be read
 Columns choose_columns(std::shared_ptr<arrow::Schema> schema, const UsesColumn& uses, const std::string& path);
 
-/// Memory for what Arrow reads; what would be more than 4 GiB is refused, whatever sizes a file claims.
-arrow::MemoryPool* batch_memory();
+/// Memory for what Arrow reads of a file. What would be more than about a thousand times the file's size (and 256 MiB),
+/// or than 4 GiB, is refused, whatever sizes the file claims.
+arrow::MemoryPool* batch_memory(uint64_t file_bytes);
 
 /// @throws Error(format) where `status` is none of success: "its row group 3 cannot be read: …"
 void check_status(const arrow::Status& status, const std::string& part, const std::string& path);

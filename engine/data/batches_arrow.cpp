@@ -3,6 +3,8 @@
 #include <arrow/status.h>
 #include <arrow/type.h>
 
+#include <map>
+#include <mutex>
 #include <set>
 
 #include "engine/data/arrow_batches.h"
@@ -12,7 +14,7 @@
 namespace ft {
 namespace {
 
-constexpr int64_t kMostMemory = int64_t{4} << 30;
+constexpr uint64_t kMostMemory = uint64_t{4} << 30, kLeastMemory = uint64_t{256} << 20, kMostMemoryOfByte = 1000;
 /// Rows that all say the same come to very few bytes, but not to fewer than this says.
 constexpr uint64_t kMostRowsOfByte = 4096;
 
@@ -40,9 +42,14 @@ Columns choose_columns(std::shared_ptr<arrow::Schema> schema, const UsesColumn& 
   return columns;
 }
 
-arrow::MemoryPool* batch_memory() {
-  static arrow::CappedMemoryPool pool(arrow::default_memory_pool(), kMostMemory);
-  return &pool;
+arrow::MemoryPool* batch_memory(uint64_t file_bytes) {
+  // Kept for ever: a thread of Arrow may give a buffer back when its reader is gone.
+  static auto& pools = *new std::map<uint64_t, arrow::CappedMemoryPool>;
+  static std::mutex mutex;
+  uint64_t most = kLeastMemory;
+  while (most < kMostMemory && most / kMostMemoryOfByte < file_bytes) most *= 2;
+  const std::lock_guard lock(mutex);
+  return &pools.try_emplace(most, arrow::default_memory_pool(), static_cast<int64_t>(most)).first->second;
 }
 
 void check_status(const arrow::Status& status, const std::string& part, const std::string& path) {

@@ -2,12 +2,17 @@
 #include <arrow/io/file.h>
 #include <arrow/ipc/options.h>
 #include <arrow/ipc/reader.h>
+#include <arrow/memory_pool.h>
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 #include <arrow/type.h>
 
+#include <algorithm>
+#include <span>
+
 #include "engine/data/arrow_batches.h"
 #include "engine/error/error.h"
+#include "engine/formats/file.h"
 
 namespace ft {
 namespace {
@@ -18,8 +23,8 @@ constexpr std::string_view kMagic = "ARROW1", kOldFeather = "FEA1", kParquet = "
 constexpr std::string_view kContinuation("\xFF\xFF\xFF\xFF", 4);
 constexpr std::string_view kEndOfStream("\xFF\xFF\xFF\xFF\0\0\0\0", 8);
 
-File open(const std::string& path) {
-  auto file = arrow::io::ReadableFile::Open(path, batch_memory());
+File open(const std::string& path, arrow::MemoryPool* memory) {
+  auto file = arrow::io::ReadableFile::Open(path, memory);
   check_status(file.status(), "the file", path);
   return *file;
 }
@@ -32,9 +37,9 @@ std::string bytes_at(arrow::io::ReadableFile& file, int64_t at, int64_t size, co
 }
 
 /// How the wanted columns are read. Where none is, one is read all the same: an empty list means all to Arrow.
-arrow::ipc::IpcReadOptions options_for(const Columns& columns) {
+arrow::ipc::IpcReadOptions options_for(const Columns& columns, arrow::MemoryPool* memory) {
   auto options = arrow::ipc::IpcReadOptions::Defaults();
-  options.memory_pool = batch_memory();
+  options.memory_pool = memory;
   options.use_threads = false;
   options.included_fields = columns.wanted;
   if (columns.wanted.empty() && columns.schema && columns.schema->num_fields() > 0) options.included_fields = {0};
@@ -43,11 +48,11 @@ arrow::ipc::IpcReadOptions options_for(const Columns& columns) {
 
 class IpcBatches : public Batches {
  public:
-  explicit IpcBatches(const std::filesystem::path& path) : path_(path.string()), file_(open(path_)) {
-    auto size = file_->GetSize();
-    check_status(size.status(), "the file", path_);
-    bytes_ = static_cast<uint64_t>(*size);
-  }
+  explicit IpcBatches(const std::filesystem::path& path)
+      : path_(path.string()),
+        bytes_(InputFile(path).size()),
+        memory_(batch_memory(bytes_)),
+        file_(open(path_, memory_)) {}
 
   const Columns& columns() const override { return columns_; }
   int64_t rows() const override { return -1; }
@@ -72,8 +77,9 @@ class IpcBatches : public Batches {
   virtual std::shared_ptr<arrow::RecordBatch> read(const std::string& name) = 0;
 
   std::string path_;
+  uint64_t bytes_;  ///< of the file
+  arrow::MemoryPool* memory_;
   File file_;
-  uint64_t bytes_ = 0;
   Columns columns_;
   int count_ = 0;  ///< batches read
 
@@ -96,7 +102,7 @@ class FileBatches : public IpcBatches {
 
  private:
   std::shared_ptr<arrow::ipc::RecordBatchFileReader> opened() {
-    auto made = arrow::ipc::RecordBatchFileReader::Open(file_, options_for(columns_));
+    auto made = arrow::ipc::RecordBatchFileReader::Open(file_, options_for(columns_, memory_));
     check_status(made.status(), "the file", path_);
     return *made;
   }
@@ -123,7 +129,7 @@ class StreamBatches : public IpcBatches {
 
  private:
   std::shared_ptr<arrow::ipc::RecordBatchStreamReader> opened() {
-    auto made = arrow::ipc::RecordBatchStreamReader::Open(file_, options_for(columns_));
+    auto made = arrow::ipc::RecordBatchStreamReader::Open(file_, options_for(columns_, memory_));
     check_status(made.status(), "the file", path_);
     return *made;
   }
@@ -156,7 +162,9 @@ class StreamBatches : public IpcBatches {
 }  // namespace
 
 std::unique_ptr<Batches> open_arrow(const std::filesystem::path& path, const UsesColumn& uses) {
-  const std::string head = bytes_at(*open(path.string()), 0, static_cast<int64_t>(kMagic.size()), path.string());
+  const InputFile file(path);
+  std::string head(std::min<uint64_t>(kMagic.size(), file.size()), '\0');
+  file.read(0, std::as_writable_bytes(std::span(head)));
   if (head == kMagic) return std::make_unique<FileBatches>(path, uses);
   if (head.starts_with(kParquet))
     throw Error(ErrorKind::format, "is a Parquet file by its first bytes").at(path.string()).help("call it .parquet");

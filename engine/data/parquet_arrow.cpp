@@ -1,4 +1,5 @@
 #include <arrow/io/file.h>
+#include <arrow/memory_pool.h>
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 #include <arrow/type.h>
@@ -11,6 +12,7 @@
 
 #include "engine/data/arrow_batches.h"
 #include "engine/error/error.h"
+#include "engine/formats/file.h"
 
 namespace ft {
 namespace {
@@ -26,13 +28,11 @@ void add_leaves(const parquet::arrow::SchemaField& field, std::vector<int>& leav
 /// A row group at a time, of it pages as they are needed.
 class ParquetBatches : public Batches {
  public:
-  ParquetBatches(const std::filesystem::path& path, const UsesColumn& uses) : path_(path.string()) {
-    auto file = arrow::io::ReadableFile::Open(path_, batch_memory());
+  ParquetBatches(const std::filesystem::path& path, const UsesColumn& uses)
+      : path_(path.string()), bytes_(InputFile(path).size()), memory_(batch_memory(bytes_)) {
+    auto file = arrow::io::ReadableFile::Open(path_, memory_);
     check_status(file.status(), "the file", path_);
-    auto size = (*file)->GetSize();
-    check_status(size.status(), "the file", path_);
-    bytes_ = static_cast<uint64_t>(*size);
-    parquet::ReaderProperties pages(batch_memory());
+    parquet::ReaderProperties pages(memory_);
     pages.enable_buffered_stream();
     pages.set_page_checksum_verification(true);
     parquet::ArrowReaderProperties properties(/*use_threads=*/false);
@@ -40,7 +40,7 @@ class ParquetBatches : public Batches {
     properties.set_batch_size(kRowsOfBatch);
     parquet::arrow::FileReaderBuilder builder;
     check_status(builder.Open(*file, pages), "the file", path_);
-    check_status(builder.memory_pool(batch_memory())->properties(properties)->Build(&reader_), "its schema", path_);
+    check_status(builder.memory_pool(memory_)->properties(properties)->Build(&reader_), "its schema", path_);
     std::shared_ptr<arrow::Schema> schema;
     check_status(reader_->GetSchema(&schema), "its schema", path_);
     columns_ = choose_columns(std::move(schema), uses, path_);
@@ -112,7 +112,8 @@ class ParquetBatches : public Batches {
   }
 
   std::string path_;
-  uint64_t bytes_ = 0;
+  uint64_t bytes_;  ///< of the file
+  arrow::MemoryPool* memory_;
   std::unique_ptr<parquet::arrow::FileReader> reader_;
   std::unique_ptr<arrow::RecordBatchReader> batches_;  ///< of group_
   Columns columns_;

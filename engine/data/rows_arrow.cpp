@@ -1,5 +1,6 @@
 // The Arrow plugin's door: rows of Parquet and Arrow files.
 #include <arrow/array.h>
+#include <arrow/io/interfaces.h>
 #include <arrow/record_batch.h>
 #include <arrow/type.h>
 #include <arrow/util/thread_pool.h>
@@ -30,7 +31,7 @@ auto refusing(const std::string& path, const Call& call) {
 }
 
 std::unique_ptr<Batches> open_batches(const std::filesystem::path& path, const UsesColumn& uses) {
-  static const arrow::Status alone = arrow::SetCpuThreadPoolCapacity(1);
+  static const arrow::Status alone = arrow::SetCpuThreadPoolCapacity(1) & arrow::io::SetIOThreadPoolCapacity(1);
   check_status(alone, "Arrow's threads", path.string());
   return path.extension() == ".parquet" ? open_parquet(path, uses) : open_arrow(path, uses);
 }
