@@ -191,6 +191,19 @@ TEST_F(Nodes, WhatIsMissingOrTooMuchIsSaid) {
   EXPECT_EQ(run({"run", "nodes.lua", "--master-port=70000"}, folder_.path()).exit_code, 2);
 }
 
+TEST_F(Nodes, OneThatSaysOtherNumbersIsRefused) {
+  auto first = launch(0, "numbers"), third = launch(2, "numbers", {"--nnodes=3"});
+  const Finished refused = third->wait();
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err,
+              HasSubstr("node 0 refuses this node: it says --nnodes 3 --node-rank 2, but the first node says "
+                        "--nnodes 2"));
+  EXPECT_TRUE(first->running()) << "it waits for the right one";
+  auto second = launch(1, "numbers");
+  EXPECT_EQ(first->wait().exit_code, 0);
+  EXPECT_EQ(second->wait().exit_code, 0);
+}
+
 /// Machines of their own, as far as the network goes.
 class Hosts : public Nodes {
  protected:
