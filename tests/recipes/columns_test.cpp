@@ -107,9 +107,10 @@ TEST_F(ColumnRuns, AreNamedInConfigurations) {
 }
 
 TEST_F(ColumnRuns, SayWhatToDoWithoutThePlugin) {
-  const Finished done = shell("FTENGINE_ARROW_PLUGIN=/none ftengine run " + recipe_.string() +
-                                  " --model=model --data=" + golden("chats.parquet").string() + " --out=none",
-                              shared_->path());
+  const Finished done = shell(
+      "FTENGINE_ARROW_PLUGIN=/none ftengine run " + recipe_.string() +
+          " --model=model --rank=2 --seq_len=64 --epochs=4 --data=" + golden("chats.parquet").string() + " --out=none",
+      shared_->path());
   EXPECT_NE(done.exit_code, 0);
   EXPECT_THAT(done.err, AllOf(HasSubstr("chats.parquet: cannot be read: this ftengine was built without Arrow"),
                               HasSubstr("run tools/setup, which fetches it (55 MB), and build again")));
