@@ -44,8 +44,10 @@ TEST(JsonEdit, ChangesTheEntryThatCounts) {
 }
 
 TEST(JsonEdit, RefusesWhatIsNoObject) {
-  for (const char* text : {"", "[1]", "{\"a\" 1}", "{\"a\": 1", "{\"a\": \"x}", "{a: 1}", "{\"a\": [1}"})
-    EXPECT_ERROR(JsonEdit(text, "file"), format, "file: is not a JSON object") << text;
+  for (const char* text : {"", "[1]", "{\"a\" 1}", "{\"a\": 1", "{\"a\": \"x}", "{a: 1}", "{\"a\": [1}"}) {
+    SCOPED_TRACE(text);
+    EXPECT_ERROR(JsonEdit(text, "file"), format, "file: is not a JSON object");
+  }
 }
 
 }  // namespace
