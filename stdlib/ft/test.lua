@@ -74,6 +74,9 @@ local function output_of(command)
   local output = pipe:read("*a")
   pipe:close()
   local text, code = output:match("^(.*)code (%d+)\n$")
+  if not code then -- a time limit, say, whose signal reached the shell too
+    error(("%s\nand its shell were ended by a signal, after: %s"):format(command, output), 0)
+  end
   return text, tonumber(code)
 end
 
