@@ -2,6 +2,7 @@
 
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -53,7 +54,9 @@ at::Tensor KvCache::attend(const std::string& layer, const at::Tensor& q, const 
         .transpose(1, 2);
   const bool causal = longest == 0 && (window == 0 || tokens <= window);  // nothing else is masked
   at::Tensor out;
-  if (!q.is_cpu()) {
+  if (q.is_meta()) {  // a plan's: what is made beside the result is small on a CPU and on a GPU
+    return at::empty_like(q);
+  } else if (!q.is_cpu()) {
     const std::optional<at::Tensor> masked =
         causal ? std::nullopt : std::optional(mask(seen(tokens, keys, window), q.scalar_type()).to(q.device()));
     out = at::scaled_dot_product_attention(heads_first(q), heads_first(causal ? k : entry.k.narrow(1, 0, keys)),

@@ -1,5 +1,7 @@
 #include "engine/layers/token_log_probs.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
@@ -39,6 +41,19 @@ struct Rows {
   }
 };
 
+// Places of the tokens with a target, on the device of `where`. Of tensors without values: the first so many, and all
+// where targets have none either.
+at::Tensor targeted(const at::Tensor& targets, const at::Tensor& where) {
+  if (targets.is_meta()) return at::arange(targets.numel(), targets.options());
+  const at::Tensor found = targets.ne(-100).nonzero().squeeze(1);
+  return where.is_meta() ? at::arange(found.numel(), where.options().dtype(at::kLong)) : found;
+}
+
+// fp32 [n] of [n, V]; of tensors without values, what has no kernel there: a tensor of its size, and the copy.
+at::Tensor row_norms(const at::Tensor& logits) {
+  return logits.is_meta() ? at::empty_like(logits).select(1, 0) : at::logsumexp(logits, {1});
+}
+
 void add_to(at::Tensor& sum, const at::Tensor& part) {
   if (sum.defined())
     sum.add_(part);
@@ -51,20 +66,20 @@ struct TokenLogProbs : Function<TokenLogProbs> {
                             const Maybe& up, const at::Tensor& targets, double softcap, const std::string& owner) {
     check_gathered(weight, owner);
     if (up) check_gathered(*up, owner);
-    const at::Tensor kept = targets.reshape({-1}).ne(-100).nonzero().squeeze(1);
+    const at::Tensor flat = targets.reshape({-1}), kept = targeted(flat, x);
     const auto take = [&](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}).index_select(0, kept); };
     const Rows rows{take(x),
                     weight,
                     low ? take(*low) : at::Tensor(),
                     up.value_or(at::Tensor()),
-                    targets.reshape({-1}).index_select(0, kept),
+                    flat.to(kept.device()).index_select(0, kept),
                     softcap};
     const auto fp32 = x.options().dtype(at::kFloat);
     const at::Tensor found = at::zeros({rows.size()}, fp32), norms = at::zeros({rows.size()}, fp32);
     for (int64_t at = 0; at < rows.size(); at += rows.chunk()) {
       const int64_t count = std::min(rows.chunk(), rows.size() - at);
       const at::Tensor logits = rows.logits(at, count), lse = norms.narrow(0, at, count);
-      lse.copy_(at::logsumexp(logits, {1}));
+      lse.copy_(row_norms(logits));
       const at::Tensor own = logits.gather(1, rows.targets.narrow(0, at, count).unsqueeze(1)).squeeze(1);
       found.narrow(0, at, count).copy_(at::sub(own, lse));
     }

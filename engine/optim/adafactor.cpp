@@ -147,6 +147,13 @@ void Adafactor::step(double lr) {
   }
 }
 
+// A direction, its squares, and their copy in fp64, which LibTorch sums.
+int64_t Adafactor::step_bytes(const std::vector<OptimizerPiece>& pieces) {
+  int64_t largest = 0;
+  for (const OptimizerPiece& piece : pieces) largest = std::max(largest, piece.count);
+  return 16 * largest;
+}
+
 std::vector<StateTensor> Adafactor::state() {
   std::vector<StateTensor> all;
   for (size_t i = 0; i < pieces_.size(); ++i) {

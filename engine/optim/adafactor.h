@@ -21,6 +21,8 @@ class Adafactor final : public Optimizer {
   std::vector<StateTensor> state() override;
 
   static bool factors(const OptimizerPiece& piece) { return piece.shape.size() == 2; }
+  /// The most bytes that step() takes for a while. Reads count.
+  static int64_t step_bytes(const std::vector<OptimizerPiece>& pieces);
 
  private:
   struct State {

@@ -142,6 +142,22 @@ void Muon::step(double lr) {
   }
 }
 
+// A window's matrices, and beside them what the largest one's iteration takes: its norm a copy in fp64, a turn two of
+// its size and two Gram matrices.
+int64_t Muon::step_bytes(const std::vector<OptimizerPiece>& pieces) {
+  int64_t most = 0, window = 0, elements = 0, direction = 0, iteration = 0;
+  for (const OptimizerPiece& piece : matrices_of(pieces)) {
+    const int64_t less = std::min(piece.shape[0], piece.shape[1]);
+    window += 4 * (piece.count < piece.numel ? piece.numel : piece.count);
+    direction = std::max(direction, 4 * piece.count);
+    iteration = std::max(
+        {iteration, (piece.shape[0] > piece.shape[1] ? 12 : 8) * piece.numel, 8 * piece.numel + 8 * less * less});
+    most = std::max(most, window + std::max(direction, iteration));
+    if ((elements += piece.numel) >= kWindow) window = elements = direction = iteration = 0;
+  }
+  return most;
+}
+
 std::vector<StateTensor> Muon::state() {
   std::vector<StateTensor> all = rest_->state();
   for (size_t i = 0; i < pieces_.size(); ++i) {

@@ -27,6 +27,8 @@ class Muon final : public Optimizer {
 
   /// Whether it orthogonalises the updates of a parameter.
   static bool takes(const OptimizerPiece& piece) { return piece.hidden && piece.shape.size() == 2; }
+  /// The most bytes that step() takes for a while. Reads shape, numel, count and hidden.
+  static int64_t step_bytes(const std::vector<OptimizerPiece>& pieces);
 
  private:
   struct Update {  // one matrix of a window

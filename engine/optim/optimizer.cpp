@@ -82,6 +82,12 @@ int64_t optimizer_state_bytes(const Value& description, const OptimizerPiece& pi
   return 2 * (piece.count + 4 * ((piece.count + kBlock8 - 1) / kBlock8));
 }
 
+int64_t optimizer_step_bytes(const Value& description, const std::vector<OptimizerPiece>& pieces) {
+  const OptimizerKind kind = optimizer_options(description).kind;
+  if (kind == OptimizerKind::muon) return Muon::step_bytes(pieces);
+  return kind == OptimizerKind::adafactor ? Adafactor::step_bytes(pieces) : 0;
+}
+
 namespace update {
 
 const Kernels& kernels() {

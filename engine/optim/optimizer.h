@@ -110,5 +110,7 @@ std::unique_ptr<Optimizer> build_optimizer(const Value& description, std::vector
 
 /// Bytes of state that a piece will need: what a plan prints. Reads name, shape, numel, count and hidden.
 int64_t optimizer_state_bytes(const Value& description, const OptimizerPiece& piece);
+/// Bytes that a step takes for a while beside the state, where the optimizer looks at whole matrices. Reads the same.
+int64_t optimizer_step_bytes(const Value& description, const std::vector<OptimizerPiece>& pieces);
 
 }  // namespace ft

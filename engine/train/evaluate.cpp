@@ -32,12 +32,23 @@ std::string text_before_stop(std::span<const int32_t> ids, const Tokenizer& toke
   return trimmed(tokenizer.decode(ids.first(static_cast<size_t>(end - ids.begin())), true));
 }
 
+int64_t rows_to_answer(const TokenRows& rows, int64_t limit) {
+  return limit > 0 ? std::min(limit, rows.size()) : rows.size();
+}
+
+bool is_trained(int32_t label) { return label != kIgnoreLabel; }
+
+// The tokens before the first label.
+int64_t prompt_length(const TokenRows& rows, int64_t row) {
+  const auto labels = rows.labels(row);
+  return std::find_if(labels.begin(), labels.end(), is_trained) - labels.begin();
+}
+
 Question question(const TokenRows& rows, int64_t row, const Tokenizer& tokenizer) {
   const auto ids = rows.ids(row), labels = rows.labels(row);
-  const auto trained = [](int32_t label) { return label != kIgnoreLabel; };
-  const auto begin = std::find_if(labels.begin(), labels.end(), trained);
-  const auto end = std::find_if_not(begin, labels.end(), trained);
-  const auto at = static_cast<size_t>(begin - labels.begin());
+  const auto at = static_cast<size_t>(prompt_length(rows, row));
+  const auto begin = labels.begin() + static_cast<std::ptrdiff_t>(at);
+  const auto end = std::find_if_not(begin, labels.end(), is_trained);
   return {{ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(at)},
           text_before_stop(labels.subspan(at, static_cast<size_t>(end - begin)), tokenizer)};
 }
@@ -67,10 +78,17 @@ Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro,
   return {.loss = group.sum(loss) / std::max(1.0, total), .tokens = static_cast<int64_t>(total)};
 }
 
+PromptsAtOnce prompts_at_once(const TokenRows& rows, int64_t limit, int ranks) {
+  const int64_t count = rows_to_answer(rows, limit);
+  PromptsAtOnce most{.count = std::min(kPromptsAtOnce, (count + ranks - 1) / ranks)};
+  for (int64_t row = 0; row < count; ++row) most.longest = std::max(most.longest, prompt_length(rows, row));
+  return most;
+}
+
 Evaluation evaluate_answers(ShardedModel& model, const TokenRows& rows, const Tokenizer& tokenizer,
                             const EvaluateOptions& options) {
   ProcessGroup& group = model.mesh().data_group();
-  const int64_t count = options.limit > 0 ? std::min(options.limit, rows.size()) : rows.size();
+  const int64_t count = rows_to_answer(rows, options.limit);
   const int64_t stride = kPromptsAtOnce * group.size();
   GenerateOptions decoding{.max_new_tokens = options.max_new_tokens, .stop = tokenizer.stop_ids()};
   double right = 0;

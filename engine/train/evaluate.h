@@ -20,6 +20,13 @@ struct Split {
 /// @param micro rows a rank computes at once.
 Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id);
 
+/// What evaluate_answers decodes at once on a rank, at most: prompts, and the tokens of the longest.
+struct PromptsAtOnce {
+  int64_t count = 0, longest = 0;
+};
+/// @param limit rows, 0 for all   @param ranks that share the rows
+PromptsAtOnce prompts_at_once(const TokenRows& rows, int64_t limit, int ranks);
+
 /// Decodes an answer, greedily, for the tokens of each document before its first trained label, and compares it with
 /// the trained labels up to the first stop token; both as text, surrounding white space aside.
 Evaluation evaluate_answers(ShardedModel& model, const TokenRows& rows, const Tokenizer& tokenizer,

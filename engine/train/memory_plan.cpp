@@ -1,5 +1,8 @@
 #include "engine/train/memory_plan.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <memory>
@@ -10,8 +13,10 @@
 #include "engine/formats/model_directory.h"
 #include "engine/formats/tensor_source.h"
 #include "engine/layers/compute.h"
+#include "engine/layers/kv_cache.h"
 #include "engine/optim/optimizer.h"
 #include "engine/parallel/scalar_type.h"
+#include "engine/train/base_model.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/micro_batch.h"
 #include "engine/train/save.h"
@@ -31,9 +36,8 @@ std::unique_ptr<ModelDirectory> weights_of(const Value& model) {
   if (!dir || !dir->is_string()) return nullptr;
   const std::filesystem::path path = dir->as_string();
   const bool there = std::filesystem::exists(path / "model.safetensors.index.json") ||
-                     std::filesystem::exists(path / "model.safetensors") ||
-                     find_tensor_source(path).has_value();
-  return there ? std::make_unique<ModelDirectory>(path) : nullptr;
+                     std::filesystem::exists(path / "model.safetensors") || find_tensor_source(path).has_value();
+  return there ? open_base(model) : nullptr;
 }
 
 // The dtype that config.json names, under its old key or its new one; bf16 where it names none.
@@ -64,6 +68,7 @@ class Rehearsal {
     const Value plan = with_compute(inputs.plan, inputs.gpu);
     model_ = std::make_unique<ShardedModel>(plan, source_, imagined_group(inputs.ranks, traffic), &memory_);
     if (directory_) check_weights(*directory_, model_->model());
+    pairs_ = plan.at("data").at("train").get("kind", "") == "preference";
     hold_optimizer(plan.at("optimizer"));
     const Value& batch = plan.at("batch");
     const int64_t each = batch.at("micro").as_integer() * model_->mesh().num_data_ranks();
@@ -100,6 +105,21 @@ class Rehearsal {
     model_->schedule().forward(made.tokens, made.context);
   }
 
+  /// Answers to prompts: what they come to in the cache, and one token more.
+  void answer(const TokenRows& rows, const EvaluateOptions& options) {
+    const PromptsAtOnce prompts = prompts_at_once(rows, options.limit, model_->mesh().data_group().size());
+    KvCache cache(prompts.count, prompts.longest + options.max_new_tokens);
+    const auto longs = at::TensorOptions(at::kLong).device(at::kMeta);
+    for (const int64_t length : {prompts.longest, int64_t{1}}) {
+      Context context;
+      context.cache = &cache;
+      context.positions = cache.next_positions(length);  // whose values choose a table of rotations
+      context.last = at::empty({prompts.count}, longs);
+      model_->schedule().forward(at::empty({prompts.count, length}, longs), context);
+      cache.advance(std::vector<int64_t>(static_cast<size_t>(prompts.count), length));
+    }
+  }
+
   /// Device's and home's, each at its own peak, or both at the joint one where they are one memory.
   ImaginedMemory::Holding peak() const {
     if (!gpu_) return memory_.joint_peak();
@@ -125,26 +145,41 @@ class Rehearsal {
   void hold_optimizer(const Value& described) {
     const MadeFor made_for(MemoryKind::optimizer);
     const Place place = model_->pages_state() ? Place::map : model_->home() ? Place::home : Place::device;
-    for (const OptimizerPiece& piece : optimizer_pieces(*model_))
+    const std::vector<OptimizerPiece> pieces = optimizer_pieces(*model_);
+    step_bytes_ = optimizer_step_bytes(described, pieces);
+    for (const OptimizerPiece& piece : pieces)
       if (const int64_t bytes = optimizer_state_bytes(described, piece); bytes > 0)
         optimizer_.push_back(memory_.make(place, bytes, at::kByte));
   }
 
   MicroBatch micro_batch_of(const Batch& batch) {
     const ContextAxis& axis = model_->context_axis();
-    MicroBatch made = micro_batch(own_part(batch, axis, 0), axis, c10::Device(c10::DeviceType::Meta));
+    const Batch part = own_part(batch, axis, 0);
+    MicroBatch made = micro_batch(part, axis, c10::Device(c10::DeviceType::Meta));
+    made.context.targets = micro_batch(part, axis).context.targets;  // the loss is made for those that there are
     return made;
   }
 
   void walk(const Batch& batch) {
     MicroBatch made = micro_batch_of(batch);
+    made.context.log_probs = pairs_;
+    if (pairs_) {  // what the base makes of them, too
+      Context reference = made.context;
+      reference.adapter = false;
+      model_->schedule().forward(made.tokens, reference);
+    }
     made.context.training = true;
-    model_->schedule().train(made.tokens, made.context);
+    const auto like = [](const at::Tensor& output) { return at::empty_like(output); };
+    model_->schedule().train(made.tokens, made.context, pairs_ ? like : Schedule::OutputGrad());
   }
 
   void end_step() {
     model_->reduce_gradients();
     for (auto& shard : model_->shards()) shard->grad();
+    if (step_bytes_ > 0) {
+      const MadeFor made_for(MemoryKind::optimizer);
+      memory_.make(model_->home() ? Place::home : Place::device, step_bytes_, at::kByte);
+    }
     model_->masters_changed();
     model_->zero_gradients();
   }
@@ -158,7 +193,8 @@ class Rehearsal {
   WeightSource source_;
   std::unique_ptr<ShardedModel> model_;
   std::vector<at::Tensor> optimizer_;
-  int64_t accumulation_ = 1;
+  int64_t accumulation_ = 1, step_bytes_ = 0;
+  bool pairs_ = false;  // a loss over sequences, and the base's own log-probabilities
 };
 
 int64_t whole_checkpoint(ShardedModel& model, const Value& optimizer) {
@@ -226,6 +262,13 @@ MemoryPlan plan_memory(const MemoryPlanInputs& inputs) {
   const bool checkpointed = checkpoint_every(inputs.plan) == 1;
   made.checkpointing_saves = checkpointed ? 0 : made.checkpointing_saves - peak_with_checkpointing(inputs);
   return made;
+}
+
+int64_t plan_answers(const MemoryPlanInputs& inputs, const TokenRows& rows, const EvaluateOptions& options) {
+  Rehearsal rehearsal(inputs);
+  const int64_t standing = rehearsal.held_by_device();
+  rehearsal.answer(rows, options);
+  return rehearsal.peak_of_device() - standing;
 }
 
 Batch heaviest_batch(const Split& split, int64_t rows, int64_t multiple) {

@@ -15,7 +15,9 @@
 
 namespace ft {
 
+struct EvaluateOptions;
 struct Split;
+class TokenRows;
 
 struct MemoryPlanInputs {
   Value plan;             ///< the resolved plan, parallel.mesh filled in
@@ -49,6 +51,9 @@ struct MemoryPlan {
 
 /// @throws Error(config) as a run's start would for a layout or a model that cannot be had.
 MemoryPlan plan_memory(const MemoryPlanInputs& inputs);
+
+/// By which the peak of evaluating by answers (Run::evaluate with `generate`) is above what stands.
+int64_t plan_answers(const MemoryPlanInputs& inputs, const TokenRows& rows, const EvaluateOptions& options);
 
 /// A micro batch of `rows` rows of the split that hold the most tokens: none takes more.
 Batch heaviest_batch(const Split& split, int64_t rows, int64_t multiple);

@@ -42,6 +42,22 @@ Value by_kind(const ImaginedMemory::Holding& holding) {
   return rows;
 }
 
+/// native.answers_memory(plan, ranks, gpu, TokenRows, { max_new_tokens =, limit = }) -> bytes above what stands
+int answers_memory(lua_State* L) {
+  return guarded(L, [&] {
+    MemoryPlanInputs inputs;
+    inputs.plan = to_value(L, 1, "plan");
+    inputs.ranks = static_cast<int>(number_argument(L, 2, "ranks"));
+    inputs.gpu = lua_toboolean(L, 3);
+    const Value given = to_value(L, 5, "options");
+    EvaluateOptions options;
+    options.max_new_tokens = given.get("max_new_tokens", options.max_new_tokens);
+    options.limit = given.get("limit", options.limit);
+    push_value(L, Value(plan_answers(inputs, *check_handle<TokenRows>(L, 4), options)));
+    return 1;
+  });
+}
+
 /// native.memory_plan(plan, ranks, gpu, { train = TokenRows, … } or nil) -> what plan_memory finds
 int memory_plan(lua_State* L) {
   return guarded(L, [&] {
@@ -76,6 +92,9 @@ int memory_plan(lua_State* L) {
 
 }  // namespace
 
-void bind_memory_plan(lua_State* L) { add_function(L, "memory_plan", memory_plan); }
+void bind_memory_plan(lua_State* L) {
+  add_function(L, "memory_plan", memory_plan);
+  add_function(L, "answers_memory", answers_memory);
+}
 
 }  // namespace ft

@@ -165,6 +165,7 @@ function memory.report(plan_object, data)
   local gpu = host.device_memory > 0 or native.gpus(plan.parallel.device) > 0
   local facts = native.memory_plan(plan, ranks, gpu, data)
   local need = needs(facts, gpu, plan.parallel)
+  plan_object.memory = facts
   table_of(facts, gpu, need, host, ranks)
   if facts.checkpointing_saves > 0 then
     line("to save", ("activation_checkpointing = true would take %s less"):format(bytes(facts.checkpointing_saves)))
@@ -176,6 +177,20 @@ function memory.report(plan_object, data)
     if fit then line("fits", (plan.parallel.profile or "") .. swap_text(swap)) else advise(plan, need, host, gpu, data) end
   end
   print(facts.trainable)
+end
+
+--- Prints what an evaluation that generates takes above what stands.
+--- @param data token rows by split; nothing is said of a split that they lack
+--- @param options of run:evaluate
+function memory.answers(plan_object, data, split, options)
+  if not (data and data[split] and options and options.generate) then return end
+  local plan = plan_object:resolved()
+  local gpu = plan_object.host.device_memory > 0 or native.gpus(plan.parallel.device) > 0
+  local taken = native.answers_memory(plan, plan.parallel.nproc, gpu, data[split], options)
+  local facts = plan_object.memory
+  local standing = sum(facts.standing, "device") + (gpu and 0 or sum(facts.standing, "home"))
+  line("answers", ("%s while those of %s are made, %s above what stands"):format(
+    bytes(standing + taken + (gpu and gpu_floor or facts.floor)), split, bytes(taken)))
 end
 
 return memory
