@@ -15,13 +15,13 @@ namespace ft {
 namespace {
 
 // "200000 100000": microseconds of processor time in so many; "max 100000" or -1 where there is no limit.
-int cores_of_quota() {
+int cores_of_quota(const std::filesystem::path& system) {
   double quota = -1, period = 0;
-  if (const auto both = control_group_file("cpu", "cpu.max", "cpu.cfs_quota_us")) {
+  if (const auto both = control_group_file("cpu", "cpu.max", "cpu.cfs_quota_us", system)) {
     std::istringstream text(*both);
     text >> quota;
     if (!(text >> period))
-      if (const auto other = control_group_file("cpu", "cpu.max", "cpu.cfs_period_us"))
+      if (const auto other = control_group_file("cpu", "cpu.max", "cpu.cfs_period_us", system))
         std::istringstream(*other) >> period;
   }
   if (!(quota > 0 && period > 0)) return std::numeric_limits<int>::max();
@@ -37,9 +37,9 @@ cpu_set_t affinity() {
 
 }  // namespace
 
-int usable_cores() {
+int usable_cores(const std::filesystem::path& system) {
   const cpu_set_t set = affinity();
-  return std::max(1, std::min(CPU_COUNT(&set), cores_of_quota()));
+  return std::max(1, std::min(CPU_COUNT(&set), cores_of_quota(system)));
 }
 
 std::string core_set() {

@@ -26,22 +26,22 @@ struct Limit {
   int64_t bytes = kUnlimited, used = 0;
 };
 
-std::optional<int64_t> group_number(const char* second, const char* first) {
-  const auto text = control_group_file("memory", second, first);
+std::optional<int64_t> group_number(const std::filesystem::path& system, const char* second, const char* first) {
+  const auto text = control_group_file("memory", second, first, system);
   char* end = nullptr;
   const int64_t value = text ? std::strtoll(text->c_str(), &end, 10) : 0;
   if (!text || end == text->c_str()) return std::nullopt;  // absent, or "max"
   return value;
 }
 
-Limit group_limit() {
-  const auto limit = group_number("memory.max", "memory.limit_in_bytes");
+Limit group_limit(const std::filesystem::path& system) {
+  const auto limit = group_number(system, "memory.max", "memory.limit_in_bytes");
   if (!limit || *limit <= 0) return {};
-  return {*limit, group_number("memory.current", "memory.usage_in_bytes").value_or(0)};
+  return {*limit, group_number(system, "memory.current", "memory.usage_in_bytes").value_or(0)};
 }
 
-int64_t memory_info(const char* key) {
-  std::ifstream file("/proc/meminfo");
+int64_t memory_info(const std::filesystem::path& system, const char* key) {
+  std::ifstream file(system / "proc/meminfo");
   std::string line;
   while (std::getline(file, line))
     if (const int64_t bytes = kilobytes_after(line, key); bytes >= 0) return bytes;
@@ -67,12 +67,22 @@ HostMemory read_host_memory() {
   return memory;
 }
 
-int64_t total_host_bytes() { return std::min(memory_info("MemTotal"), group_limit().bytes); }
+int64_t total_host_bytes(const std::filesystem::path& system) {
+  return std::min(memory_info(system, "MemTotal"), group_limit(system).bytes);
+}
 
-int64_t available_host_bytes() {
-  const Limit limit = group_limit();
+int64_t available_host_bytes(const std::filesystem::path& system) {
+  const Limit limit = group_limit(system);
   const int64_t left = limit.bytes == kUnlimited ? kUnlimited : std::max<int64_t>(0, limit.bytes - limit.used);
-  return std::min(memory_info("MemAvailable"), left);
+  return std::min(memory_info(system, "MemAvailable"), left);
+}
+
+int64_t total_swap_bytes(const std::filesystem::path& system) {
+  const int64_t machine = memory_info(system, "SwapTotal");
+  if (const auto swap = group_number(system, "memory.swap.max", "")) return std::min(machine, *swap);
+  // Version 1 limits memory and swap together.
+  const auto both = group_number(system, "", "memory.memsw.limit_in_bytes");
+  return both ? std::clamp<int64_t>(*both - group_limit(system).bytes, 0, machine) : machine;
 }
 
 const char* memory_advice() {

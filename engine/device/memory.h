@@ -2,6 +2,7 @@
 /// Host memory of this process and machine, read from /proc and the control group. Any thread; not collective.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 namespace ft {
@@ -17,9 +18,12 @@ struct HostMemory {
 HostMemory read_host_memory();
 
 /// The machine's memory, or what the control group allows where that is less.
-int64_t total_host_bytes();
+/// @param system where /proc and /sys are, here and below: elsewhere in tests
+int64_t total_host_bytes(const std::filesystem::path& system = "/");
 /// Bytes that could be taken now without swapping: MemAvailable, or what the control group leaves where that is less.
-int64_t available_host_bytes();
+int64_t available_host_bytes(const std::filesystem::path& system = "/");
+/// The machine's swap, or what the control group allows where that is less.
+int64_t total_swap_bytes(const std::filesystem::path& system = "/");
 
 /// What to do when memory is out, in the order in which it costs least; ends without a full stop.
 const char* memory_advice();
