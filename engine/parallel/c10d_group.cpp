@@ -105,26 +105,6 @@ class Transfer : public Pending::Work {
 // 1-D view of a tensor's bytes as integers.
 at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.reshape({-1}).view(at::kByte); }
 
-// Receive buffers of reductions, used again: fresh pages for each would cost more than the sum itself.
-class Scratch {
- public:
-  at::Tensor take(int64_t count) {
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
-      if (it->numel() != count) continue;
-      at::Tensor found = *it;
-      free_.erase(it);
-  void keep(std::unique_ptr<HostWatch> watch) { watch_ = std::move(watch); }
-
-      return found;
-    }
-    return at::empty({count}, at::kFloat);
-  }
-  void give_back(at::Tensor tensor) { free_.push_back(std::move(tensor)); }
-
- private:
-  std::vector<at::Tensor> free_;
-};
-
 class C10dGroup : public ProcessGroup {
  public:
   C10dGroup(StorePtr store, const BackendPlace& place)
@@ -132,6 +112,8 @@ class C10dGroup : public ProcessGroup {
     gloo_ =
         meeting("meeting the other ranks", place.rank, store_.get(), [&] { return make_gloo_backend(store_, place); });
   }
+
+  void keep(std::unique_ptr<HostWatch> watch) { watch_ = std::move(watch); }
 
   Pending all_gather_into(const at::Tensor& whole, const at::Tensor& mine) override {
     FT_CHECK(whole.numel() == mine.numel() * size() && whole.scalar_type() == mine.scalar_type() &&
@@ -159,14 +141,13 @@ class C10dGroup : public ProcessGroup {
       return native(
           "reduce-scatter", [&](c10d::Backend& b) { return b._reduce_scatter_base(to, from); }, to);
     const int64_t count = mine.numel();
-    const at::Tensor parts = scratch_->take(count * (size() - 1));
+    const at::Tensor parts = at::empty({count * (size() - 1)}, at::kFloat);
     const auto received = [=, me = rank()](int r) { return parts.narrow(0, (r < me ? r : r - 1) * count, count); };
-    const auto sum = [=, me = rank(), ranks = size(), scratch = scratch_] {
+    const auto sum = [=, me = rank(), ranks = size()] {
       const auto part = [&](int r) { return r == me ? whole.narrow(0, r * count, count) : received(r); };
       at::Tensor total = mine;
       at::add_out(total, part(0), part(1));
       for (int r = 2; r < ranks; ++r) total.add_(part(r));
-      scratch->give_back(parts);
     };
     return exchange(
         "reduce-scatter", [&](int r) { return whole.narrow(0, r * count, count); }, received, sum);
@@ -336,9 +317,28 @@ class C10dGroup : public ProcessGroup {
 
   // A communicator for each stream, made at its first collective, which every rank comes to in the same order.
   c10d::Backend& nccl(at::Device device, Stream stream) {
-  std::unique_ptr<HostWatch> watch_;
     const bool gather = stream == Stream::gather;
     BackendPtr& backend = gather ? nccl_gather_ : nccl_;
+    if (!backend) {
+      BackendPlace place = place_;
+      place.device = device.index();
+      const char* prefix = gather ? "nccl-gather" : "nccl";
+      backend = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>(prefix, store_), place);
+    }
+    return *backend;
+  }
+
+  int next_tag() { return tag_ = (tag_ + 1) & 0x7fffffff; }
+
+  StorePtr store_;
+  BackendPlace place_;
+  Link link_;
+  BackendPtr gloo_, nccl_gather_, nccl_;
+  int tag_ = 0;
+  int num_subgroups_ = 0;  // the same on every rank, as subgroup() is collective
+  std::unique_ptr<HostWatch> watch_;
+};
+
 // Ends the process from the watch's thread: the one that computes waits for the machine that has gone, and would do so
 // until the time-out. What is being saved stays as a kill would leave it.
 [[noreturn]] void leave_at_once(const std::string& what, bool speak) {
@@ -375,28 +375,7 @@ std::unique_ptr<HostWatch> watch_hosts(c10d::Store& store, const RankEnvironment
   }
 }
 
-    if (!backend) {
-      BackendPlace place = place_;
-      place.device = device.index();
-      const char* prefix = gather ? "nccl-gather" : "nccl";
-      backend = make_nccl_backend(c10::make_intrusive<c10d::PrefixStore>(prefix, store_), place);
-    }
-    return *backend;
-  }
-
-  int next_tag() { return tag_ = (tag_ + 1) & 0x7fffffff; }
-
-  StorePtr store_;
-  BackendPlace place_;
-  Link link_;
-  BackendPtr gloo_, nccl_gather_, nccl_;
-  std::shared_ptr<Scratch> scratch_ = std::make_shared<Scratch>();
-  int tag_ = 0;
-  int num_subgroups_ = 0;  // the same on every rank, as subgroup() is collective
-};
-
 // The socket that the launcher has bound for rank 0 already: no port can be lost in between, and no rank comes too
-  const std::chrono::seconds silence = host_timeout();
 // early. Else one of loopback alone where all ranks are on this machine; or none: the store listens everywhere.
 std::optional<int> listening_socket(const std::string& address, const RankEnvironment& environment) {
   if (const char* text = std::getenv("FTENGINE_STORE_FD"); text && *text) return std::atoi(text);
@@ -417,10 +396,9 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connected() { return connected_group
 
 std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& environment, std::chrono::seconds timeout) {
   if (environment.world_size == 1) return single();
+  const std::chrono::seconds silence = host_timeout();
   std::signal(SIGPIPE, SIG_IGN);  // a store that is gone is to arrive as an exception
   // c10d warns on stderr where an address has no name; what matters arrives as an exception.
-  // Where rank 0's machine takes its own name for loopback, others would look for it on their own.
-  if (!environment.one_machine() && is_loopback(*address)) address = network_address().value_or(*address);
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(environment.master_port);
@@ -435,14 +413,14 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
   if (!address && environment.one_machine())  // a name of this machine's that nobody resolves
     address = local_address_towards(master = "127.0.0.1", environment.master_port);
   const std::string place_text = master + ":" + std::to_string(environment.master_port);
-    if (!environment.one_machine() && silence.count() > 0)
-      group->keep(watch_hosts(*store, environment, *address, silence));
   if (!address)
     throw Error(ErrorKind::comm, "cannot resolve '" + master + "'")
         .at("environment")
         .key("MASTER_ADDR")
         .help("name the machine of rank 0 by an address that this machine can reach");
   if (options.isServer) options.masterListenFd = listening_socket(*address, environment);
+  // Where rank 0's machine takes its own name for loopback, others would look for it on their own.
+  if (!environment.one_machine() && is_loopback(*address)) address = network_address().value_or(*address);
   BackendPlace place{environment.rank, environment.world_size, environment.local_rank, *address, timeout};
   if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
     place.address = "if:" + std::string(interface);
@@ -457,6 +435,8 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
     });
     const auto group = std::make_shared<C10dGroup>(store, place);
     group->barrier();  // as in subgroup: nobody leaves before all have met
+    if (!environment.one_machine() && silence.count() > 0)
+      group->keep(watch_hosts(*store, environment, *address, silence));
     connected_group() = group;
     return group;
   } catch (Error& error) {
