@@ -197,6 +197,12 @@ TEST_F(Adapters, ALoftqAdapterIsFoldedIntoTheQuantizedBase) {
   EXPECT_THAT(merged.out, HasSubstr("LoRA began by LoftQ"));
   const auto after = train(folder_ / "merged", "after", {"--plain", "--steps=1", "--nproc=1"});
   EXPECT_NEAR(after.at(0), longer[4], 1e-5 * longer[4]);
+  // What is null in the base's config.json is null in the merged one: absent it would mean transformers' default.
+  const Json base = Json::parse(slurp(golden("base_untied") / "config.json"));
+  const Json written = Json::parse(slurp(folder_ / "merged/config.json"));
+  ASSERT_TRUE(base.at("sliding_window").is_null());
+  for (const auto& [key, value] : base.items()) EXPECT_TRUE(written.contains(key)) << key;
+  EXPECT_TRUE(written.at("sliding_window").is_null());
   const Finished original = ft({"merge", "two", "-o", "wrong", "--base", "original"});
   EXPECT_NE(original.exit_code, 0);
   EXPECT_THAT(original.err, HasSubstr("--base: LoRA began by LoftQ"));
