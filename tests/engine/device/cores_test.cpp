@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
 
 namespace ft {
 namespace {
@@ -25,6 +30,31 @@ TEST(Cores, AreThoseOfTheAffinityMask) {
   }
   ASSERT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
   EXPECT_EQ(core_set(), before);
+}
+
+// Quotas in processor time: of half a core, of both versions, and none.
+TEST(Cores, AreWhatTheControlGroupsQuotaComesTo) {
+  const std::filesystem::path system =
+      std::filesystem::temp_directory_path() / ("ft_cores_" + std::to_string(getpid()));
+  const auto put = [&](const std::string& file, const std::string& text) {
+    std::filesystem::create_directories((system / file).parent_path());
+    std::ofstream(system / file) << text;
+  };
+  const int own = usable_cores(system);  // of the affinity mask alone: there is no group there
+  put("proc/self/cgroup", "0::/job\n");
+  put("sys/fs/cgroup/job/cpu.max", "max 100000\n");
+  EXPECT_EQ(usable_cores(system), own);
+  put("sys/fs/cgroup/job/cpu.max", "50000 100000\n");
+  EXPECT_EQ(usable_cores(system), 1);
+  put("sys/fs/cgroup/job/cpu.max", "150000 100000\n");
+  EXPECT_EQ(usable_cores(system), std::min(own, 2));
+  put("proc/self/cgroup", "4:cpu,cpuacct:/job\n");
+  put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "-1\n");
+  put("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(usable_cores(system), own);
+  put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "90000\n");
+  EXPECT_EQ(usable_cores(system), 1);
+  std::filesystem::remove_all(system);
 }
 
 }  // namespace

@@ -1,12 +1,17 @@
 #include "engine/device/memory.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <vector>
 
 namespace ft {
 namespace {
+
+namespace fs = std::filesystem;
 
 // AddressSanitizer keeps freed blocks and locks no pages: there is nothing to see then.
 #ifdef __SANITIZE_ADDRESS__
@@ -38,6 +43,45 @@ TEST(HostMemory, TheMachineHasMoreThanThisProcess) {
   EXPECT_GT(total_host_bytes(), read_host_memory().resident);
   EXPECT_GT(available_host_bytes(), 0);
   EXPECT_LE(available_host_bytes(), total_host_bytes());
+}
+
+// A machine of 8 GiB and 4 GiB of swap, seen from a group of either version.
+struct Machine {
+  Machine() { put("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\nSwapTotal: 4194304 kB\n"); }
+  ~Machine() { fs::remove_all(path); }
+  void put(const std::string& file, const std::string& text) const {
+    fs::create_directories((path / file).parent_path());
+    std::ofstream(path / file) << text;
+  }
+  const fs::path path = fs::temp_directory_path() / ("ft_machine_" + std::to_string(getpid()));
+};
+
+TEST(HostMemory, IsThatOfTheControlGroup) {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  const Machine machine;
+  const auto expect = [&](int64_t total, int64_t available, int64_t swap, const char* where) {
+    EXPECT_EQ(total_host_bytes(machine.path), total) << where;
+    EXPECT_EQ(available_host_bytes(machine.path), available) << where;
+    EXPECT_EQ(total_swap_bytes(machine.path), swap) << where;
+  };
+  expect(8 * kGiB, 6 * kGiB, 4 * kGiB, "no group");
+  machine.put("proc/self/cgroup", "0::/job\n");
+  machine.put("sys/fs/cgroup/job/memory.max", "max\n");
+  machine.put("sys/fs/cgroup/job/memory.swap.max", "max\n");
+  expect(8 * kGiB, 6 * kGiB, 4 * kGiB, "a group without limits");
+  machine.put("sys/fs/cgroup/job/memory.max", std::to_string(2 * kGiB));
+  machine.put("sys/fs/cgroup/job/memory.current", std::to_string(kGiB / 2));
+  machine.put("sys/fs/cgroup/job/memory.swap.max", "0\n");
+  expect(2 * kGiB, 3 * kGiB / 2, 0, "version 2");
+  machine.put("proc/self/cgroup", "7:cpu,cpuacct:/other\n3:memory:/job\n");
+  machine.put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", std::to_string(3 * kGiB));
+  machine.put("sys/fs/cgroup/memory/job/memory.usage_in_bytes", std::to_string(kGiB));
+  expect(3 * kGiB, 2 * kGiB, 4 * kGiB, "version 1 that does not count swap");
+  machine.put("sys/fs/cgroup/memory/job/memory.memsw.limit_in_bytes", std::to_string(4 * kGiB));
+  expect(3 * kGiB, 2 * kGiB, kGiB, "version 1");
+  fs::remove_all(machine.path / "sys/fs/cgroup/memory/job");
+  machine.put("sys/fs/cgroup/memory/memory.limit_in_bytes", std::to_string(kGiB));
+  expect(kGiB, kGiB, 4 * kGiB, "in a container, where the group is the root");
 }
 
 TEST(HostMemory, LocksPages) {
