@@ -203,7 +203,7 @@ void expect_planned(const Bench& bench, const std::vector<std::string>& words) {
   ASSERT_EQ(ended.exit_code, 0) << ended.err;
 
   const double total = figure(planned.out, "total"), floor = figure(planned.out, "the program itself");
-  const double meter = metered(bench / "run");
+  const double meter = metered(bench / words.back());  // after --out
   ASSERT_GT(meter, 8e7);
   EXPECT_NEAR((total - floor) / meter, 1, 0.05) << planned.out << resident;
 #ifndef __SANITIZE_ADDRESS__  // which has memory of its own
