@@ -114,7 +114,7 @@ def forget(folder):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def run(a, name, profile, ram=0, swap=0):
+def run(a, name, profile, ram=0, swap=0, keys=""):
     out = f"{a.folder}/{name}"
     shutil.rmtree(out, ignore_errors=True)
     forget(a.folder)
@@ -125,8 +125,8 @@ def run(a, name, profile, ram=0, swap=0):
     layout = f"{a.folder}/{name}.yaml"
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     with open(f"{root}/configs/profiles/{profile}.yaml") as base, open(layout, "w") as file:
-        file.write(base.read() + (f"weight_cache: {a.folder}/cache\n" if profile == "fsdp2_mmap" else ""))
-    command = [a.program, "run", f"{root}/tools/bench/memory_limit.lua", "--model", f"{a.folder}/model", "--data",
+        file.write(base.read() + keys)
+    command = [a.program, "run", f"{root}/tools/bench/memory_limit.lua", "--mode", a.mode, "--model", a.model, "--data",
                f"{a.folder}/rows.jsonl", "--out", out, "--steps", str(a.steps), "--parallel", layout, "--nproc", str(a.nproc)]
     begin = time.monotonic()
     try:
@@ -149,30 +149,39 @@ def main():
     sizes = {"K": 10, "M": 20, "G": 30}
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", required=True)
-    parser.add_argument("--ram", default="640M")
-    parser.add_argument("--layers", type=int, default=40)
+    parser.add_argument("--mode", choices=["qlora", "full"], default="qlora")
+    parser.add_argument("--ram")
+    parser.add_argument("--layers", type=int)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("--folder", default="/var/tmp/ftengine-memory-limit")
-    parser.add_argument("--only", default="unlimited,mmap,swap")
+    parser.add_argument("--only")
     a = parser.parse_args()
+    full = a.mode == "full"
+    a.ram, a.layers = a.ram or ("1152M" if full else "640M"), a.layers or (4 if full else 40)
+    a.only = a.only or ("unlimited,paged" if full else "unlimited,mmap,swap")
     ram = int(a.ram[:-1]) << sizes[a.ram[-1]] if a.ram[-1] in sizes else int(a.ram)
+    a.model = f"{a.folder}/model-{a.layers}"
     os.makedirs(a.folder, exist_ok=True)
-    if not os.path.isdir(f"{a.folder}/model"):
-        make_model(f"{a.folder}/model", a.layers)
+    if not os.path.isdir(a.model):
+        make_model(a.model, a.layers)
     make_rows(f"{a.folder}/rows.jsonl")
-    elements = sum(s[0] * s[1] for _, s in tensors(a.layers) if len(s) == 2) - VOCAB * HIDDEN
-    print(f"NF4 weights {elements * 0.516 / 2**20:.0f} MiB, limit {ram / 2**20:.0f} MiB: {elements * 0.516 / ram:.2f} times")
+    elements = sum(s[0] * s[1] for _, s in tensors(a.layers) if len(s) == 2)
+    what, large = ("AdamW's averages", elements * 8) if full else ("NF4 weights", (elements - VOCAB * HIDDEN) * 0.516)
+    print(f"{what} {large / 2**20:.0f} MiB, limit {ram / 2**20:.0f} MiB: {large / ram:.2f} times")
     losses = {}
     for name in a.only.split(","):
         if name == "unlimited":
             losses[name] = run(a, name, "fsdp2")
         elif name == "swap":
             losses[name] = run(a, name, "fsdp2_swap", ram, 4 << 30)
+        elif name == "paged":
+            losses[name] = run(a, name, "fsdp2", ram, keys=f"optimizer_state: paged\npage_directory: {a.folder}\n")
         else:
+            cache = f"weight_cache: {a.folder}/cache\n"
             shutil.rmtree(f"{a.folder}/cache", ignore_errors=True)
-            losses[name] = run(a, name, "fsdp2_mmap", ram)
-            losses["mmap, cache found"] = run(a, "mmap, cache found", "fsdp2_mmap", ram)
+            losses[name] = run(a, name, "fsdp2_mmap", ram, keys=cache)
+            losses["mmap, cache found"] = run(a, "mmap, cache found", "fsdp2_mmap", ram, keys=cache)
     same = all(value == next(iter(losses.values())) for value in losses.values())
     print("losses are equal to the bit" if same else "LOSSES DIFFER")
     raise SystemExit(0 if same else 1)
