@@ -44,36 +44,6 @@ for step, window in run:steps() do
 end
 )";
 
-// A preference loss; and answers to prompts before a step of training that takes less.
-constexpr const char* kPairsRecipe = R"(local ft = require "ft"
-local opt = ft.options { out = { "output", default = "run" } }
-local plan = ft.plan {
-  model = ft.hf { "small", compute = "fp32" }, adapter = ft.lora { r = 8 }, optimizer = ft.adamw { lr = 1e-4 },
-  data = { train = ft.preference { "pairs.jsonl", seq_len = 256 } }, batch = { total = 2, micro = 2 }, max_steps = 2,
-  save = { dir = opt.out },
-}
-local run = plan:start()
-for step, window in run:steps() do
-  for batch in window:each() do
-    local reference = run:log_probs(batch, { adapter = false })
-    run:backward_sequences(batch, 2, function(policy) return ft.dpo.loss(policy, reference, { beta = 0.1 }) end)
-  end
-  run:update()
-  run:log { step = step }
-end
-)";
-constexpr const char* kAnswersRecipe = R"(local ft = require "ft"
-local opt = ft.options { out = { "output", default = "run" } }
-local plan = ft.plan {
-  model = ft.hf { "small", compute = "fp32" }, adapter = ft.lora { r = 8 }, optimizer = ft.adamw { lr = 1e-4 },
-  data = { train = ft.tokenized { "rows.jsonl", seq_len = 256, pack = false },
-           test = ft.chat { "chats.jsonl", format = "chatml", seq_len = 1024 } },
-  batch = { total = 1, micro = 1 }, max_steps = 1, save = { dir = opt.out },
-}
-local run = plan:start()
-run:log { exact_match = run:evaluate("test", { generate = true, max_new_tokens = 3 }).exact_match }
-)";
-
 Json config(const char* architecture, const char* type, int64_t hidden, int64_t inner, int64_t layers, int64_t heads,
             int64_t kv_heads, int64_t head_dim, int64_t vocabulary, bool tied) {
   Json made = small_config();
@@ -268,47 +238,6 @@ TEST(Plan, counts_experts) {
   experts["output_router_logits"] = true;
   spill(bench / "experts.json", experts.dump());
   expect_planned(bench, {"recipe.lua", "--nproc", "2", "--model", "experts.json", "--out", "run"});
-}
-
-// The tokenizer of small_model.h beside the model `small`, and that many words.
-std::string with_tokenizer(const Bench& bench) {
-  const std::string kept = slurp(bench / "small/config.json");
-  write_model_parts(bench / "small");
-  spill(bench / "small/config.json", kept);
-  std::string words;
-  for (int i = 0; i < 100; ++i) words += i % 3 ? " river" : " green";
-  return words;
-}
-
-TEST(Plan, counts_the_pairs_of_a_preference_loss) {
-  const Bench bench;
-  const std::string words = with_tokenizer(bench);
-  std::string rows;
-  for (int row = 0; row < 4; ++row)
-    rows += Json({{"prompt", "the"}, {"chosen", words}, {"rejected", words + " cat"}}).dump() + "\n";
-  spill(bench / "pairs.jsonl", rows);
-  spill(bench / "pairs.lua", kPairsRecipe);
-  expect_planned(bench, {"pairs.lua", "--nproc", "1", "--out", "run"});
-}
-
-TEST(Plan, counts_the_cache_of_answers) {
-  const Bench bench;
-  const std::string words = with_tokenizer(bench);
-  std::string rows;
-  for (int row = 0; row < 24; ++row)
-    rows += Json({{"messages", {{{"role", "user"}, {"content", words}}, {{"role", "assistant"}, {"content", "cat"}}}}})
-                .dump() +
-            "\n";
-  spill(bench / "chats.jsonl", rows);
-  spill(bench / "answers.lua", kAnswersRecipe);
-  const Finished planned = run({"plan", "answers.lua", "--nproc", "1"}, bench.path());
-  ASSERT_EQ(planned.exit_code, 0) << planned.err;
-  const Finished done = run({"run", "answers.lua", "--nproc", "1", "--out", "run"}, bench.path());
-  ASSERT_EQ(done.exit_code, 0) << done.err;
-  const double floor = figure(planned.out, "the program itself"), peak = figure(planned.out, "answers");
-  const double meter = metered(bench / "run");
-  ASSERT_GT(meter, 1e8);
-  EXPECT_NEAR((peak - floor) / meter, 1, 0.05) << planned.out;
 }
 
 TEST(Plan, of_a_model_of_32_billion_from_its_config_alone) {
