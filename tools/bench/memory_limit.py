@@ -158,7 +158,7 @@ def main():
     parser.add_argument("--only")
     a = parser.parse_args()
     full = a.mode == "full"
-    a.ram, a.layers = a.ram or ("1152M" if full else "640M"), a.layers or (4 if full else 40)
+    a.ram, a.layers = a.ram or ("600M" if full else "640M"), a.layers or (1 if full else 40)
     a.only = a.only or ("unlimited,paged" if full else "unlimited,mmap,swap")
     ram = int(a.ram[:-1]) << sizes[a.ram[-1]] if a.ram[-1] in sizes else int(a.ram)
     a.model = f"{a.folder}/model-{a.layers}"
@@ -167,7 +167,7 @@ def main():
         make_model(a.model, a.layers)
     make_rows(f"{a.folder}/rows.jsonl")
     elements = sum(s[0] * s[1] for _, s in tensors(a.layers) if len(s) == 2)
-    what, large = ("AdamW's averages", elements * 8) if full else ("NF4 weights", (elements - VOCAB * HIDDEN) * 0.516)
+    what, large = ("masters and AdamW's averages", elements * 12) if full else ("NF4 weights", (elements - VOCAB * HIDDEN) * 0.516)
     print(f"{what} {large / 2**20:.0f} MiB, limit {ram / 2**20:.0f} MiB: {large / ram:.2f} times")
     losses = {}
     for name in a.only.split(","):
