@@ -148,7 +148,7 @@ int64_t Muon::step_bytes(const std::vector<OptimizerPiece>& pieces) {
   int64_t most = 0, window = 0, elements = 0, direction = 0, iteration = 0;
   for (const OptimizerPiece& piece : matrices_of(pieces)) {
     const int64_t less = std::min(piece.shape[0], piece.shape[1]);
-    window += 4 * (piece.count < piece.numel ? piece.numel : piece.count);
+    window += 4 * (piece.cut ? piece.numel : piece.count);
     direction = std::max(direction, 4 * piece.count);
     iteration = std::max(
         {iteration, (piece.shape[0] > piece.shape[1] ? 12 : 8) * piece.numel, 8 * piece.numel + 8 * less * less});

@@ -32,6 +32,7 @@ struct OptimizerPiece {
   std::vector<int64_t> shape{};  ///< of the whole parameter; empty: a vector of `numel`
   bool hidden = false;      ///< stands between embedding and head, where Muon orthogonalises the updates of matrices
   int64_t whole_numel = 0;  ///< where the parameter is the slice that a tensor rank has: of the whole; else 0
+  bool cut = false;         ///< several ranks own parts of it
 
   /// What the optimizer's groups make of it; build_optimizer sets both.
   double lr_scale = 1;      ///< times the step's learning rate

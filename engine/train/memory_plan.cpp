@@ -79,7 +79,7 @@ class Rehearsal {
   /// A step: its first micro batch, and one that stands for all others. What it moves is left in `traffic` and in the
   /// home's counters.
   void step(const Batch& batch) {
-    if (!model_->policy().split_parameters) walk(batch), end_step();  // what is whole is gathered anew in each step
+    walk(batch), end_step();  // the step before: its buffers stay, and what is whole is gathered anew in each step
     traffic = {};
     const int64_t to_device = moved_to_device(), to_home = moved_to_home();
     walk(batch);

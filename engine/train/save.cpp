@@ -16,12 +16,15 @@ std::vector<OptimizerPiece> optimizer_pieces(ShardedModel& model) {
     ShardUnit& shard = *owner;
     FlatRange* range = shard.trainable();
     if (!range) continue;
-    const std::vector<ShardPiece> owned = range->layout.pieces(model.split_group().rank());
-    for (const Parameter* parameter : range->layout.parameters()) {
+    const ShardLayout& layout = range->layout;
+    const std::vector<ShardPiece> owned = layout.pieces(model.split_group().rank());
+    for (size_t i = 0; i < layout.parameters().size(); ++i) {
+      const Parameter* parameter = layout.parameters()[i];
       OptimizerPiece piece;
       piece.name = parameter->name;
       piece.numel = parameter->numel();
       piece.whole_numel = parameter->full_numel();
+      piece.cut = layout.begin(i) / layout.per_rank() != (layout.begin(i) + piece.numel - 1) / layout.per_rank();
       piece.shape = parameter->shape;
       piece.decay = parameter->shape.size() > 1;
       piece.hidden = !in(units.front(), parameter) && !in(units.back(), parameter);  // neither embedding nor head

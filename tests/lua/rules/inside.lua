@@ -6,9 +6,11 @@ local verdict = require "ft.verdict"
 local inside = {}
 
 --- The host as `ftengine check FILE --json --nproc N` has it, under a launcher of WORLD_SIZE ranks, on a machine with the
---- given cards (by default none), while body runs.
+--- given cards (by default none) whose FTENGINE_DEVICE says nothing, while body runs.
 local function as_check(file, how, body)
   local host, ranks, gpus, device_facts = native.host, native.ranks, native.gpus, native.device_facts
+  local getenv = os.getenv
+  os.getenv = function(name) return name ~= "FTENGINE_DEVICE" and getenv(name) or nil end -- luacheck: ignore 122
   native.device_facts = function() return { cards = how.cards or {}, fast = how.fast or "bf16" } end
   native.gpus = function(wanted) return wanted == "cpu" and 0 or #(how.cards or {}) end
   local like = host()
@@ -21,6 +23,7 @@ local function as_check(file, how, body)
   require("ft.options").filled = true
   local results = { pcall(body) }
   native.host, native.ranks, native.gpus, native.device_facts = host, ranks, gpus, device_facts
+  os.getenv = getenv -- luacheck: ignore 122
   if not results[1] then error(results[2], 0) end
   return unpack(results, 2)
 end
