@@ -31,8 +31,9 @@ struct GgufModel {
 GgufModel gguf_model(const MergeInput& input, GgufType type);
 
 /// Adds the tokenizer's keys: tokens, merges, special ids, chat template, from tokenizer.json and its kin among
-/// `files`; nothing where there is no tokenizer.json.
-/// @throws Error(config) for a tokenizer whose kind or splitting llama.cpp has no name for.
+/// `files`; nothing where there is no tokenizer.
+/// @throws Error(config) for a tokenizer whose kind or splitting llama.cpp has no name for, and for one in
+/// tokenizer.model alone.
 void add_gguf_tokenizer(GgufKeys& keys, const std::vector<std::filesystem::path>& files, int64_t vocabulary);
 
 /// Writes the file.   @param wrote as in write_shard.

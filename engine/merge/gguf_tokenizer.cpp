@@ -141,7 +141,13 @@ void put_specials(GgufKeys& keys, const std::vector<fs::path>& files, const Toke
 
 void add_gguf_tokenizer(GgufKeys& keys, const std::vector<fs::path>& files, int64_t vocabulary) {
   const fs::path* file = find(files, "tokenizer.json");
-  if (!file) return;
+  if (!file) {
+    if (const fs::path* other = find(files, "tokenizer.model"))
+      throw Error(ErrorKind::config, "is a tokenizer that GGUF is not written of; want a tokenizer.json beside it")
+          .at(other->string())
+          .help("save it once with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)");
+    return;
+  }
   if (vocabulary < 1 || vocabulary > std::numeric_limits<int32_t>::max())
     throw Error(ErrorKind::config, "got " + std::to_string(vocabulary)).key("vocab_size");
   const Value tokenizer = read_json(*file, {.origins = false});

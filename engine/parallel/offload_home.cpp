@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 #include "engine/device/figures.h"
@@ -19,6 +18,7 @@
 #include "engine/device/memory_meter.h"
 #include "engine/error/error.h"
 #include "engine/parallel/imagined.h"
+#include "engine/parallel/stopwatch.h"
 
 namespace ft {
 namespace {
@@ -31,16 +31,6 @@ constexpr int64_t kStagingBytes = int64_t{1} << 20;  // stays in a core's second
 constexpr uint8_t kAllocatorPriority = 1;            // that of the host's allocator (host_allocator.h)
 
 size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  double& seconds_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 // `bytes` of anonymous memory, at a multiple of a huge page where it fills one; null where there is none.
 void* map_pages(size_t bytes) {

@@ -4,11 +4,11 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "engine/error/error.h"
 #include "engine/parallel/add_in_pieces.h"
 #include "engine/parallel/imagined.h"
+#include "engine/parallel/stopwatch.h"
 #include "engine/quant/nf4.h"
 
 namespace ft {
@@ -16,16 +16,6 @@ namespace {
 
 constexpr int64_t kTrainableAlignment = 256;  // a block of the 8-bit optimizer's state
 constexpr int64_t kFrozenAlignment = 64;      // 128 bytes of bf16: whole cache lines on every rank
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  double& seconds_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 // Ranges come in the order in which their first parameter comes, so that every rank builds the same ones.
 struct Kind {

@@ -2,15 +2,15 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "engine/error/error.h"
+#include "engine/parallel/stopwatch.h"
 
 namespace ft {
 namespace {
 
-Overlap named(const Value &plan, bool at_home) {
+Overlap named(const Value& plan, bool at_home) {
   const std::string wanted = plan.at("optimizer").get("overlap", "auto");
   if (wanted == "auto") return at_home ? Overlap::forward : Overlap::none;
   if (wanted == "none") return Overlap::none;
@@ -20,23 +20,20 @@ Overlap named(const Value &plan, bool at_home) {
 }
 
 Error begun_error() {
-  return Error(ErrorKind::config,
-               "parameters are asked for between a step's "
-               "last backward and run:update()")
+  return Error(ErrorKind::config, "parameters are asked for between a step's last backward and run:update()")
       .key("optimizer.overlap")
       .help(
-          "with \"backward\" their update has begun by then: run one "
-          "backward a micro batch, and evaluate or save "
+          "with \"backward\" their update has begun by then: run one backward a micro batch, and evaluate or save "
           "after run:update(); or set overlap = \"forward\"");
 }
 
 }  // namespace
 
-Overlap overlap_of(const Value &plan, ShardedModel &model, const Optimizer &optimizer) {
-  const bool by_pieces = dynamic_cast<const ElementwiseOptimizer *>(&optimizer) != nullptr;
+Overlap overlap_of(const Value& plan, ShardedModel& model, const Optimizer& optimizer) {
+  const bool by_pieces = dynamic_cast<const ElementwiseOptimizer*>(&optimizer) != nullptr;
   const Overlap overlap = named(plan, model.state_home() && by_pieces);
   if (overlap == Overlap::none) return overlap;
-  const auto refuse = [](const std::string &what, const std::string &help) {
+  const auto refuse = [](const std::string& what, const std::string& help) {
     return Error(ErrorKind::config, what).key("optimizer.overlap").help(help);
   };
   if (!by_pieces) throw refuse("this optimizer looks at whole matrices, which ranks share", "leave overlap out");
@@ -48,10 +45,7 @@ Overlap overlap_of(const Value &plan, ShardedModel &model, const Optimizer &opti
   if (model.compute() == DType::f16)
     throw refuse("got \"backward\", but gradients in fp16 are judged before any update", instead);
   if (plan.get("non_finite", "stop") == "skip")
-    throw refuse(
-        "got \"backward\", but non_finite = \"skip\" judges gradients "
-        "before any update",
-        instead);
+    throw refuse("got \"backward\", but non_finite = \"skip\" judges gradients before any update", instead);
   return overlap;
 }
 
@@ -61,34 +55,33 @@ std::string overlap_text(Overlap overlap) {
   return "";
 }
 
-UnitUpdates::UnitUpdates(ShardedModel &model, Optimizer &optimizer, Overlap overlap,
+UnitUpdates::UnitUpdates(ShardedModel& model, Optimizer& optimizer, Overlap overlap,
                          std::function<void()> before_change)
     : model_(&model), optimizer_(&optimizer), overlap_(overlap), before_change_(std::move(before_change)) {
   size_t pieces = 0;  // in the order of optimizer_pieces
-  for (auto &shard : model.shards()) {
-    const FlatRange *range = shard->trainable();
+  for (auto& shard : model.shards()) {
+    const FlatRange* range = shard->trainable();
     if (!range) continue;
     units_.push_back({.shard = shard.get(), .first_piece = pieces, .num_pieces = range->layout.parameters().size()});
     pieces += units_.back().num_pieces;
   }
   if (overlap_ == Overlap::none) return;
-  by_pieces_ = dynamic_cast<ElementwiseOptimizer *>(&optimizer);
+  by_pieces_ = dynamic_cast<ElementwiseOptimizer*>(&optimizer);
   FT_CHECK(by_pieces_ && by_pieces_->num_pieces() == pieces, "updates that overlap are made piece by piece");
 }
 
 UnitUpdates::~UnitUpdates() {
   model_->when_reduced(nullptr);
-  for (Unit &unit : units_) unit.shard->before_gather(nullptr);
+  for (Unit& unit : units_) unit.shard->before_gather(nullptr);
 }
 
 void UnitUpdates::wait(int64_t job) {
-  const auto started = std::chrono::steady_clock::now();
+  const Stopwatch watch(waited_);
   thread_.wait(job);
-  waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
 void UnitUpdates::forget_arrivals() {
-  for (Unit &unit : units_) {
+  for (Unit& unit : units_) {
     if (unit.arrived) wait(unit.job);
     unit.arrived = false;
   }
@@ -105,12 +98,12 @@ void UnitUpdates::last_backward() {
   if (begun_) throw begun_error();
   forget_arrivals();  // of a backward that was not the last
   model_->when_reduced([this](size_t shard) {
-    for (Unit &unit : units_)
+    for (Unit& unit : units_)
       if (unit.shard == model_->shards()[shard].get()) arrived(unit);
   });
 }
 
-void UnitUpdates::arrived(Unit &unit) {
+void UnitUpdates::arrived(Unit& unit) {
   if (unit.arrived) return;
   unit.arrived = true;
   unit.shard->grad();  // memory, and zeros where no gradient came
@@ -125,7 +118,7 @@ void UnitUpdates::arrived(Unit &unit) {
   });
 }
 
-void UnitUpdates::begin_in_backward(Unit &unit) {
+void UnitUpdates::begin_in_backward(Unit& unit) {
   FT_CHECK(!unit.shard->gathered(), unit.shard->name() + ": its update would begin before its last use");
   if (!begun_) {
     before_change_();
@@ -139,27 +132,27 @@ void UnitUpdates::begin_in_backward(Unit &unit) {
 double UnitUpdates::squares() {
   double squares = 0;
   if (overlap_ == Overlap::none) {
-    for (Unit &unit : units_) squares += squares_of_gradients(*unit.shard, model_->split_group().rank());
+    for (Unit& unit : units_) squares += squares_of_gradients(*unit.shard, model_->split_group().rank());
     return squares;
   }
-  for (Unit &unit : units_) arrived(unit);  // those that no backward told of
-  for (Unit &unit : units_) {
+  for (Unit& unit : units_) arrived(unit);  // those that no backward told of
+  for (Unit& unit : units_) {
     wait(unit.job);
     squares += unit.squares;
   }
   return squares;
 }
 
-void UnitUpdates::apply(const Unit &unit, bool scale, double factor) {
+void UnitUpdates::apply(const Unit& unit, bool scale, double factor) {
   if (scale && factor != 1) unit.shard->grad().mul_(factor);
   by_pieces_->step_pieces(unit.first_piece, unit.num_pieces);
   ++updated_;
 }
 
 void UnitUpdates::step_alone(double factor) {
-  for (Unit &unit : units_) unit.shard->grad();  // memory, and zeros where no gradient came
+  for (Unit& unit : units_) unit.shard->grad();  // memory, and zeros where no gradient came
   if (!optimizer_->scale_gradients(factor) && factor != 1)
-    for (Unit &unit : units_) unit.shard->grad().mul_(factor);
+    for (Unit& unit : units_) unit.shard->grad().mul_(factor);
   before_change_();
   optimizer_->step(lr_);
   model_->masters_changed();
@@ -179,7 +172,7 @@ void UnitUpdates::update(double factor) {
   before_change_();
   const bool scale = !by_pieces_->scale_gradients(factor);
   by_pieces_->begin_step(lr_);
-  for (Unit &unit : units_) {
+  for (Unit& unit : units_) {
     unit.arrived = false;
     unit.updating = true;
     unit.job = thread_.add([this, &unit, scale, factor] { apply(unit, scale, factor); });
@@ -188,7 +181,7 @@ void UnitUpdates::update(double factor) {
   model_->next_gradients();
 }
 
-void UnitUpdates::finish(Unit &unit) {
+void UnitUpdates::finish(Unit& unit) {
   if (!unit.updating) return;
   wait(unit.job);
   unit.updating = false;
@@ -199,7 +192,7 @@ void UnitUpdates::finish(Unit &unit) {
 
 void UnitUpdates::finish() {
   if (begun_) throw begun_error();
-  for (Unit &unit : units_) finish(unit);
+  for (Unit& unit : units_) finish(unit);
 }
 
 void UnitUpdates::skip() {
@@ -211,7 +204,7 @@ void UnitUpdates::skip() {
 void UnitUpdates::abandon() {
   forget_arrivals();
   if (!std::exchange(begun_, false)) return;
-  for (Unit &unit : units_) unit.shard->before_gather(nullptr);
+  for (Unit& unit : units_) unit.shard->before_gather(nullptr);
 }
 
 }  // namespace ft

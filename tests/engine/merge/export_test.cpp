@@ -204,6 +204,8 @@ TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
   test::spill(directory / "in/tokenizer.json",
               R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {"type": "Digits"}})");
   EXPECT_ERROR(merge(options), config, "splits texts");
+  fs::rename(directory / "in/tokenizer.json", directory / "in/tokenizer.model");
+  EXPECT_ERROR(merge(options), config, "want a tokenizer.json");
   EXPECT_ERROR(merge({.input = directory / "in", .dtype = DType::f32, .format = MergeFormat::gguf_q8_0}), config,
                "--dtype");
   EXPECT_FALSE(fs::exists(directory / "out"));
