@@ -39,7 +39,7 @@ void WorkThread::work() {
       lock.unlock();
       try {
         job();
-      } catch (const std::exception &) {
+      } catch (const std::exception&) {
         failure = std::current_exception();
       }
       job = nullptr;  // what it holds is given back before it counts as done

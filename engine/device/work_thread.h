@@ -1,7 +1,6 @@
 #pragma once
-/// A thread that does jobs in the order in which it is given them, beside the
-/// thread that gives them. Used by what updates parameters beside the steps.
-/// Thread rule: one thread gives and waits. Not collective.
+/// A thread that does jobs in the order in which it is given them, beside the thread that gives them. Used by what
+/// updates parameters beside the steps. Thread rule: one thread gives and waits. Not collective.
 
 #include <condition_variable>
 #include <cstdint>
@@ -18,13 +17,12 @@ class WorkThread {
   WorkThread() = default;
   /// Waits for the job at work; those that have not begun are dropped.
   ~WorkThread();
-  WorkThread(const WorkThread &) = delete;
-  WorkThread &operator=(const WorkThread &) = delete;
+  WorkThread(const WorkThread&) = delete;
+  WorkThread& operator=(const WorkThread&) = delete;
 
   /// @return the job's number: 1, 2, … After a job that threw none is begun.
   int64_t add(std::function<void()> job);
-  /// Returns when the jobs up to this number are done, at once for 0.   @throws
-  /// what a job threw, every time
+  /// Returns when the jobs up to this number are done, at once for 0.   @throws what a job threw, every time
   void wait(int64_t number);
 
  private:

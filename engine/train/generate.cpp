@@ -44,6 +44,12 @@ int32_t sample(const float* logits, int64_t vocab, const GenerateOptions& option
   return order[nucleus - 1];
 }
 
+int64_t longest_of(const std::vector<std::vector<int32_t>>& rows) {
+  size_t longest = 0;
+  for (const auto& row : rows) longest = std::max(longest, row.size());
+  return static_cast<int64_t>(longest);
+}
+
 // Rows side by side, padded on the right.
 struct Padded {
   at::Tensor tokens;             // [B, longest]
@@ -51,7 +57,7 @@ struct Padded {
 
   explicit Padded(const std::vector<std::vector<int32_t>>& rows) {
     for (const auto& row : rows) lengths.push_back(static_cast<int64_t>(row.size()));
-    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    const int64_t longest = longest_of(rows);
     tokens = at::empty({static_cast<int64_t>(rows.size()), longest}, at::kLong);
     auto* out = tokens.data_ptr<int64_t>();
     for (const auto& row : rows) {
@@ -61,12 +67,6 @@ struct Padded {
     }
   }
 };
-
-int64_t longest_of(const std::vector<std::vector<int32_t>>& rows) {
-  size_t longest = 0;
-  for (const auto& row : rows) longest = std::max(longest, row.size());
-  return static_cast<int64_t>(longest);
-}
 
 // Whether the last token made a row so long that all angles are others: as in transformers, which then runs the whole
 // row once more (Phi3ForCausalLM.prepare_inputs_for_generation).
