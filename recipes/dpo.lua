@@ -13,6 +13,7 @@ local opt = ft.options {
   smoothing = { "number",  default = 0, at_least = 0, below = 0.5, help = "share of pairs taken to be the wrong way round" },
   lr        = { "number",  default = 1e-3, above = 0, unless = "data", help = "with --data 5e-6" },
   epochs    = { "number",  default = 2, above = 0, unless = "data", help = "with --data 1" },
+  val       = { "number",  default = 0, at_least = 0, below = 1, help = "share of the pairs held out, and measured at times" },
   seq_len   = { "integer", default = 128, above = 1, unless = "data", help = "tokens of prompt and answer; with --data 512" },
   rows      = { "integer", default = 16, above = 0, help = "pairs a step over all ranks" },
   micro     = { "integer", default = 4, above = 0, help = "pairs a rank computes at once" },
@@ -23,7 +24,8 @@ opt.lr, opt.epochs, opt.seq_len = opt.lr or 5e-6, opt.epochs or 1, opt.seq_len o
 local plan = ft.plan {
   model     = ft.hf { opt.model, quantize = opt.quantize },
   adapter   = opt.from and ft.lora { from = opt.from } or ft.lora { r = opt.rank, alpha = 2 * opt.rank },
-  data      = { train = ft.preference { opt.data, seq_len = opt.seq_len } },
+  data      = { train = ft.preference { opt.data, seq_len = opt.seq_len, split = "train" },
+                val   = opt.val > 0 and ft.preference { opt.data, seq_len = opt.seq_len, split = opt.val } or nil },
   parallel  = opt.parallel,
   activation_checkpointing = true,
   optimizer = ft.adamw { lr = opt.lr, schedule = ft.linear { warmup = 0.1 } },
@@ -54,6 +56,10 @@ for step, window in run:steps() do
   local row = { step = step, loss = run:sum(loss), grad_norm = norm, lr = run.lr }
   for _, name in ipairs { "chosen", "rejected", "margins", "accuracies" } do
     row["rewards/" .. name] = run:sum(sums[name]) / pairs_all
+  end
+  if opt.val > 0 and (step % 200 == 0 or step == run.total_steps) then
+    local found = ft.dpo.evaluate(run, "val", { beta = opt.beta, label_smoothing = opt.smoothing })
+    for name, value in pairs(found) do row[name] = value end
   end
   run:log(row)
 end

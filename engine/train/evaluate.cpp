@@ -55,25 +55,29 @@ Question question(const TokenRows& rows, int64_t row, const Tokenizer& tokenizer
 
 }  // namespace
 
-Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id) {
+void for_each_batch(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id,
+                    const std::function<void(const Batch&)>& visit) {
   const Mesh& mesh = model.mesh();
-  ProcessGroup& group = mesh.loss_group();
   Sampler sampler(split.packing.size(), {.total = micro * mesh.num_data_ranks(),
                                          .micro = micro,
                                          .rank = mesh.data_rank(),
                                          .world = mesh.num_data_ranks(),
                                          .shuffle = false,
                                          .remainder = Remainder::pad});
+  while (sampler.next())
+    for (const auto& ids : sampler.micro_batches())
+      visit(
+          own_part(make_batch(*split.rows, split.packing, ids, pad_id, kLengthMultiple), model.context_axis(), pad_id));
+}
+
+Evaluation evaluate_loss(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id) {
+  ProcessGroup& group = model.mesh().loss_group();
   double loss = 0, tokens = 0;
-  while (sampler.next()) {
-    for (const auto& ids : sampler.micro_batches()) {
-      const Batch batch =
-          own_part(make_batch(*split.rows, split.packing, ids, pad_id, kLengthMultiple), model.context_axis(), pad_id);
-      const MicroBatch made = micro_batch(batch, model.context_axis(), model.device()->where());
-      loss += model.schedule().forward(made.tokens, made.context).item<double>();
-      tokens += static_cast<double>(batch.num_targets);
-    }
-  }
+  for_each_batch(model, split, micro, pad_id, [&](const Batch& batch) {
+    const MicroBatch made = micro_batch(batch, model.context_axis(), model.device()->where());
+    loss += model.schedule().forward(made.tokens, made.context).item<double>();
+    tokens += static_cast<double>(batch.num_targets);
+  });
   const double total = group.sum(tokens);
   return {.loss = group.sum(loss) / std::max(1.0, total), .tokens = static_cast<int64_t>(total)};
 }

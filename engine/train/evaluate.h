@@ -2,6 +2,7 @@
 /// Loss and answers over a split. Ranks stay in step by rows of no weight. Collective.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "engine/data/packing.h"
@@ -15,6 +16,11 @@ struct Split {
   std::shared_ptr<const TokenRows> rows;
   Packing packing;
 };
+
+/// Visits this rank's micro batches of the split, each rank as many: rows of no weight make up for those that it lacks.
+/// @param micro rows a rank computes at once.
+void for_each_batch(ShardedModel& model, const Split& split, int64_t micro, int64_t pad_id,
+                    const std::function<void(const Batch&)>& visit);
 
 /// Mean nll over the split's target tokens: Σ nll over all ranks in fp64, divided by their number.
 /// @param micro rows a rank computes at once.

@@ -101,7 +101,8 @@ class Rehearsal {
   }
 
   void evaluate(const Batch& batch) {
-    const MicroBatch made = micro_batch_of(batch);
+    MicroBatch made = micro_batch_of(batch);
+    made.context.log_probs = pairs_;  // of the base without its adapter, too, which takes no more
     model_->schedule().forward(made.tokens, made.context);
   }
 

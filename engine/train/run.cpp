@@ -451,6 +451,22 @@ Evaluation Run::evaluate(const std::string& split, const EvaluateOptions& option
   return found;
 }
 
+double Run::measure(const std::string& split, const std::function<Measured(const Batch&)>& of) {
+  State& s = *state_;
+  const Split& measured = s.make_split(split);
+  s.output->status("evaluating " + split);
+  Measured all;
+  for_each_batch(s.model, measured, s.inputs.plan.at("batch").at("micro").as_integer(), s.pad_id(),
+                 [&](const Batch& batch) {
+                   const Measured one = of(batch);
+                   all.sum += one.sum;
+                   all.count += one.count;
+                 });
+  const double count = sum(all.count), mean = sum(all.sum) / (count > 0 ? count : 1);
+  if (split == "val") s.saves.validated(step(), mean);
+  return mean;
+}
+
 std::string Run::save() { return state_->saves.save(step()); }
 
 void Run::finish() {

@@ -23,6 +23,11 @@ struct SequenceLoss {
 };
 using SequenceLossOf = std::function<SequenceLoss(const std::vector<double>& log_probs)>;
 
+/// What a caller makes of one micro batch: a sum, and what it is a sum over.
+struct Measured {
+  double sum = 0, count = 0;
+};
+
 class TokenRows;
 class Tokenizer;
 class ProcessGroup;
@@ -92,6 +97,9 @@ class Run {
   void use_schedule(std::vector<double> factors);
   /// Mean loss (and exact match) over a split. Collective. @throws Error(config) when the plan has no such split.
   Evaluation evaluate(const std::string& split, const EvaluateOptions& options = {});
+  /// Mean of what the caller makes of a split's micro batches, over all ranks: such as a preference loss; of "val" it
+  /// decides `best`. Ranks see equally many micro batches, some of them without a row. Collective.
+  double measure(const std::string& split, const std::function<Measured(const Batch&)>& of);
   /// Writes a checkpoint of this moment and waits. @return its directory; empty where it could not be written and
   /// save.on_error is "continue". Collective.
   std::string save();

@@ -259,6 +259,23 @@ int evaluate(lua_State* L) {
   });
 }
 
+/// run:measure(split, function(batch) -> sum, count end) -> mean over all ranks
+int measure(lua_State* L) {
+  return guarded(L, [&] {
+    luaL_checktype(L, 3, LUA_TFUNCTION);
+    const std::string split = text_argument(L, 2, "a split's name");
+    lua_pushnumber(L, check_handle<Run>(L, 1)->measure(split, [L](const Batch& batch) {
+      lua_pushvalue(L, 3);
+      push_handle(L, std::make_shared<Batch>(batch));
+      lua_call(L, 1, 2);
+      const Measured one{number_argument(L, -2, "a sum"), number_argument(L, -1, "what it is a sum over")};
+      lua_pop(L, 2);
+      return one;
+    }));
+    return 1;
+  });
+}
+
 int save(lua_State* L) {
   return guarded(L, [&] {
     lua_pushstring(L, check_handle<Run>(L, 1)->save().c_str());
@@ -309,6 +326,7 @@ const HandleClass& handle_class<Run>() {
                                  {"log", log},
                                  {"lr", lr},
                                  {"evaluate", evaluate},
+                                 {"measure", measure},
                                  {"save", save},
                                  {"finish", finish},
                                  {"rank", rank},

@@ -4,6 +4,8 @@ local dpo = {}
 --- log(1 + exp(x)), without overflow.
 local function softplus(x) return math.max(x, 0) + math.log(1 + math.exp(-math.abs(x))) end
 
+local kinds = { "chosen", "rejected", "margins", "accuracies" }
+
 local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 
 --- dpo.loss(policy, reference, { beta = 0.1, label_smoothing = 0 }) -> loss, gradients, measures: sums over pairs.
@@ -29,6 +31,17 @@ function dpo.loss(policy, reference, options)
   return loss, gradients, sums
 end
 
+--- Adds up what dpo.loss measured.
+local function add(sums, measured)
+  for name, value in pairs(measured) do sums[name] = (sums[name] or 0) + value end
+end
+
+--- Puts the means over all ranks' pairs into a row. Collective.
+local function means(run, sums, count, row, prefix)
+  for _, name in ipairs(kinds) do row[prefix .. name] = run:sum(sums[name] or 0) / math.max(1, count) end
+  return row
+end
+
 --- One step's backward by DPO: the base without its adapter is the reference. What follows is run:clip and run:update.
 --- Collective.
 --- @param options beta, label_smoothing, as of dpo.loss
@@ -40,20 +53,31 @@ function dpo.step(run, window, options)
     pairs_here = pairs_here + #references[#references] / 2
   end
   local pairs_all = run:sum(pairs_here)
-  local sums, loss, i = { chosen = 0, rejected = 0, margins = 0, accuracies = 0 }, 0, 0
+  local sums, loss, i = {}, 0, 0
   for batch in window:each() do
     i = i + 1
     loss = loss + run:backward_sequences(batch, pairs_all, function(policy)
       local value, gradients, measured = dpo.loss(policy, references[i], options)
-      for name, sum in pairs(sums) do sums[name] = sum + measured[name] end
+      add(sums, measured)
       return value, gradients
     end)
   end
-  local row = { loss = run:sum(loss) }
-  for _, name in ipairs { "chosen", "rejected", "margins", "accuracies" } do
-    row["rewards/" .. name] = run:sum(sums[name]) / pairs_all
-  end
-  return row
+  return means(run, sums, pairs_all, { loss = run:sum(loss) }, "rewards/")
+end
+
+--- The loss over a split's pairs, and what goes with it: for a row of metrics. Of "val" it decides which checkpoint is the best.
+--- Collective.
+--- @param options beta, label_smoothing, as of dpo.loss
+--- @return { val_loss =, ["val_rewards/chosen"] =, … }: means over the pairs of all ranks
+function dpo.evaluate(run, split, options)
+  local sums = {}
+  local loss = run:measure(split, function(batch)
+    local reference = run:log_probs(batch, { adapter = false })
+    local value, _, measured = dpo.loss(run:log_probs(batch), reference, options)
+    add(sums, measured)
+    return value, measured.pairs
+  end)
+  return means(run, sums, run:sum(sums.pairs or 0), { [split .. "_loss"] = loss }, split .. "_rewards/")
 end
 
 return dpo

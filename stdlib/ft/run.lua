@@ -1,6 +1,7 @@
 --- A run in the recipe's spelling, around the native one.
 ---   for step, window in run:steps() do … end      window:tokens(), window:each()
 ---   run:sum(x)  run:backward(batch, tokens)  run:clip(max_norm)  run:update()  run:log{…}  run:evaluate(split, {…})
+---   run:measure(split, function(batch) … return sum, count end)
 ---   run:log_probs(batch, { adapter = false })      run:backward_sequences(batch, count, function(log_probs) … end)
 ---   run:save()  run:finish()                      run.lr, run.step, run.total_steps, run.rank, run.world_size, run.directory
 local native = require "ft.native"
@@ -30,7 +31,7 @@ function Run:steps()
   end
 end
 
-for _, name in ipairs { "sum", "backward", "backward_sequences", "clip", "evaluate", "save", "finish" } do
+for _, name in ipairs { "sum", "backward", "backward_sequences", "clip", "evaluate", "measure", "save", "finish" } do
   Run[name] = function(self, ...) return self.native[name](self.native, ...) end
 end
 
@@ -81,7 +82,7 @@ function run.empty()
     steps = function() return function() return nil end end,
     sum = function(_, value) return value end,
     backward = zero, backward_sequences = zero, log_probs = function() return {} end,
-    clip = zero, update = nothing, log = nothing, save = nothing, finish = nothing,
+    clip = zero, measure = zero, update = nothing, log = nothing, save = nothing, finish = nothing,
     evaluate = function() return { loss = 0, tokens = 0, prompts = 0, exact_match = 0 } end,
     lr = 0, step = 0, total_steps = 0, rank = 0, world_size = 1, directory = "",
   }

@@ -12,7 +12,8 @@ local function metrics_of(t, directory)
   local rows = {}
   for line in t.read(directory .. "/metrics.jsonl"):gmatch "[^\n]+" do
     local row = native.parse_json(line)
-    rows[#rows + 1] = { row.step, row.loss, row.grad_norm, row.lr, row["rewards/margins"], row["rewards/accuracies"] }
+    rows[#rows + 1] = { row.step, row.loss, row.grad_norm, row.lr, row["rewards/margins"], row["rewards/accuracies"],
+      row.val_loss, row["val_rewards/accuracies"] }
   end
   return rows
 end
@@ -31,8 +32,8 @@ test.case("rl: dpo trains from pairs, whatever type says them, and so does the r
     t.write(name .. ".jsonl", table.concat(texts[name]))
     local file = t.write(name .. ".yml", ("base_model: recipes/demo/model\nsequence_len: 96\nlearning_rate: 2e-3\nrl: dpo\n"
       .. "rl_beta: 0.3\nadapter: lora\nlora_r: 4\nmicro_batch_size: 2\nmax_steps: 3\nlogging_steps: 1\nseed: 1\n"
-      .. "save_strategy: \"no\"\ndatasets: [{ path: %s/%s.jsonl, type: %s, field_messages: prompt }]\noutput_dir: %s/%s\n")
-      :format(t.folder, name, type, t.folder, name))
+      .. "save_strategy: \"no\"\neval_steps: 2\ndatasets: &pairs [{ path: %s/%s.jsonl, type: %s, field_messages: prompt }]\n"
+      .. "test_datasets: *pairs\noutput_dir: %s/%s\n"):format(t.folder, name, type, t.folder, name))
     local output, code = t.program("run", file)
     t.truthy(code == 0, output)
     metrics[name] = metrics_of(t, t.folder .. "/" .. name)
@@ -40,6 +41,9 @@ test.case("rl: dpo trains from pairs, whatever type says them, and so does the r
   t.equal(#metrics.messages, 3)
   t.near(metrics.messages[1][2], math.log(2), 1e-6) -- the policy is the reference yet
   t.truthy(metrics.messages[3][5] > 0, "the chosen answers gain nothing")
+  t.equal(metrics.messages[1][7], nil)
+  t.truthy(metrics.messages[2][7] < math.log(2) and metrics.messages[3][7] < metrics.messages[2][7], "pairs are not measured")
+  t.equal(metrics.messages[3][8], 1)
   local output, code = t.program("convert", t.folder .. "/messages.yml", "-o", t.folder .. "/recipe.lua")
   t.truthy(code == 0, output)
   t.write("recipe.lua", (t.read(t.folder .. "/recipe.lua"):gsub("/messages\"", "/lua\"")))

@@ -19,7 +19,7 @@ class Dpo : public testing::Test {
   fs::path exact_recipe() {
     return recipe("dpo.lua", folder_.path(),
                   {{"quantize = opt.quantize }", "quantize = opt.quantize, compute = \"fp32\" }"},
-                   {"seq_len = opt.seq_len }", "seq_len = opt.seq_len, shuffle = false }"},
+                   {"split = \"train\" }", "split = \"train\", shuffle = false }"},
                    {"ft.adamw { lr = opt.lr, schedule = ft.linear { warmup = 0.1 } }",
                     "ft.sgd { lr = opt.lr, schedule = ft.constant {} }"},
                    {"run:clip(1.0)", "run:clip(1e9)"}});
@@ -67,6 +67,38 @@ TEST_F(Dpo, LossesAndRewardsAreTrls) {
   EXPECT_GT(std::abs(metrics(folder_ / "other").back().at("loss").get<double>() -
                      measured.at("plain").back().at("loss").get<double>()),
             1e-5);
+}
+
+// Held-out pairs are measured as those of a step are, on any number of ranks: three pairs leave one of two without any.
+TEST_F(Dpo, MeasuresHeldOutPairsAsItMeasuresAStep) {
+  std::string three = slurp(golden("dpo/pairs.jsonl"));
+  three.resize(three.rfind('\n', three.size() - 2) + 1);
+  spill(folder_ / "three.jsonl", three);
+  const fs::path file = exact_recipe();
+  std::string text = slurp(file);
+  const std::string held = "ft.preference { opt.data, seq_len = opt.seq_len, split = opt.val }";
+  text.replace(text.find(held), held.size(), "ft.preference { \"three.jsonl\", seq_len = opt.seq_len }");
+  spill(folder_ / "held.lua", text);
+  const auto measured = [&](const char* ranks, const char* rows, const char* micro) {
+    const std::string out = std::string("run") + ranks;
+    const Finished done =
+        run({"run", "held.lua", "--model=" + golden("adapters/base_untied").string(),
+             "--from=" + golden("adapters/patterns").string(), "--data=three.jsonl", "--out=" + out, "--seq_len=32",
+             "--beta=0.3", "--lr=1e-30", "--val=0.5", "--epochs=1", std::string("--rows=") + rows,
+             std::string("--micro=") + micro, std::string("--nproc=") + ranks},
+            folder_.path());
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return done.exit_code == 0 ? metrics(folder_ / out).back() : Json();
+  };
+  const Json one = measured("1", "3", "3");
+  for (const Json& row : {one, measured("2", "2", "1")})
+    for (const auto& [key, trained] : {std::pair("val_loss", "loss"),
+                                       {"val_rewards/chosen", "rewards/chosen"},
+                                       {"val_rewards/rejected", "rewards/rejected"},
+                                       {"val_rewards/margins", "rewards/margins"},
+                                       {"val_rewards/accuracies", "rewards/accuracies"}})
+      EXPECT_NEAR(row.at(key).get<double>(), one.at(trained).get<double>(), 1e-6) << key;
+  EXPECT_GT(std::abs(one.at("val_rewards/margins").get<double>()), 1e-3) << "the adapter is not the reference";
 }
 
 TEST_F(Dpo, RefusesWhatHasNoReference) {

@@ -31,6 +31,15 @@ local function learn(run, window, loop)
   return { loss = loss }
 end
 
+--- Adds what the held-out rows come to.
+local function evaluate(run, row, loop)
+  if not loop.dpo then
+    row.val_loss = run:evaluate("val").loss
+    return
+  end
+  for name, value in pairs(require("ft.dpo").evaluate(run, "val", loop.dpo)) do row[name] = value end
+end
+
 local function say_stopped(run, step, watchdog)
   if run.rank ~= 0 then return end
   io.stderr:write(("note: the run ends at step %d: the loss was above %g for %d steps (loss_watchdog_threshold)\n"):format(step,
@@ -48,7 +57,7 @@ local function train(plan, loop)
     run:update()
     row.lr = run.lr
     if not loop.dpo then row.loss = run:sum(row.loss) end
-    if between and step % between == 0 or has_val and step == run.total_steps then row.val_loss = run:evaluate("val").loss end
+    if between and step % between == 0 or has_val and step == run.total_steps then evaluate(run, row, loop) end
     if row.val_loss or step % loop.log == 0 or step == run.total_steps then run:log(row) end
     if loop.watchdog then high = row.loss > loop.watchdog.threshold and high + 1 or 0 end
     if loop.watchdog and high == loop.watchdog.patience then

@@ -156,10 +156,7 @@ return function(r, plan)
   end
   local entries, tests = entries_of(key, list), v.test_datasets
   local train = split(r, plan, "train", key, entries)
-  local held = (tests and tests[1]) and "test_datasets" or (v.val_set_size or 0) > 0 and "val_set_size"
-  if held and v.rl == "dpo" then
-    r:unsupported(held, "would have measured the loss of pairs", "remove it: each step's row has rewards and accuracies")
-  elseif tests and tests[1] then
+  if tests and tests[1] then
     split(r, plan, "val", "test_datasets", tests)
   elseif v.val_set_size and v.val_set_size > 0 and train then
     if v.val_set_size >= 1 then

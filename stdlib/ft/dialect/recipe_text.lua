@@ -84,8 +84,13 @@ local function loop_text(loop, plan)
     add("  local row = { step = step, loss = run:sum(loss), " .. (norm and "grad_norm = norm, " or "") .. "lr = run.lr }")
   end
   if validated then
-    add(("  if %sstep == run.total_steps then row.val_loss = run:evaluate(\"val\").loss end"):format(
-      between and "step % every == 0 or " or ""))
+    add(("  if %sstep == run.total_steps then"):format(between and "step % every == 0 or " or ""))
+    if loop.dpo then
+      add(("    for name, value in pairs(ft.dpo.evaluate(run, \"val\", %s)) do row[name] = value end"):format(literal(loop.dpo)))
+    else
+      add "    row.val_loss = run:evaluate(\"val\").loss"
+    end
+    add "  end"
   end
   local some = "  if row.val_loss or step %% %d == 0 or step == run.total_steps then run:log(row) end"
   add(loop.log > 1 and some:format(loop.log) or "  run:log(row)")
