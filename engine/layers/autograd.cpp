@@ -6,8 +6,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "engine/layers/compute.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/layers/ops.h"
 
 namespace ft::ops {
@@ -20,7 +20,7 @@ using torch::autograd::variable_list;
 struct RmsNorm : Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight, double eps,
                             const std::string& owner) {
-    static const DeviceOp<decltype(cpu::rms_norm_forward)> op("ft::rms_norm_forward");
+    static const DeviceOp<signature::RmsNormForward> op("ft::rms_norm_forward");
     check_gathered(weight, owner);
     auto [y, rstd] = op(x, weight, eps);
     node->save_for_backward({x, weight, rstd});
@@ -28,7 +28,7 @@ struct RmsNorm : Function<RmsNorm> {
     return y;
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
-    static const DeviceOp<decltype(cpu::rms_norm_backward)> op("ft::rms_norm_backward");
+    static const DeviceOp<signature::RmsNormBackward> op("ft::rms_norm_backward");
     const auto saved = node->get_saved_variables();
     check_gathered(saved[1], node->saved_data["owner"].toStringView());
     auto [gx, gw] = op(grads[0], saved[0], saved[1], saved[2], node->needs_input_grad(0), node->needs_input_grad(1));
@@ -48,19 +48,19 @@ struct Rope : Function<Rope> {
   }
   static at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
                            const at::Tensor& positions, bool inverse) {
-    static const DeviceOp<decltype(cpu::rope_forward)> op("ft::rope_forward");
+    static const DeviceOp<signature::RopeForward> op("ft::rope_forward");
     return op(x, cos, sin, positions, inverse);
   }
 };
 
 struct Swiglu : Function<Swiglu> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& gate, const at::Tensor& up) {
-    static const DeviceOp<decltype(cpu::swiglu_forward)> op("ft::swiglu_forward");
+    static const DeviceOp<signature::SwigluForward> op("ft::swiglu_forward");
     node->save_for_backward({gate, up});
     return op(gate, up);
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
-    static const DeviceOp<decltype(cpu::swiglu_backward)> op("ft::swiglu_backward");
+    static const DeviceOp<signature::SwigluBackward> op("ft::swiglu_backward");
     const auto saved = node->get_saved_variables();
     auto [ggate, gup] = op(grads[0], saved[0], saved[1]);
     return {ggate, gup};
@@ -70,7 +70,7 @@ struct Swiglu : Function<Swiglu> {
 struct Attention : Function<Attention> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const std::vector<int64_t>& documents, int64_t window) {
-    static const DeviceOp<decltype(cpu::attention_forward)> op("ft::attention_forward");
+    static const DeviceOp<signature::AttentionForward> op("ft::attention_forward");
     auto [out, lse] = op(q, k, v, documents, window);
     node->save_for_backward({q, k, v, out, lse});
     node->saved_data["documents"] = documents;
@@ -78,7 +78,7 @@ struct Attention : Function<Attention> {
     return out;
   }
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
-    static const DeviceOp<decltype(cpu::attention_backward)> op("ft::attention_backward");
+    static const DeviceOp<signature::AttentionBackward> op("ft::attention_backward");
     const auto s = node->get_saved_variables();
     auto [gq, gk, gv] = op(grads[0], s[0], s[1], s[2], s[3], s[4], node->saved_data["documents"].toIntVector(),
                            node->saved_data["window"].toInt());
@@ -96,7 +96,7 @@ struct CounterDropout : Function<CounterDropout> {
     return {drop(grads[0], node->get_saved_variables()[0], node->saved_data["p"].toDouble()), {}, {}};
   }
   static at::Tensor drop(const at::Tensor& x, const at::Tensor& keys, double p) {
-    static const DeviceOp<decltype(cpu::dropout_forward)> op("ft::dropout_forward");
+    static const DeviceOp<signature::DropoutForward> op("ft::dropout_forward");
     return op(x, keys, p);
   }
 };
@@ -140,7 +140,7 @@ struct LinearCrossEntropy : Function<LinearCrossEntropy> {
   static at::Tensor forward(AutogradContext* node, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& targets, const std::optional<at::Tensor>& low,
                             const std::optional<at::Tensor>& up, const LossFacts& facts, const std::string& owner) {
-    static const DeviceOp<decltype(cpu::linear_cross_entropy_forward)> op("ft::linear_cross_entropy_forward");
+    static const DeviceOp<signature::LinearCrossEntropyForward> op("ft::linear_cross_entropy_forward");
     check_gathered(weight, owner);
     if (up) check_gathered(*up, owner);
     auto [loss, gx, gw, glow, gup] = op(x, weight, targets, low, up, facts.scale, facts.want_x, facts.want_weight);

@@ -1,7 +1,7 @@
 #pragma once
-/// A typed handle to a device kernel that the dispatcher chooses by its arguments' device, from the C++ signature of
-/// the CPU kernel. Used by the autograd nodes of this folder: `static const DeviceOp<decltype(cpu::f)> op("ft::f");
-/// op(x);`
+/// A typed handle to an op whose kernel the dispatcher chooses by its arguments' device; op_signatures.h has the types.
+/// Used by autograd's nodes: `static const DeviceOp<signature::DropoutForward> op("ft::dropout_forward"); op(x, keys,
+/// p);`   @throws LibTorch's error where no op of that name and signature is registered.
 
 #include <ATen/core/dispatch/Dispatcher.h>
 

@@ -6,9 +6,9 @@
 
 #include "engine/error/error.h"
 #include "engine/layers/compute.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
 #include "engine/layers/dora.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/layers/ops.h"
 
 namespace ft::ops {
@@ -27,13 +27,13 @@ struct LinearFacts {
 
 // [out, in] in the compute dtype; a temporary unless the weight is stored so.
 at::Tensor dense(const at::Tensor& weight, const LinearFacts& facts, at::ScalarType dtype) {
-  static const DeviceOp<decltype(cpu::nf4_dequantize)> op("ft::nf4_dequantize");
+  static const DeviceOp<signature::Nf4Dequantize> op("ft::nf4_dequantize");
   if (!facts.nf4) return in_dtype(weight, dtype);
   return op(weight, facts.out, facts.in, facts.nested_offset, facts.double_quant, dtype);
 }
 
 at::Tensor drop(const at::Tensor& x, const at::Tensor& keys, double p) {
-  static const DeviceOp<decltype(cpu::dropout_forward)> op("ft::dropout_forward");
+  static const DeviceOp<signature::DropoutForward> op("ft::dropout_forward");
   return keys.defined() ? op(x, keys, p) : x;
 }
 
@@ -134,7 +134,7 @@ struct Linear : Function<Linear> {
   /// @param of_dropped what else comes back to the input after dropout; undefined: nothing
   static void add_lora_input_grad(at::Tensor& gx, const at::Tensor& gh, const at::Tensor& a,
                                   const at::Tensor& of_dropped, const Dropout& dropout) {
-    static const DeviceOp<decltype(cpu::dropout_add)> op("ft::dropout_add");
+    static const DeviceOp<signature::DropoutAdd> op("ft::dropout_add");
     if (dropout.keys.defined()) {
       op(gx, of_dropped.defined() ? at::addmm(of_dropped, gh, a) : at::mm(gh, a), dropout.keys, dropout.p);
     } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "engine/layers/attention_slices.h"
+#include "engine/layers/cpu_ops.h"
 #include "engine/parallel/imagined.h"
 
 namespace ft::meta {

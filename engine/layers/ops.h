@@ -1,10 +1,10 @@
 #pragma once
 /// The engine's own differentiable ops, declared to the Torch dispatcher as ft::NAME (ops.cpp), so that Lua calls them
 /// by schema; layers call the functions below. Each is one autograd node over device kernels that the dispatcher
-/// chooses (ft::NAME_forward, ft::NAME_backward: cpu_ops.h; CUDA's come with the plugin). Nodes save views of
+/// chooses (ft::NAME_forward, ft::NAME_backward: op_signatures.h; CUDA's come with the plugin). Nodes save views of
 /// parameters, never copies or pointers: a parameter's storage may be taken away between forward and backward and put
 /// back before it. `owner` names the unit for the check that it is there; "" from Lua. Shapes: B rows, T tokens a row,
-/// N = B·T, D width, H heads, V vocabulary. Compute dtype: that of x, fp32 or bf16.
+/// N = B·T, D width, H heads, V vocabulary. Compute dtype: that of x, fp32, bf16 or fp16.
 
 #include <ATen/core/Tensor.h>
 

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "engine/layers/attention_slices.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 
 namespace ft {
 namespace {
@@ -34,7 +34,7 @@ struct Merged {
 
 Merged run_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const RingMask& mask,
                    ProcessGroup& group) {
-  static const DeviceOp<decltype(cpu::attention_part)> part("ft::attention_part");
+  static const DeviceOp<signature::AttentionPart> part("ft::attention_part");
   const auto fp32 = q.options().dtype(at::kFloat);
   Merged merged{at::zeros(q.sizes(), fp32),
                 at::full({q.size(0), q.size(2), q.size(1)}, -std::numeric_limits<double>::infinity(), fp32)};
@@ -54,7 +54,7 @@ struct Gradients {
 };
 
 Gradients run_backward(const at::Tensor& grad, const variable_list& saved, const RingMask& mask, ProcessGroup& group) {
-  static const DeviceOp<decltype(cpu::attention_part_backward)> part("ft::attention_part_backward");
+  static const DeviceOp<signature::AttentionPartBackward> part("ft::attention_part_backward");
   const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &lse = saved[4];
   const auto fp32 = q.options().dtype(at::kFloat);
   at::Tensor here = at::stack({k, v}), coming = at::empty_like(here), gq = at::zeros(q.sizes(), fp32);

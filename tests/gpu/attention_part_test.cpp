@@ -9,8 +9,8 @@
 
 #include "engine/error/error.h"
 #include "engine/layers/attention_slices.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/layers/ops.h"
 #include "tests/gpu/gpu.h"
 
@@ -20,13 +20,13 @@ namespace {
 using GpuAttentionPart = Gpu;
 using Documents = std::vector<std::vector<int64_t>>;
 
-const DeviceOp<decltype(cpu::attention_part)>& part() {
-  static const DeviceOp<decltype(cpu::attention_part)> op("ft::attention_part");
+const DeviceOp<signature::AttentionPart>& part() {
+  static const DeviceOp<signature::AttentionPart> op("ft::attention_part");
   return op;
 }
 
-const DeviceOp<decltype(cpu::attention_part_backward)>& part_backward() {
-  static const DeviceOp<decltype(cpu::attention_part_backward)> op("ft::attention_part_backward");
+const DeviceOp<signature::AttentionPartBackward>& part_backward() {
+  static const DeviceOp<signature::AttentionPartBackward> op("ft::attention_part_backward");
   return op;
 }
 

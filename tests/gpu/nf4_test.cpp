@@ -4,8 +4,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "engine/error/error.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/layers/ops.h"
 #include "tests/gpu/gpu.h"
 
@@ -15,13 +15,13 @@ namespace {
 using GpuNf4 = Gpu;
 
 std::tuple<at::Tensor, double> quantize(const at::Tensor& x, bool double_quant) {
-  static const DeviceOp<decltype(cpu::nf4_quantize)> op("ft::nf4_quantize");
+  static const DeviceOp<signature::Nf4Quantize> op("ft::nf4_quantize");
   return op(x, double_quant);
 }
 
 at::Tensor dequantize(const at::Tensor& records, int64_t rows, int64_t columns, double offset, bool double_quant,
                       at::ScalarType dtype) {
-  static const DeviceOp<decltype(cpu::nf4_dequantize)> op("ft::nf4_dequantize");
+  static const DeviceOp<signature::Nf4Dequantize> op("ft::nf4_dequantize");
   return op(records, rows, columns, offset, double_quant, dtype);
 }
 

@@ -17,15 +17,15 @@
 #include <functional>
 #include <string>
 
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/optim/adamw8bit.h"
 #include "engine/quant/block8.h"
 
 namespace {
 
 using ft::DeviceOp;
-namespace cpu = ft::cpu;
+namespace signature = ft::signature;
 
 // Qwen3-8B
 constexpr int64_t kDim = 4096, kHidden = 12288, kHeads = 32, kKvHeads = 8, kHeadDim = 128, kVocab = 151936;
@@ -70,12 +70,12 @@ void measure_light_speed(Bench& bench) {
 
 void element_wise(const Bench& bench) {
   const auto t = static_cast<double>(bench.tokens);
-  const DeviceOp<decltype(cpu::rms_norm_forward)> norm("ft::rms_norm_forward");
-  const DeviceOp<decltype(cpu::rms_norm_backward)> norm_back("ft::rms_norm_backward");
-  const DeviceOp<decltype(cpu::rope_forward)> rope("ft::rope_forward");
-  const DeviceOp<decltype(cpu::swiglu_forward)> swiglu("ft::swiglu_forward");
-  const DeviceOp<decltype(cpu::swiglu_backward)> swiglu_back("ft::swiglu_backward");
-  const DeviceOp<decltype(cpu::dropout_forward)> dropout("ft::dropout_forward");
+  const DeviceOp<signature::RmsNormForward> norm("ft::rms_norm_forward");
+  const DeviceOp<signature::RmsNormBackward> norm_back("ft::rms_norm_backward");
+  const DeviceOp<signature::RopeForward> rope("ft::rope_forward");
+  const DeviceOp<signature::SwigluForward> swiglu("ft::swiglu_forward");
+  const DeviceOp<signature::SwigluBackward> swiglu_back("ft::swiglu_backward");
+  const DeviceOp<signature::DropoutForward> dropout("ft::dropout_forward");
   const at::Tensor x = half({bench.tokens, kDim}), w = half({kDim}), g = half({bench.tokens, kDim});
   const at::Tensor rstd = std::get<1>(norm(x, w, 1e-6));
   bench.by_memory("rms_norm", 4 * t * kDim, [&] { norm(x, w, 1e-6); });
@@ -93,8 +93,8 @@ void element_wise(const Bench& bench) {
 }
 
 void weights(const Bench& bench) {
-  const DeviceOp<decltype(cpu::nf4_quantize)> quantize("ft::nf4_quantize");
-  const DeviceOp<decltype(cpu::nf4_dequantize)> dequantize("ft::nf4_dequantize");
+  const DeviceOp<signature::Nf4Quantize> quantize("ft::nf4_quantize");
+  const DeviceOp<signature::Nf4Dequantize> dequantize("ft::nf4_dequantize");
   const at::Tensor w = half({kHidden, kDim});
   const double n = static_cast<double>(w.numel());
   const auto [records, offset] = quantize(w, true);
@@ -115,9 +115,9 @@ void weights(const Bench& bench) {
 
 void products(const Bench& bench) {
   const auto t = static_cast<double>(bench.tokens);
-  const DeviceOp<decltype(cpu::attention_forward)> attention("ft::attention_forward");
-  const DeviceOp<decltype(cpu::attention_backward)> back("ft::attention_backward");
-  const DeviceOp<decltype(cpu::linear_cross_entropy_forward)> loss("ft::linear_cross_entropy_forward");
+  const DeviceOp<signature::AttentionForward> attention("ft::attention_forward");
+  const DeviceOp<signature::AttentionBackward> back("ft::attention_backward");
+  const DeviceOp<signature::LinearCrossEntropyForward> loss("ft::linear_cross_entropy_forward");
   const at::Tensor q = half({1, bench.tokens, kHeads, kHeadDim});
   const at::Tensor k = half({1, bench.tokens, kKvHeads, kHeadDim}), v = half({1, bench.tokens, kKvHeads, kHeadDim});
   for (const int64_t length : {bench.tokens, bench.tokens / 8}) {

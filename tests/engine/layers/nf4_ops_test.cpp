@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "engine/error/error.h"
-#include "engine/layers/cpu_ops.h"
 #include "engine/layers/device_op.h"
+#include "engine/layers/op_signatures.h"
 #include "engine/quant/nf4.h"
 #include "tests/engine/layers/model_fixture.h"
 
@@ -14,7 +14,7 @@ namespace ft::testing {
 namespace {
 
 std::tuple<at::Tensor, double> quantize(const at::Tensor& x, bool double_quant) {
-  static const DeviceOp<decltype(cpu::nf4_quantize)> op("ft::nf4_quantize");
+  static const DeviceOp<signature::Nf4Quantize> op("ft::nf4_quantize");
   return op(x, double_quant);
 }
 
@@ -29,7 +29,7 @@ TEST(Nf4Ops, QuantizeAsTheCodecDoes) {
       const auto* bytes = records.const_data_ptr<uint8_t>();
       EXPECT_EQ(std::vector<uint8_t>(bytes, bytes + records.numel()), want.records);
       EXPECT_EQ(static_cast<float>(offset), want.offset);
-      static const DeviceOp<decltype(cpu::nf4_dequantize)> dequantize("ft::nf4_dequantize");
+      static const DeviceOp<signature::Nf4Dequantize> dequantize("ft::nf4_dequantize");
       const at::Tensor back = dequantize(records, 257, rows, offset, double_quant, at::kFloat);
       EXPECT_LT(back.sub(dense).abs().max().item<double>(),
                 0.05 * 0.2);  // half the widest gap of the codebook, and scales
