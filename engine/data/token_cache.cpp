@@ -1,10 +1,7 @@
 #include "engine/data/token_cache.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <cerrno>
@@ -12,6 +9,8 @@
 
 #include "engine/data/token_rows.h"
 #include "engine/error/error.h"
+#include "engine/formats/file_error.h"
+#include "engine/formats/hex_digits.h"
 #include "engine/formats/json.h"
 
 namespace ft {
@@ -29,10 +28,6 @@ struct Trailer {
   uint64_t index_hash;  ///< XXH3 (64 bits) of starts, lines and record
 };
 
-[[noreturn]] void fail(const std::string& path, const char* what) {
-  throw Error(ErrorKind::io, std::string(what) + ": " + std::strerror(errno)).at(path);
-}
-
 [[noreturn]] void damaged(const std::string& path, const std::string& why) {
   throw Error(ErrorKind::format, "is no cache of tokens: " + why).at(path).help("remove the file; it is made again");
 }
@@ -44,43 +39,29 @@ void write_all(OutputFile& file, std::span<const T> values) {
 
 }  // namespace
 
-MappedTokens::MappedTokens(const fs::path& path) : file_(path.string()) {
-  const InputFile opened(path);
-  size_ = opened.size();
+MappedTokens::MappedTokens(const fs::path& path) : file_(path.string()), map_(path) {
+  const std::span<const std::byte> bytes = map_.bytes();
   Trailer end{};
-  if (size_ < sizeof end) damaged(file_, "it is cut short");
-  opened.read(size_ - sizeof end, std::as_writable_bytes(std::span(&end, 1)));
+  if (bytes.size() < sizeof end) damaged(file_, "it is cut short");
+  std::memcpy(&end, bytes.data() + bytes.size() - sizeof end, sizeof end);
   if (std::memcmp(end.magic, kMagic, sizeof kMagic) != 0) damaged(file_, "it does not end as one");
   if (end.version != kTokenCacheVersion) damaged(file_, fmt::format("it is of version {}", end.version));
-  const uint64_t room = size_ / 8;  // so that the sum below cannot overflow
-  if (end.tokens > room || end.documents > room || end.record_bytes > size_ || end.record_bytes % 8 != 0 ||
-      8 * end.tokens + 8 * (2 * end.documents + 1) + end.record_bytes + sizeof end != size_)
+  const uint64_t room = bytes.size() / 8;  // so that the sum below cannot overflow
+  if (end.tokens > room || end.documents > room || end.record_bytes > bytes.size() || end.record_bytes % 8 != 0 ||
+      8 * end.tokens + 8 * (2 * end.documents + 1) + end.record_bytes + sizeof end != bytes.size())
     damaged(file_, "its sizes do not add up");
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  map_ = descriptor < 0 ? MAP_FAILED : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
-  if (descriptor >= 0) ::close(descriptor);
-  if (map_ == MAP_FAILED) fail(file_, "cannot map");
-  const char* const bytes = static_cast<const char*>(map_);
-  const char* const index = bytes + 8 * end.tokens;
-  try {
-    if (XXH3_64bits(index, size_ - 8 * end.tokens - sizeof end) != end.index_hash)
-      damaged(file_, "its index is damaged");
-    tokens_ = {reinterpret_cast<const int32_t*>(bytes), 2 * end.tokens};
-    starts_ = {reinterpret_cast<const int64_t*>(index), end.documents + 1};
-    lines_ = {starts_.data() + starts_.size(), end.documents};
-    for (size_t i = 0; i < end.documents; ++i)
-      if (starts_[i] > starts_[i + 1]) damaged(file_, "its documents overlap");
-    if (starts_.front() != 0 || static_cast<uint64_t>(starts_.back()) != end.tokens)
-      damaged(file_, "its documents are not all of it");
-    record_ = parse_json({reinterpret_cast<const char*>(lines_.data() + lines_.size()), end.record_bytes}, file_);
-    if (!record_.is_map()) damaged(file_, "its record is no object");
-  } catch (...) {
-    ::munmap(map_, size_);
-    throw;
-  }
+  const auto index = bytes.subspan(8 * end.tokens, bytes.size() - 8 * end.tokens - sizeof end);
+  if (checksum(index) != end.index_hash) damaged(file_, "its index is damaged");
+  tokens_ = {reinterpret_cast<const int32_t*>(bytes.data()), 2 * end.tokens};
+  starts_ = {reinterpret_cast<const int64_t*>(index.data()), end.documents + 1};
+  lines_ = {starts_.data() + starts_.size(), end.documents};
+  for (size_t i = 0; i < end.documents; ++i)
+    if (starts_[i] > starts_[i + 1]) damaged(file_, "its documents overlap");
+  if (starts_.front() != 0 || static_cast<uint64_t>(starts_.back()) != end.tokens)
+    damaged(file_, "its documents are not all of it");
+  record_ = parse_json({reinterpret_cast<const char*>(lines_.data() + lines_.size()), end.record_bytes}, file_);
+  if (!record_.is_map()) damaged(file_, "its record is no object");
 }
-
-MappedTokens::~MappedTokens() { ::munmap(map_, size_); }
 
 TokenCacheWriter::TokenCacheWriter(fs::path path) : file_(std::move(path)) {}
 
@@ -105,7 +86,7 @@ void TokenCacheWriter::commit(TokenRows& rows) {
   end.tokens = static_cast<uint64_t>(rows.num_tokens());
   end.documents = static_cast<uint64_t>(rows.size());
   end.record_bytes = record.size();
-  end.index_hash = XXH3_64bits(index.data(), index.size());
+  end.index_hash = checksum(std::as_bytes(std::span(index)));
   write_all<char>(file_, index);
   write_all<Trailer>(file_, std::span(&end, 1));
   file_.commit();
@@ -114,7 +95,7 @@ void TokenCacheWriter::commit(TokenRows& rows) {
 std::string cache_key(const Value& description) {
   const std::string text = write_json(description);
   const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  return hex_digits(hash.high64) + hex_digits(hash.low64);
 }
 
 std::optional<Value> describe_files(const std::vector<DataFile>& files, const fs::path& folder, bool add) {
@@ -132,14 +113,14 @@ std::optional<Value> describe_files(const std::vector<DataFile>& files, const fs
   for (const DataFile& file : files) {
     const fs::path path = fs::absolute(file.path).lexically_normal();
     struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) fail(path.string(), "cannot read");
+    if (::stat(path.c_str(), &status) != 0) throw file_error(path, "cannot read", errno);
     const std::string stamp = fmt::format("{} {}.{:09} {}:{}", status.st_size, status.st_mtim.tv_sec,
                                           status.st_mtim.tv_nsec, status.st_dev, status.st_ino);
     const Value* before = known.find(path.string());
     if (!before && !add) return std::nullopt;
     std::string hash = before && before->get("stamp", "") == stamp ? before->get("hash", "") : "";
     if (hash.empty()) {
-      hash = fmt::format("{:016x}", file_checksum(path));
+      hash = hex_digits(file_checksum(path));
       known.set(path.string(), Value::map({{"stamp", stamp}, {"hash", hash}}));
       changed = true;
     }

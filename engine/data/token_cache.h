@@ -13,6 +13,7 @@
 
 #include "engine/data/data_files.h"
 #include "engine/formats/file.h"
+#include "engine/formats/file_map.h"
 #include "engine/schema/value.h"
 
 namespace ft {
@@ -27,9 +28,6 @@ class MappedTokens {
  public:
   /// @throws Error(io), Error(format) for a file that is cut short, of another version, or whose index is damaged
   explicit MappedTokens(const std::filesystem::path& path);
-  ~MappedTokens();
-  MappedTokens(const MappedTokens&) = delete;
-  MappedTokens& operator=(const MappedTokens&) = delete;
 
   std::span<const int32_t> tokens() const { return tokens_; }  ///< of each document its ids, then its labels
   std::span<const int64_t> starts() const { return starts_; }  ///< first token of each document, and the end
@@ -39,8 +37,7 @@ class MappedTokens {
 
  private:
   std::string file_;
-  void* map_ = nullptr;
-  size_t size_ = 0;
+  FileMap map_;
   std::span<const int32_t> tokens_;
   std::span<const int64_t> starts_, lines_;
   Value record_;

@@ -7,31 +7,28 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/error/error.h"
+#include "engine/formats/file_error.h"
 
 namespace ft {
 namespace {
 
 constexpr size_t kBlock = 1 << 20;
 
-[[noreturn]] void fail(const std::filesystem::path& path, const char* what, int reason) {
-  throw Error(ErrorKind::io, std::string(what) + ": " + std::strerror(reason)).at(path.string());
-}
-
 }  // namespace
 
 InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) fail(path_, "cannot open", errno);
+  if (descriptor_ < 0) throw file_error(path_, "cannot open", errno);
   struct stat status {};
   const int error = ::fstat(descriptor_, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
   if (error != 0) {
     ::close(descriptor_);
-    fail(path_, "cannot read", error);
+    throw file_error(path_, "cannot read", error);
   }
   size_ = static_cast<uint64_t>(status.st_size);
 }
@@ -55,7 +52,7 @@ void InputFile::read(uint64_t offset, std::span<std::byte> out) const {
   while (done < out.size()) {
     const ssize_t got = ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(path_, "cannot read", errno);
+    if (got < 0) throw file_error(path_, "cannot read", errno);
     if (got == 0)
       throw Error(ErrorKind::io, "ends at byte " + std::to_string(offset + done) + ", want " +
                                      std::to_string(offset + out.size()) + ": was it cut short while it was open?")
@@ -78,7 +75,7 @@ OutputFile::OutputFile(std::filesystem::path path)
       temporary_(path_.string() + ".tmp-" + std::to_string(::getpid())),
       hash_(std::make_unique<Hash>()) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail(path_, "cannot write", errno);
+  if (descriptor_ < 0) throw file_error(path_, "cannot write", errno);
 }
 
 OutputFile::~OutputFile() {
@@ -93,7 +90,7 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   while (done < bytes.size()) {
     const ssize_t wrote = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
     if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) fail(path_, "cannot write", errno);
+    if (wrote < 0) throw file_error(path_, "cannot write", errno);
     done += static_cast<size_t>(wrote);
   }
   size_ += bytes.size();
@@ -103,11 +100,11 @@ uint64_t OutputFile::checksum() const { return XXH3_64bits_digest(hash_->state);
 
 void OutputFile::commit() {
   FT_CHECK(descriptor_ >= 0, "a file is committed once");
-  if (::fsync(descriptor_) != 0) fail(path_, "cannot write", errno);
+  if (::fsync(descriptor_) != 0) throw file_error(path_, "cannot write", errno);
   if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const int reason = errno;
     ::unlink(temporary_.c_str());
-    fail(path_, "cannot write", reason);
+    throw file_error(path_, "cannot write", reason);
   }
   sync_directory(path_.parent_path());
 }
@@ -156,11 +153,11 @@ void copy_whole(const std::filesystem::path& from, const std::filesystem::path& 
 void sync_directory(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory.empty() ? "." : directory;
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail(path, "cannot open", errno);
+  if (descriptor < 0) throw file_error(path, "cannot open", errno);
   const int reason = ::fsync(descriptor) == 0 ? 0 : errno;
   ::close(descriptor);
   // Some file systems (FUSE, some network mounts) cannot sync a directory; the file itself is on disk by then.
-  if (reason != 0 && reason != EINVAL && reason != ENOTSUP) fail(path, "cannot sync", reason);
+  if (reason != 0 && reason != EINVAL && reason != ENOTSUP) throw file_error(path, "cannot sync", reason);
 }
 
 }  // namespace ft

@@ -1,12 +1,11 @@
 #pragma once
 /// Files as memory: one that is read in place, whose clean pages the system may drop and read again and all processes
-/// share, and one that is filled in place and appears whole or not at all; and the lock under which processes make one
-/// such file in turn. Every error is an Error(io) that names the path and the system's reason. Move-only by pointer.
+/// share, and one that is filled in place and appears whole or not at all. Every error is an Error(io) that names the
+/// path and the system's reason. Neither copied nor moved: they are held where they are made, or by pointer.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <span>
 #include <string_view>
 
@@ -15,13 +14,13 @@ namespace ft {
 /// A whole file, read-only. What it maps stays as it is when the path is replaced or removed. Any thread.
 class FileMap {
  public:
-  /// @throws Error(io) when it is absent, empty or not readable.
+  /// @throws Error(io) when it is absent, not readable or no regular file.
   explicit FileMap(const std::filesystem::path& path);
   ~FileMap();
   FileMap(const FileMap&) = delete;
   FileMap& operator=(const FileMap&) = delete;
 
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }  ///< begins on a page; empty for an empty file
   /// Asks the system to read a part before it is used. Returns at once; a wish.
   void read_ahead(uint64_t offset, uint64_t bytes) const;
 
@@ -52,18 +51,5 @@ class NewFileMap {
 
 /// Adds text to a file's end in one write, and waits for the disk.
 void append_to_file(const std::filesystem::path& path, std::string_view text);
-
-/// Held by one process of those that share the file at a time; freed with the guard, or with the process.
-class LockedFile {
- public:
-  /// @param waiting is called every 50 ms while another holds it; it may throw.
-  LockedFile(const std::filesystem::path& path, const std::function<void()>& waiting);
-  ~LockedFile();
-  LockedFile(const LockedFile&) = delete;
-  LockedFile& operator=(const LockedFile&) = delete;
-
- private:
-  int descriptor_ = -1;
-};
 
 }  // namespace ft

@@ -1,13 +1,13 @@
 #include "engine/formats/model_directory.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
 #include <set>
 
 #include "engine/error/error.h"
+#include "engine/formats/file.h"
+#include "engine/formats/hex_digits.h"
 #include "engine/formats/json.h"
 #include "engine/tensor/half.h"
 
@@ -289,10 +289,7 @@ std::string ModelDirectory::fingerprint() const {
       text += sample;
     }
   }
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx",
-                static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
-  return digits;
+  return hex_digits(checksum(std::as_bytes(std::span(text))));
 }
 
 bool is_weight_dtype(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }

@@ -5,10 +5,10 @@
 
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
+#include "engine/formats/file_error.h"
 #include "engine/formats/json.h"
 
 namespace ft {
@@ -43,7 +43,7 @@ void drop_later_rows(const std::filesystem::path& path, int64_t keep_steps) {
 Metrics::Metrics(std::filesystem::path path, std::optional<int64_t> keep_steps) : path_(std::move(path)) {
   if (keep_steps) drop_later_rows(path_, *keep_steps);
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw Error(ErrorKind::io, std::string("cannot be opened: ") + std::strerror(errno)).at(path_.string());
+  if (fd_ < 0) throw file_error(path_, "cannot be opened", errno);
 }
 
 Metrics::~Metrics() {
@@ -97,7 +97,7 @@ void Metrics::flush() {
   step_.reset();
   // One write a row: with O_APPEND a reader never sees half of one.
   if (::write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    throw Error(ErrorKind::io, std::string("cannot be written: ") + std::strerror(errno)).at(path_.string());
+    throw file_error(path_, "cannot be written", errno);
 }
 
 }  // namespace ft

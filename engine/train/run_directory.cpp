@@ -9,13 +9,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <utility>
 
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
+#include "engine/formats/file_error.h"
+#include "engine/formats/hex_digits.h"
 #include "engine/formats/json.h"
 
 namespace ft {
@@ -24,18 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLockFile = "lock";
-
-Error io_error(const fs::path& path, const std::string& what) {
-  Error error(ErrorKind::io, what + ": " + std::strerror(errno));
-  error.at(path.string());
-  return error;
-}
-
-std::string hex(uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
-  return text;
-}
 
 // Names in a directory that only a run leaves there.
 std::vector<std::string> traces_of_a_run(const fs::path& path) {
@@ -89,7 +77,7 @@ Value RunRecord::to_value() const {
   for (const auto& [split, path] : data) {
     Value file = Value::map({{"path", fs::absolute(path).string()},
                              {"bytes", static_cast<int64_t>(fs::file_size(path))},
-                             {"xxh3", hex(file_checksum(path))}});
+                             {"xxh3", hex_digits(file_checksum(path))}});
     Value* const before = files.find(split);
     if (before && before->is_map()) *before = Value::list({*before});
     if (before)
@@ -119,7 +107,7 @@ Value RunRecord::to_value() const {
 RunDirectory::RunDirectory(fs::path path) : path_(fs::absolute(std::move(path)).lexically_normal()) {
   const fs::path lock = path_ / kLockFile;
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) throw io_error(lock, "cannot be opened");
+  if (lock_ < 0) throw file_error(lock, "cannot be opened", errno);
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     char holder[64] = {};
     const ssize_t length = ::pread(lock_, holder, sizeof holder - 1, 0);
@@ -133,7 +121,7 @@ RunDirectory::RunDirectory(fs::path path) : path_(fs::absolute(std::move(path)).
   // The lock is the kernel's and dies with the process; the number is for people.
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    const Error error = io_error(lock, "cannot be written");
+    const Error error = file_error(lock, "cannot be written", errno);
     ::close(std::exchange(lock_, -1));
     throw error;
   }
@@ -155,7 +143,7 @@ RunDirectory RunDirectory::create_numbered(const fs::path& base) {
   for (int64_t number = highest_number(absolute) + 1;; ++number) {
     const fs::path path = absolute.string() + "-" + std::to_string(number);
     if (::mkdir(path.c_str(), 0755) == 0) return RunDirectory(path);
-    if (errno != EEXIST) throw io_error(path, "cannot be made");
+    if (errno != EEXIST) throw file_error(path, "cannot be made", errno);
   }
 }
 

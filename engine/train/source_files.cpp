@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <span>
 #include <vector>
 
-#include "engine/error/error.h"
 #include "engine/formats/file.h"
+#include "engine/formats/file_error.h"
+#include "engine/formats/hex_digits.h"
 
 namespace ft {
 namespace {
@@ -32,8 +31,7 @@ std::string header_hash(const InputFile& file) {
 
 Value described(const std::filesystem::path& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0)
-    throw Error(ErrorKind::io, std::string("cannot read: ") + std::strerror(errno)).at(path.string());
+  if (::stat(path.c_str(), &status) != 0) throw file_error(path, "cannot read", errno);
   constexpr int64_t kBillion = 1'000'000'000;
   return Value::map({{"name", path.filename().string()},
                      {"bytes", static_cast<int64_t>(status.st_size)},
@@ -43,12 +41,6 @@ Value described(const std::filesystem::path& path) {
 }
 
 }  // namespace
-
-std::string hex_digits(uint64_t value) {
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value));
-  return digits;
-}
 
 Value source_files(const std::filesystem::path& directory) {
   std::vector<std::filesystem::path> paths;

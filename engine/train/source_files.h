@@ -20,7 +20,4 @@ bool same_but_for_places(const Value& a, const Value& b);
 /// XXH3 of each file, whole: reads them all. @param files as source_files gives them
 Value content_checksums(const std::filesystem::path& directory, const Value& files);
 
-/// 16 hexadecimal digits.
-std::string hex_digits(uint64_t value);
-
 }  // namespace ft

@@ -13,7 +13,7 @@
 #include "engine/device/cores.h"
 #include "engine/device/progress_bar.h"
 #include "engine/error/error.h"
-#include "engine/formats/file_map.h"
+#include "engine/formats/locked_file.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/rank_environment.h"
 #include "engine/text/tokenizer.h"

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <memory>
 
-#include "engine/formats/file_map.h"
+#include "engine/formats/locked_file.h"
 
 namespace ft {
 namespace {
