@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,9 +13,11 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
+#include "engine/formats/hex_digits.h"
 #include "engine/formats/json.h"
 #include "engine/formats/json_edit.h"
 #include "engine/formats/model_directory.h"
+#include "engine/text/sentencepiece_file.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft {
@@ -24,7 +26,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRecord = "edits.json";
-constexpr const char* kMore = "additional_special_tokens";  // transformers 5 writes extra_special_tokens and reads both
+constexpr const char* kMore = "additional_special_tokens";  // transformers 5 writes the other and reads both
+constexpr const char* kExtra = "extra_special_tokens";
 
 bool is_name(const std::string& key) {
   for (const char* known : {"bos_token", "eos_token", "pad_token", "unk_token"})
@@ -76,17 +79,7 @@ class Copy {
 
   void make(const Value& edits) {
     for (const fs::path& file : companion_files(from_)) copy_whole(file, to_ / file.filename());
-    JsonEdit json = open("tokenizer.json");
-    entries_ = json.get("added_tokens");
-    if (entries_.is_null()) entries_ = Value::list();
-    std::string text = json.text();
-    rename(edits, text);
-    for (const Wanted& token : wanted_tokens(edits)) add(token);
-    std::stable_sort(entries_.as_list().begin(), entries_.as_list().end(),
-                     [](const Value& a, const Value& b) { return a.at("id").as_integer() < b.at("id").as_integer(); });
-    JsonEdit edited(std::move(text), (from_ / "tokenizer.json").string());
-    edited.set("added_tokens", entries_);
-    write_text(to_ / "tokenizer.json", edited.text());
+    has("tokenizer.json") ? edit_json(edits) : edit_pieces(edits);
     write_names(edits);
     write_lists();
     write_text(to_ / kRecord, write_json(Value::map({{"edits", edits}, {"new", new_}}), 2) + "\n");
@@ -94,8 +87,45 @@ class Copy {
   }
 
  private:
+  void edit_json(const Value& edits) {
+    JsonEdit json = open("tokenizer.json");
+    entries_ = json.get("added_tokens");
+    if (entries_.is_null()) entries_ = Value::list();
+    std::string text = json.text();
+    rename(edits, [&](int64_t id, const std::string& old, const std::string& to) {
+      rename_in_vocabulary(write_json(Value(old)), std::to_string(id), write_json(Value(to)), text);
+    });
+    add_wanted(edits);
+    JsonEdit edited(std::move(text), (from_ / "tokenizer.json").string());
+    edited.set("added_tokens", entries_);
+    write_text(to_ / "tokenizer.json", edited.text());
+  }
+
+  /// tokenizer_config.json gets all that has to be said beside a tokenizer.model: transformers passes over
+  /// special_tokens_map.json and added_tokens.json where it lists added tokens, and its versions have other defaults.
+  void edit_pieces(const Value& edits) {
+    Value config = has("tokenizer_config.json") ? read_json(from_ / "tokenizer_config.json") : Value::map();
+    const TokenizerFile file = read_sentencepiece_file(from_ / "tokenizer.model", config);
+    entries_ = file.tree.at("added_tokens");
+    std::string model = read_text(from_ / "tokenizer.model");
+    rename(edits, [&](int64_t id, const std::string&, const std::string& to) {
+      if (id < static_cast<int64_t>(file.vocab.size())) model = rename_piece(model, id, to);
+    });
+    add_wanted(edits);
+    write_text(to_ / "tokenizer.model", model);
+    JsonEdit json = open("tokenizer_config.json");
+    for (const char* key : {"bos_token", "eos_token", "unk_token", "pad_token", "additional_special_tokens",
+                            "add_bos_token", "tokenizer_class", "legacy"})
+      if (const Value* said = config.find(key); said && json.get(key).is_null()) json.set(key, *said);
+    json.set("added_tokens_decoder", Value::map());
+    write_text(to_ / "tokenizer_config.json", json.text());
+    changed_ = entries_.as_list();
+    own_ids_ = static_cast<int64_t>(file.vocab.size());
+  }
+
+  /// The file in the copy.
   JsonEdit open(const char* name) const {
-    const fs::path file = from_ / name;
+    const fs::path file = to_ / name;
     return JsonEdit(fs::exists(file) ? read_text(file) : "{\n}\n", file.string());
   }
   bool has(const char* name) const { return fs::exists(from_ / name); }
@@ -129,8 +159,15 @@ class Copy {
     if (!known) new_.as_list().push_back(Value::map({{"id", id}, {"content", token.content}}));
   }
 
-  // A reserved token may stand in the model's vocabulary, too: there by its text and id.
-  void rename(const Value& edits, std::string& text) {
+  void add_wanted(const Value& edits) {
+    for (const Wanted& token : wanted_tokens(edits)) add(token);
+    std::stable_sort(entries_.as_list().begin(), entries_.as_list().end(),
+                     [](const Value& a, const Value& b) { return a.at("id").as_integer() < b.at("id").as_integer(); });
+  }
+
+  /// @param in_vocabulary (id, old, new): a reserved token may stand in the model's vocabulary, too
+  template <typename InVocabulary>
+  void rename(const Value& edits, const InVocabulary& in_vocabulary) {
     const Value* renamed = edits.find("renamed_tokens");
     if (!renamed || !renamed->is_map()) return;
     for (const auto& [key, value] : renamed->as_map()) {
@@ -141,12 +178,16 @@ class Copy {
       if (!found)
         throw Error(ErrorKind::config, "the tokenizer has no added token of id " + key)
             .key("model.renamed_tokens")
-            .help("ids of reserved tokens stand in tokenizer.json's added_tokens");
+            .help(
+                "ids of reserved tokens stand in tokenizer.json's added_tokens, or in tokenizer_config.json's "
+                "added_tokens_decoder");
       if (tokenizer_->token_id(content))
         throw Error(ErrorKind::config, "the tokenizer has '" + content + "' already, as id " +
                                            std::to_string(*tokenizer_->token_id(content)))
             .key("model.renamed_tokens." + key);
-      rename_in_vocabulary(write_json(found->at("content")), key, write_json(Value(content)), text);
+      const std::string old = found->at("content").as_string();
+      in_vocabulary(id, old, content);
+      renamed_[old] = content;
       found->set("content", content);
       changed_.push_back(*found);
       new_.as_list().push_back(Value::map({{"id", id}, {"content", content}}));
@@ -167,29 +208,55 @@ class Copy {
     }
   }
 
-  /// bos_token and its kin, where tokenizer_config.json and special_tokens_map.json say them.
-  void write_names(const Value& edits) {
-    const Value* special = edits.find("special_tokens");
-    if (!special || !special->is_map()) return;
-    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-      if (!has(name) && std::string_view(name) != "tokenizer_config.json") continue;
-      JsonEdit json = open(name);
-      for (const auto& [key, value] : special->as_map()) {
-        if (is_name(key)) {
-          json.set(key, value);
-          continue;
-        }
-        const char* list = json.get("extra_special_tokens").is_list() ? "extra_special_tokens" : kMore;
-        Value tokens = json.get(list);
-        if (!tokens.is_list()) tokens = Value::list();
-        for (const Value& token : value.as_list()) {
-          const auto same = [&](const Value& one) {
-            return one == token || one.get("content", "") == token.as_string();
-          };
-          if (std::none_of(tokens.as_list().begin(), tokens.as_list().end(), same)) tokens.as_list().push_back(token);
-        }
-        json.set(list, tokens);
+  /// Puts the new name in the place of a renamed token's.   @return whether it is one
+  bool call_otherwise(Value& token) const {
+    Value* text = token.is_map() ? token.find("content") : &token;
+    const auto found = text && text->is_string() ? renamed_.find(text->as_string()) : renamed_.end();
+    if (found == renamed_.end()) return false;
+    *text = found->second;
+    return true;
+  }
+
+  void call_names_otherwise(JsonEdit& json) const {
+    for (const char* key : {"bos_token", "eos_token", "pad_token", "unk_token"})
+      if (Value token = json.get(key); call_otherwise(token)) json.set(key, token);
+    for (const char* key : {kMore, kExtra}) {
+      Value tokens = json.get(key);
+      bool changed = false;
+      if (tokens.is_list())
+        for (Value& token : tokens.as_list()) changed |= call_otherwise(token);
+      if (changed) json.set(key, tokens);
+    }
+  }
+
+  static void add_names(const Value& special, JsonEdit& json) {
+    for (const auto& [key, value] : special.as_map()) {
+      if (is_name(key)) {
+        json.set(key, value);
+        continue;
       }
+      const char* list = json.get(kExtra).is_list() ? kExtra : kMore;
+      Value tokens = json.get(list);
+      if (!tokens.is_list()) tokens = Value::list();
+      for (const Value& token : value.as_list()) {
+        const auto same = [&](const Value& one) { return one == token || one.get("content", "") == token.as_string(); };
+        if (std::none_of(tokens.as_list().begin(), tokens.as_list().end(), same)) tokens.as_list().push_back(token);
+      }
+      json.set(list, tokens);
+    }
+  }
+
+  /// bos_token and its kin, where tokenizer_config.json and special_tokens_map.json say them.
+  void write_names(const Value& edits) const {
+    const Value* special = edits.find("special_tokens");
+    const bool adds = special && special->is_map();
+    if (!adds && renamed_.empty()) return;
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      const bool is_new = !fs::exists(to_ / name);
+      if (is_new && !(adds && std::string_view(name) == "tokenizer_config.json")) continue;
+      JsonEdit json = open(name);
+      call_names_otherwise(json);
+      if (adds) add_names(*special, json);
       write_text(to_ / name, json.text());
     }
   }
@@ -210,35 +277,38 @@ class Copy {
       }
     }
     if (!has("added_tokens.json")) return;
-    JsonEdit json = open("added_tokens.json");
-    for (const Value& token : changed_) json.set(token.at("content").as_string(), token.at("id"));
-    write_text(to_ / "added_tokens.json", json.text());
+    Value older = read_json(from_ / "added_tokens.json");
+    for (const Value& token : changed_)
+      std::erase_if(older.as_map(), [&](const auto& part) { return part.second == token.at("id"); });
+    for (const Value& token : changed_)
+      if (token.at("id").as_integer() >= own_ids_) older.set(token.at("content").as_string(), token.at("id"));
+    write_text(to_ / "added_tokens.json", write_json(older, 2) + "\n");
   }
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   fs::path from_, to_;
   Value entries_;
   std::vector<Value> changed_;
+  std::map<std::string, std::string> renamed_;
   Value new_ = Value::list();
+  int64_t own_ids_ = 0;  // of a tokenizer.model: what added_tokens.json does not list
   int64_t next_id_ = tokenizer_->vocab_size();
 };
 
 std::string key_of(const fs::path& folder, const Value& edits) {
-  constexpr const char* kFormat = "1";  // of what is written
+  constexpr const char* kFormat = "2";  // of what is written
   std::string text = kFormat + write_json(edits);
   for (const fs::path& file : companion_files(folder))
     text += '\0' + file.filename().string() + '\0' + std::to_string(file_checksum(file));
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx",
-                static_cast<unsigned long long>(checksum(std::as_bytes(std::span(text)))));
-  return digits;
+  return hex_digits(checksum(std::as_bytes(std::span(text))));
 }
 
 }  // namespace
 
 fs::path edited_tokenizer(const fs::path& folder, const Value& edits, const fs::path& cache) {
-  if (!fs::exists(folder / "tokenizer.json"))
-    throw Error(ErrorKind::config, "has no tokenizer.json, which tokens could be added to").at(folder.string());
+  if (!fs::exists(folder / "tokenizer.json") && !fs::exists(folder / "tokenizer.model"))
+    throw Error(ErrorKind::config, "has neither tokenizer.json nor tokenizer.model, which tokens could be added to")
+        .at(folder.string());
   const fs::path made = cache / (fs::weakly_canonical(folder).filename().string() + "-" + key_of(folder, edits));
   if (fs::exists(made / kRecord)) return made;
   const fs::path temporary = made.string() + ".tmp-" + std::to_string(::getpid());

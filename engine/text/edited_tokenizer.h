@@ -16,7 +16,8 @@ namespace ft {
 ///   special_tokens  {bos_token, eos_token, pad_token, unk_token: text, additional_special_tokens: [text]}: as
 ///                   add_special_tokens has it
 ///   renamed_tokens  {id: text}: a reserved token called otherwise
-/// A token that the vocabulary has keeps its id; others get the next ones.
+/// A token that the vocabulary has keeps its id; others get the next ones. A folder with a SentencePiece
+/// tokenizer.model alone gets them in tokenizer_config.json's added_tokens_decoder, where transformers keeps them.
 /// @return the folder: CACHE/<name>-<hash>, with edits.json beside the tokenizer's files: {edits, new: [{id, content}]}
 /// @throws Error(config) for edits that cannot be made, Error(format) for a tokenizer that Tokenizer::load refuses,
 /// Error(io).

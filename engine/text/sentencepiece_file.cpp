@@ -171,10 +171,10 @@ class Additions {
     }
   }
   /// A special token; nothing where the text is empty or there already.
-  void add(const std::string& text) {
-    add(Value::map({{"content", text}, {"special", true}, {"normalized", false}}), {});
-  }
+  void add(const std::string& text) { add(Value::map({{"content", text}, {"special", true}}), {}); }
+  /// Whatever `normalized` says: slow tokenizers look for added tokens before anything else looks at the text.
   void add(Value token, std::optional<int64_t> stated) {
+    token.set("normalized", false);
     const std::string text = token.at("content").as_string();
     if (text.empty() || std::any_of(out_.begin(), out_.end(),
                                     [&](const Value& other) { return other.at("content").as_string() == text; }))
@@ -205,8 +205,7 @@ std::vector<std::pair<int64_t, Value>> listed_tokens(const std::filesystem::path
   } else if (const Value older = read_optional(folder / "added_tokens.json"); older.is_map()) {
     for (const auto& [text, id] : older.as_map()) {
       const bool is_special = std::find(special.begin(), special.end(), text) != special.end();
-      out.emplace_back(id.as_integer(),
-                       Value::map({{"content", text}, {"special", is_special}, {"normalized", !is_special}}));
+      out.emplace_back(id.as_integer(), Value::map({{"content", text}, {"special", is_special}}));
     }
   }
   sort_by_id(out);
@@ -226,17 +225,25 @@ Value::List settle_config(const std::filesystem::path& folder, const TokenizerFi
       {"bos_token", spec.bos}, {"eos_token", spec.eos}, {"unk_token", pieces.unknown}, {"pad_token", spec.pad}};
   for (const auto& [name, id] : marks) {
     auto text = mark_text(config, name);
-    if (!text) text = mark_text(map, name);
+    if (!text && (text = mark_text(map, name))) config.set(name, *text);
     if (!text && id >= 0 && !piece(id).empty()) config.set(name, *(text = piece(id)));
     if (text) special.push_back(*text);
   }
-  for (const Value* tree : {static_cast<const Value*>(&config), &map}) {
-    const Value* more = tree->find("additional_special_tokens");
-    if (!more || !more->is_list()) continue;
-    for (const Value& token : more->as_list())
-      special.push_back(token.is_map() ? token.get("content", "") : token.as_string());
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    Value::List listed;
+    for (const Value* tree : {static_cast<const Value*>(&config), &map})
+      if (const Value* more = tree->find(key); more && more->is_list())
+        for (const Value& token : more->as_list())
+          listed.emplace_back(token.is_map() ? token.get("content", "") : token.as_string());
+    for (const Value& token : listed) special.push_back(token.as_string());
+    if (!listed.empty() && !config.find(key)) config.set(key, Value(std::move(listed)));
   }
-  if (!config.find("add_bos_token")) config.set("add_bos_token", true);
+  const auto settle = [&](const char* key, const Value& otherwise) {
+    if (const Value* said = config.find(key); !said || said->is_null()) config.set(key, otherwise);
+  };
+  settle("add_bos_token", true);
+  settle("tokenizer_class", "LlamaTokenizer");
+  settle("legacy", pieces.legacy);
   Additions out(file, pieces);
   for (auto& [id, token] : listed_tokens(folder, config, special)) out.add(std::move(token), id);
   for (const std::string& token : special) out.add(token);
@@ -287,6 +294,25 @@ size_t SentencePieces::user_defined_at(std::string_view text) const {
     if (user_defined.value(node) != ByteTrie::kNoValue) longest = i + 1;
   }
   return longest;
+}
+
+std::string rename_piece(std::string_view model, int64_t id, std::string_view text) {
+  const auto changed = [&](std::string_view piece) {
+    std::string out;
+    WireReader reader(piece);
+    for (size_t at = 0; const auto field = reader.next(); at = piece.size() - reader.left())
+      out +=
+          field->number == 1 ? wire_bytes(1, text) : std::string(piece.substr(at, piece.size() - reader.left() - at));
+    return out;
+  };
+  WireReader reader(model);
+  int64_t place = 0;
+  for (size_t at = 0; const auto field = reader.next(); at = model.size() - reader.left()) {
+    if (field->number != 1 || !field->has_bytes || place++ != id) continue;
+    const size_t behind = model.size() - reader.left();
+    return std::string(model.substr(0, at)) + wire_bytes(1, changed(field->bytes)) + std::string(model.substr(behind));
+  }
+  throw Error(ErrorKind::format, "has no piece " + std::to_string(id));
 }
 
 TokenizerFile read_sentencepiece_file(const std::filesystem::path& file, Value& config) {

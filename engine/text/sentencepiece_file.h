@@ -1,11 +1,13 @@
 #pragma once
 /// A SentencePiece `tokenizer.model`, for model directories that have no tokenizer.json: its pieces, and how
 /// transformers' slow Llama and Gemma tokenizers use them. Read here and not by the library: a damaged file makes that
-/// one read past its memory, and it brings no archive to link. Used inside engine/text only.
+/// one read past its memory, and it brings no archive to link. Used inside engine/text, and by the export to GGUF.
 
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/schema/value.h"
@@ -39,8 +41,13 @@ struct SentencePieces {
 };
 
 /// Reads the file and what lies beside it (special_tokens_map.json, added_tokens.json).
-/// @param config tokenizer_config.json or null; gets the marks and flags that its tokenizer_class has without saying so
+/// @param config tokenizer_config.json or null; gets the marks and flags that its tokenizer_class has without saying
+/// so, and what only special_tokens_map.json says
 /// @throws Error(io); Error(format) for a file that is damaged, of another format, or needs what is not implemented
 TokenizerFile read_sentencepiece_file(const std::filesystem::path& file, Value& config);
+
+/// A tokenizer.model whose piece of this id has another text; all else of it keeps its bytes.
+/// @throws Error(format) for bytes that are none, or have no such piece
+std::string rename_piece(std::string_view model, int64_t id, std::string_view text);
 
 }  // namespace ft

@@ -58,4 +58,16 @@ std::optional<WireField> WireReader::next() {
   }
 }
 
+std::string wire_bytes(uint32_t number, std::string_view bytes) {
+  constexpr uint64_t kLengthDelimited = 2;
+  std::string out;
+  const auto put = [&](uint64_t value) {
+    for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+    out += static_cast<char>(value);
+  };
+  put(uint64_t{number} << 3 | kLengthDelimited);
+  put(bytes.size());
+  return out.append(bytes);
+}
+
 }  // namespace ft

@@ -1,9 +1,10 @@
 #pragma once
-/// Protocol Buffers' wire format (protobuf.dev/programming-guides/encoding), as far as reading messages of known fields
-/// needs it. Used inside engine/text only.
+/// Protocol Buffers' wire format (protobuf.dev/programming-guides/encoding), as far as reading messages of known
+/// fields, and putting others in their place, needs it. Used inside engine/text only.
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace ft {
@@ -22,6 +23,7 @@ class WireReader {
   explicit WireReader(std::string_view message) : in_(message) {}
   /// The next field, or nothing at the end.   @throws Error(format) where the message is cut or is none
   std::optional<WireField> next();
+  size_t left() const { return in_.size(); }  ///< bytes behind the last field
 
  private:
   uint64_t varint();
@@ -29,5 +31,8 @@ class WireReader {
 
   std::string_view in_;
 };
+
+/// A field of bytes, as a message holds it.
+std::string wire_bytes(uint32_t number, std::string_view bytes);
 
 }  // namespace ft

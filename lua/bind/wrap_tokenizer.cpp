@@ -22,7 +22,7 @@ Value::List id_list(const std::vector<int32_t>& ids) {
 /// native.tokenizer(path) -> Tokenizer
 int load(lua_State* L) {
   return guarded(L, [&] {
-    push_handle(L, Tokenizer::load(text_argument(L, 1, "a folder with tokenizer.json")));
+    push_handle(L, Tokenizer::load(text_argument(L, 1, "a tokenizer's folder")));
     return 1;
   });
 }
@@ -30,7 +30,7 @@ int load(lua_State* L) {
 /// native.edited_tokenizer(folder, edits, cache) -> the folder of a copy with more tokens
 int edit(lua_State* L) {
   return guarded(L, [&] {
-    lua_pushstring(L, edited_tokenizer(text_argument(L, 1, "a folder with tokenizer.json"), to_value(L, 2, "edits"),
+    lua_pushstring(L, edited_tokenizer(text_argument(L, 1, "a tokenizer's folder"), to_value(L, 2, "edits"),
                                        text_argument(L, 3, "a cache's folder"))
                           .c_str());
     return 1;
@@ -84,7 +84,7 @@ int vocab_size(lua_State* L) {
   });
 }
 
-/// tokenizer:folder() -> where its tokenizer.json lies
+/// tokenizer:folder() -> where its files lie
 int folder(lua_State* L) {
   return guarded(L, [&] {
     lua_pushstring(L, check_handle<const Tokenizer>(L, 1)->file().parent_path().c_str());

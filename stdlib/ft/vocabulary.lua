@@ -26,7 +26,7 @@ function vocabulary.settle(model, seed)
   if not edits and not model.vocab_multiple then return end
   if edits and not model.tokenizer then
     native.raise {
-      kind = "config", path = "model", where = model.dir, message = "has no tokenizer.json that tokens could be added to",
+      kind = "config", path = "model", where = model.dir, message = "has no tokenizer that tokens could be added to",
       help = "add tokenizer = DIR to the model",
     }
   end

@@ -137,9 +137,10 @@ def write(folder, all_texts, made):
         print(name, len(all_texts), "texts", file=sys.stderr)
 
 
-if sys.argv[1] == "write":
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
-    write(sys.argv[2], FIXED + list(texts(random.Random(2), 12)), models(False))
-else:
-    given = [(os.path.basename(os.path.dirname(p)) + str(i), LlamaTokenizer, open(p, "rb").read(), {"legacy": bool(i % 2)}) for p in sys.argv[5:] for i in range(2)]
-    write(sys.argv[2], FIXED + list(texts(random.Random(int(sys.argv[3])), int(sys.argv[4]))), models(True) + given)
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        shutil.rmtree(sys.argv[2], ignore_errors=True)
+        write(sys.argv[2], FIXED + list(texts(random.Random(2), 12)), models(False))
+    else:
+        given = [(os.path.basename(os.path.dirname(p)) + str(i), LlamaTokenizer, open(p, "rb").read(), {"legacy": bool(i % 2)}) for p in sys.argv[5:] for i in range(2)]
+        write(sys.argv[2], FIXED + list(texts(random.Random(int(sys.argv[3])), int(sys.argv[4]))), models(True) + given)

@@ -77,6 +77,17 @@ Json tokenizer_json() {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", Json::array()}}}};
 }
 
+/// A SentencePiece BPE of 40 ids: <unk>, <s>, </s>, the mark of a space, a to z, A to J.
+std::string tokenizer_model() {
+  const auto field = [](char number, const std::string& bytes) {
+    return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes;
+  };
+  const auto piece = [&](const std::string& text, char type) { return field(1, field(1, text) + "\x18" + type); };
+  std::string model = piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3) + piece("▁", 1);
+  for (int id = 0; id < 36; ++id) model += piece({static_cast<char>(id < 26 ? 'a' + id : 'A' + id - 26)}, 1);
+  return model + field(2, "\x18\x02");
+}
+
 std::map<std::string, std::string> contents(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& file : fs::recursive_directory_iterator(folder))
@@ -175,6 +186,30 @@ TEST_F(Tokens, GrowTablesAsTransformersDoes) {
       EXPECT_THAT(ids.out, HasSubstr("[0, 1, 41, 2, 42, 39]")) << ids.err;
       EXPECT_EQ(Json::parse(slurp(at / "tokenizer_config.json")).at("pad_token"), "<pad>");
     }
+  }
+}
+
+TEST_F(Tokens, JoinASentencePieceModel) {
+  fs::remove(folder_ / "untied/tokenizer.json");
+  fs::remove(folder_ / "untied/tokenizer_config.json");
+  spill(folder_ / "untied/tokenizer.model", tokenizer_model());
+  const auto before = contents(folder_ / "untied");
+  const Finished done = train("untied", "run", {});
+  EXPECT_THAT(done.out, HasSubstr("vocabulary: 3 new tokens: <pad> (40), <t> (41), <u> (42)"));
+  EXPECT_THAT(done.out, HasSubstr("embedding and head grow from 40 rows to 43"));
+  expect_losses("run", gold_losses("untied"));
+  EXPECT_EQ(contents(folder_ / "untied"), before);
+  const fs::path merged = merge("run", "merged"), adapter = folder_ / "adapter";
+  train("untied", "lora", {"--kind=saved"});
+  merge("lora", "adapter", {"--adapter-only"});
+  for (const fs::path& at : {folder_ / "run", merged, adapter}) {
+    const Finished ids =
+        shell("echo '{\"text\": \"ab<t>c<u></s>\"}' | ftengine tokenize " + at.string(), folder_.path());
+    EXPECT_THAT(ids.out, HasSubstr("[1, 3, 4, 5, 41, 3, 6, 42, 2]")) << at << ids.err;
+    EXPECT_FALSE(fs::exists(at / "tokenizer.json"));
+    const Json config = Json::parse(slurp(at / "tokenizer_config.json"));
+    EXPECT_EQ(config.at("pad_token"), "<pad>");
+    EXPECT_EQ(config.at("added_tokens_decoder").at("41").at("content"), "<t>");
   }
 }
 

@@ -14,6 +14,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/text/tokenizer.h"
+#include "tests/engine/text/common.h"
 
 namespace ft {
 namespace {
@@ -133,6 +134,9 @@ TEST_F(EditedTokenizer, CallsReservedTokensOtherwise) {
   EXPECT_EQ(tokenizer->token_id("<r0>"), std::nullopt);
   EXPECT_EQ(tokenizer->vocab_size(), 8);
   EXPECT_THAT(tokenizer->encode("<think>a</think>", false), ElementsAre(6, 0, 7));
+  EXPECT_EQ(read_json(made / "tokenizer_config.json").at("additional_special_tokens"), Value::list({"<think>"}))
+      << "transformers would add <r0> again";
+  EXPECT_EQ(read_json(made / "added_tokens.json"), Value::map({{"<think>", 6}, {"</think>", 7}}));
 }
 
 TEST_F(EditedTokenizer, RefusesWhatItCannotDo) {
@@ -146,8 +150,100 @@ TEST_F(EditedTokenizer, RefusesWhatItCannotDo) {
               HasSubstr("unknown key 'end_token'"));
   EXPECT_TRUE(fs::is_empty(folder_ / "cache")) << "nothing half-made stays";
   fs::remove(source() / "tokenizer.json");
-  EXPECT_THAT(refused(Value::map({{"added_tokens", Value::list({"x"})}})), HasSubstr("has no tokenizer.json"));
+  EXPECT_THAT(refused(Value::map({{"added_tokens", Value::list({"x"})}})),
+              HasSubstr("has neither tokenizer.json nor tokenizer.model"));
 }
+
+/// A folder with a SentencePiece model alone, against what transformers makes of it
+/// (tests/golden/sentencepiece_tokens.py).
+class EditedPieces : public testing::TestWithParam<std::string> {
+ protected:
+  EditedPieces()
+      : folder_(fs::temp_directory_path() / ("ft_pieces_" + std::to_string(getpid()))),
+        golden_(read_json(fs::path(FT_GOLDEN_DIR) / "sentencepiece_tokens.json").at(GetParam())) {
+    fs::remove_all(folder_);
+    fs::create_directories(source());
+    for (const char* name : {"tokenizer.model", "tokenizer_config.json"}) fs::copy(model() / name, source() / name);
+  }
+  ~EditedPieces() override { fs::remove_all(folder_); }
+
+  fs::path source() const { return folder_ / "model"; }
+  fs::path model() const { return fs::path(FT_GOLDEN_DIR) / "sentencepiece" / golden_.at("model").as_string(); }
+  /// Puts transformers' own files beside the model.
+  void lay_out(const char* age) const {
+    for (const auto& [name, content] : golden_.at(age).as_map())
+      std::ofstream(source() / name, std::ios::trunc) << write_json(content);
+  }
+  void expect_rows(const fs::path& folder) const {
+    const auto tokenizer = Tokenizer::load(folder);
+    for (const Value& row : golden_.at("rows").as_list()) {
+      SCOPED_TRACE(write_json(row.at("text")));
+      const std::vector<int32_t> ids = ids_of(row.at("ids"));
+      EXPECT_EQ(tokenizer->encode(row.at("text").as_string(), true), ids);
+      EXPECT_EQ(tokenizer->encode(row.at("text").as_string(), false), ids_of(row.at("plain")));
+      EXPECT_EQ(tokenizer->decode(ids, false), row.at("decode").as_string());
+      EXPECT_EQ(tokenizer->decode(ids, true), row.at("skip").as_string());
+    }
+    for (const auto& [token, id] : golden_.at("new").as_map()) EXPECT_EQ(tokenizer->token_id(token), id.as_integer());
+  }
+
+  fs::path folder_;
+  Value golden_;
+};
+
+TEST_P(EditedPieces, GetTransformersIds) {
+  const fs::path made = edited_tokenizer(source(), golden_.at("edits"), folder_ / "cache");
+  expect_rows(made);
+  EXPECT_FALSE(fs::exists(made / "tokenizer.json"));
+  const Value config = read_json(made / "tokenizer_config.json");
+  for (const auto& [token, id] : golden_.at("new").as_map())
+    EXPECT_EQ(config.at("added_tokens_decoder").at(std::to_string(id.as_integer())).at("content"), Value(token));
+  for (const char* said : {"bos_token", "add_bos_token", "legacy", "tokenizer_class"})
+    EXPECT_NE(config.find(said), nullptr) << said << " has another default in another version";
+}
+
+TEST_P(EditedPieces, AreReadFromTransformersFiles) {
+  lay_out("saved");
+  expect_rows(source());
+  if (golden_.at("older").is_null()) return;
+  fs::remove(source() / "tokenizer_config.json");
+  lay_out("older");
+  expect_rows(source());
+}
+
+TEST_P(EditedPieces, AreAddedToTransformersFiles) {
+  lay_out("saved");
+  const fs::path made =
+      edited_tokenizer(source(), Value::map({{"added_tokens", Value::list({"<more>"})}}), folder_ / "cache");
+  expect_rows(made);
+  const int64_t id = Tokenizer::load(source())->vocab_size();
+  EXPECT_EQ(Tokenizer::load(made)->token_id("<more>"), id);
+  EXPECT_EQ(read_json(made / "added_tokens.json").at("<more>"), Value(id));
+  EXPECT_EQ(read_json(made / "added_tokens.json").find("<s>"), nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Text, EditedPieces,
+                         testing::Values("llama_plain", "llama_marks", "llama_new_marks", "llama_eos_marks",
+                                         "unigram_marks", "unigram_bytes_plain", "bpe_rules_marks"),
+                         [](const auto& info) { return info.param; });
+
+class RenamedPieces : public EditedPieces {};
+TEST_P(RenamedPieces, StandInTheModel) {
+  const fs::path made = edited_tokenizer(
+      source(), Value::map({{"renamed_tokens", Value::map({{"2", "<a name that is longer>"}})}}), folder_ / "cache");
+  const auto before = Tokenizer::load(source()), after = Tokenizer::load(made);
+  EXPECT_EQ(after->token_id("<a name that is longer>"), 2);
+  EXPECT_EQ(after->token_id("</s>"), std::nullopt);
+  EXPECT_EQ(after->eos_id(), 2);
+  EXPECT_EQ(after->vocab_size(), before->vocab_size());
+  EXPECT_EQ(after->encode("ba ke<a name that is longer>", true), before->encode("ba ke</s>", true));
+  EXPECT_THROW(
+      edited_tokenizer(source(), Value::map({{"renamed_tokens", Value::map({{"300", "x"}})}}), folder_ / "cache"),
+      Error)
+      << "no reserved token";
+}
+INSTANTIATE_TEST_SUITE_P(Text, RenamedPieces, testing::Values("llama_plain", "unigram_marks"),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace ft
