@@ -17,6 +17,7 @@ namespace ft {
 struct GgufPart {
   GgufTensor tensor;
   const MergeTensor* from = nullptr;  ///< null: `values`
+  float shift = 0;                    ///< is added to each value
   int64_t heads = 0;                  ///< rotary halves of this many heads are interleaved; 0: rows stay where they are
   std::vector<float> values = {};
 };
@@ -30,10 +31,10 @@ struct GgufModel {
 };
 GgufModel gguf_model(const MergeInput& input, GgufType type);
 
-/// Adds the tokenizer's keys: tokens, merges, special ids, chat template, from tokenizer.json and its kin among
-/// `files`; nothing where there is no tokenizer.
-/// @throws Error(config) for a tokenizer whose kind or splitting llama.cpp has no name for, and for one in
-/// tokenizer.model alone.
+/// Adds the tokenizer's keys: tokens, merges or scores, special ids, chat template, from tokenizer.json, else
+/// tokenizer.model, and their kin among `files`; nothing where there is no tokenizer.
+/// @throws Error(config) for a tokenizer whose kind or splitting llama.cpp has no name for, Error(format) for a
+/// tokenizer.model that cannot be read.
 void add_gguf_tokenizer(GgufKeys& keys, const std::vector<std::filesystem::path>& files, int64_t vocabulary);
 
 /// Writes the file.   @param wrote as in write_shard.

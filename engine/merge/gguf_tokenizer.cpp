@@ -7,6 +7,7 @@
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
 #include "engine/merge/gguf_model.h"
+#include "engine/text/sentencepiece_file.h"
 
 namespace ft {
 namespace {
@@ -68,11 +69,16 @@ void set(Tokens& tokens, const std::string& text, const Value& id, int32_t kind)
   tokens.kinds[at] = kind;
 }
 
-// As many tokens as the embedding has rows: ids that stand for nothing are padded.
-Tokens tokens_of(const Value& tokenizer, int64_t vocabulary, bool byte_fallback) {
+// As many tokens as the embedding has rows: ids that stand for nothing.
+Tokens padding(int64_t vocabulary) {
   Tokens tokens;
   for (int64_t i = 0; i < vocabulary; ++i) tokens.texts.push_back("[PAD" + std::to_string(i) + "]");
   tokens.kinds.assign(tokens.texts.size(), kUnused);
+  return tokens;
+}
+
+Tokens tokens_of(const Value& tokenizer, int64_t vocabulary, bool byte_fallback) {
+  Tokens tokens = padding(vocabulary);
   const std::string unknown = tokenizer.at("model").get("unk_token", "");
   for (const auto& [text, id] : tokenizer.at("model").at("vocab").as_map()) {
     const bool is_byte = byte_fallback && text.size() == 6 && text.starts_with("<0x") && text.back() == '>';
@@ -119,16 +125,16 @@ std::optional<uint32_t> special(const Value& config, const char* key, const Toke
   return static_cast<uint32_t>(found - tokens.texts.begin());
 }
 
-void put_specials(GgufKeys& keys, const std::vector<fs::path>& files, const Tokens& tokens) {
-  const fs::path* file = find(files, "tokenizer_config.json");
-  const Value config = file ? read_json(*file) : Value::map();
+/// @param config tokenizer_config.json's
+void put_specials(GgufKeys& keys, const std::vector<fs::path>& files, const Value& config, const Tokens& tokens) {
   constexpr std::pair<const char*, const char*> kIds[] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
                                                           {"eos_token", "tokenizer.ggml.eos_token_id"},
                                                           {"unk_token", "tokenizer.ggml.unknown_token_id"},
                                                           {"pad_token", "tokenizer.ggml.padding_token_id"}};
   for (const auto& [theirs, ours] : kIds)
     if (const auto id = special(config, theirs, tokens)) keys.put(ours, *id);
-  if (config.find("add_bos_token")) keys.put("tokenizer.ggml.add_bos_token", config.get("add_bos_token", false));
+  for (const std::string key : {"add_bos_token", "add_eos_token"})
+    if (config.find(key)) keys.put("tokenizer.ggml." + key, config.get(key, false));
   const fs::path* jinja = find(files, "chat_template.jinja");
   const std::string text = jinja ? read_text(*jinja)
                            : config.find("chat_template") && config.at("chat_template").is_string()
@@ -137,19 +143,84 @@ void put_specials(GgufKeys& keys, const std::vector<fs::path>& files, const Toke
   if (!text.empty()) keys.put("tokenizer.chat_template", text);
 }
 
+// Added tokens that models ship as plain ones although they are marks; llama.cpp's converter knows them by their looks.
+bool looks_special(std::string_view token) {
+  const auto between = [&](std::string_view begin, std::string_view end) {
+    return token.size() >= begin.size() + end.size() && token.starts_with(begin) && token.ends_with(end);
+  };
+  return token == "<pad>" || token == "<mask>" || token == "<2mass>" || token == "[@BOS@]" || between("<|", "|>") ||
+         between("<｜", "｜>") || between("<unused", ">");
+}
+
+std::string with_spaces(std::string text) {
+  constexpr std::string_view kMark = "▁";
+  for (size_t at = text.find(kMark); at != std::string::npos; at = text.find(kMark))
+    text.replace(at, kMark.size(), " ");
+  return text;
+}
+
+// llama.cpp's own tokenizer for SentencePiece merges by score, falls back to bytes, and changes no character.
+void check_pieces(const SentencePieces& pieces, const fs::path& file) {
+  const auto refuse = [&](const char* what) {
+    throw Error(ErrorKind::config, std::string(what) + " is not what llama.cpp's tokenizer 'llama' does")
+        .at(file.string())
+        .help("--format huggingface keeps the tokenizer as it is");
+  };
+  if (pieces.kind != SentencePieces::Kind::bpe) refuse("a Unigram model");
+  if (!pieces.byte_fallback) refuse("a model without byte fallback");
+  if (!pieces.rules.empty()) refuse("a map of characters");
+  if (pieces.remove_extra_whitespaces) refuse("remove_extra_whitespaces");
+}
+
+// The keys of a tokenizer.model, as llama.cpp's convert_hf_to_gguf.py has them (_create_vocab_sentencepiece): pieces,
+// scores and kinds of the file, which are numbered alike; what tokenizer_config.json adds or lists again is worth
+// -1000. User-defined pieces, which that script takes for normal ones, keep their kind: llama.cpp then finds them
+// whole.
+void add_pieces(GgufKeys& keys, const std::vector<fs::path>& files, const fs::path& file, int64_t vocabulary) {
+  constexpr float kAbsent = -10000, kAdded = -1000;
+  const fs::path* said = find(files, "tokenizer_config.json");
+  Value config = said ? read_json(*said) : Value::map();
+  const Value listed = config.find("added_tokens_decoder") ? config.at("added_tokens_decoder") : Value();
+  const auto is_listed = [&](int64_t id) { return listed.find(std::to_string(id)) != nullptr; };
+  const TokenizerFile content = read_sentencepiece_file(file, config);
+  const SentencePieces& pieces = *content.pieces;
+  check_pieces(pieces, file);
+  Tokens tokens = padding(vocabulary);
+  std::vector<float> scores(tokens.texts.size(), kAbsent);
+  for (const TokenizerFile::VocabEntry& entry : content.vocab) {
+    const auto at = static_cast<size_t>(entry.id);
+    if (at >= scores.size()) break;
+    const auto kind = static_cast<int32_t>(pieces.types[at]);
+    const std::string text(content.str(entry.token));
+    set(tokens, kind == kUserDefined ? with_spaces(text) : text, entry.id, kind);
+    scores[at] = pieces.scores[at];
+  }
+  for (const Value& token : content.tree.at("added_tokens").as_list()) {
+    const int64_t id = token.at("id").as_integer();
+    if (id >= vocabulary || (id < static_cast<int64_t>(content.vocab.size()) && !is_listed(id))) continue;
+    const std::string text = token.at("content").as_string();
+    const bool is_special = token.get("special", false) || looks_special(text);
+    set(tokens, is_special ? text : with_spaces(text), id, is_special ? kControl : kUserDefined);
+    scores[static_cast<size_t>(id)] = kAdded;
+  }
+  keys.put("tokenizer.ggml.model", "llama");
+  keys.put("tokenizer.ggml.pre", "default");
+  keys.put("tokenizer.ggml.tokens", tokens.texts);
+  keys.put("tokenizer.ggml.scores", scores);
+  keys.put("tokenizer.ggml.token_type", tokens.kinds);
+  keys.put("tokenizer.ggml.add_space_prefix", pieces.prefix != SentencePieces::Prefix::none);
+  put_specials(keys, files, config, tokens);
+}
+
 }  // namespace
 
 void add_gguf_tokenizer(GgufKeys& keys, const std::vector<fs::path>& files, int64_t vocabulary) {
   const fs::path* file = find(files, "tokenizer.json");
-  if (!file) {
-    if (const fs::path* other = find(files, "tokenizer.model"))
-      throw Error(ErrorKind::config, "is a tokenizer that GGUF is not written of; want a tokenizer.json beside it")
-          .at(other->string())
-          .help("save it once with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)");
-    return;
-  }
+  const fs::path* pieces = find(files, "tokenizer.model");
+  if (!file && !pieces) return;
   if (vocabulary < 1 || vocabulary > std::numeric_limits<int32_t>::max())
     throw Error(ErrorKind::config, "got " + std::to_string(vocabulary)).key("vocab_size");
+  if (!file) return add_pieces(keys, files, *pieces, vocabulary);
   const Value tokenizer = read_json(*file, {.origins = false});
   const Value* found = tokenizer.find("model");
   const std::string type = found ? found->get("type", "BPE") : "none";
@@ -167,7 +238,8 @@ void add_gguf_tokenizer(GgufKeys& keys, const std::vector<fs::path>& files, int6
   if (byte_fallback) keys.put("tokenizer.ggml.scores", scores_of(tokens, merges));
   keys.put("tokenizer.ggml.token_type", tokens.kinds);
   if (!byte_fallback) keys.put("tokenizer.ggml.merges", merges);
-  put_specials(keys, files, tokens);
+  const fs::path* config = find(files, "tokenizer_config.json");
+  put_specials(keys, files, config ? read_json(*config) : Value::map(), tokens);
 }
 
 }  // namespace ft

@@ -3,7 +3,9 @@
 #include <map>
 
 #include "engine/formats/gguf.h"
+#include "engine/formats/json.h"
 #include "engine/formats/tensor_source.h"
+#include "engine/merge/gguf_model.h"
 #include "engine/merge/merge.h"
 #include "engine/quant/nf4.h"
 #include "engine/tensor/half.h"
@@ -204,8 +206,15 @@ TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
   test::spill(directory / "in/tokenizer.json",
               R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {"type": "Digits"}})");
   EXPECT_ERROR(merge(options), config, "splits texts");
-  fs::rename(directory / "in/tokenizer.json", directory / "in/tokenizer.model");
-  EXPECT_ERROR(merge(options), config, "want a tokenizer.json");
+  fs::remove(directory / "in/tokenizer.json");
+  const auto pieces = [&](const char* name) {
+    fs::copy_file(fs::path(FT_GOLDEN_DIR) / "sentencepiece" / name / "tokenizer.model",
+                  directory / "in/tokenizer.model", fs::copy_options::overwrite_existing);
+  };
+  pieces("unigram");
+  EXPECT_ERROR(merge(options), config, "a Unigram model is not what llama.cpp's tokenizer 'llama' does");
+  pieces("bpe_rules");
+  EXPECT_ERROR(merge(options), config, "a model without byte fallback is not what");
   EXPECT_ERROR(merge({.input = directory / "in", .dtype = DType::f32, .format = MergeFormat::gguf_q8_0}), config,
                "--dtype");
   EXPECT_FALSE(fs::exists(directory / "out"));
@@ -228,6 +237,31 @@ TEST(Export, PutsTheTokenizerIntoGguf) {
   EXPECT_EQ(gguf.keys.at("tokenizer.ggml.merges"), "1:a b|");
   EXPECT_EQ(gguf.keys.at("tokenizer.ggml.bos_token_id"), "3");
   EXPECT_EQ(gguf.keys.at("tokenizer.chat_template"), "{{ x }}");
+}
+
+// Against what llama.cpp's converter makes of the same folder (tests/golden/gguf_pieces.py), but for add_space_prefix
+// and the kind of user-defined pieces, which it does not say.
+TEST(Export, PutsASentencePieceModelIntoGguf) {
+  const Value golden = read_json(fs::path(FT_GOLDEN_DIR) / "gguf_pieces.json");
+  const Value tokens = read_json(fs::path(FT_GOLDEN_DIR) / "sentencepiece_tokens.json");
+  for (const auto& [name, keys] : golden.as_map()) {
+    SCOPED_TRACE(name);
+    const TemporaryDirectory directory;
+    fs::copy(foreign("model"), directory / "in", fs::copy_options::recursive);
+    const Value& made = tokens.at(name);
+    fs::copy_file(fs::path(FT_GOLDEN_DIR) / "sentencepiece" / made.at("model").as_string() / "tokenizer.model",
+                  directory / "in/tokenizer.model");
+    for (const auto& [file, content] : made.at("saved").as_map())
+      test::spill(directory / "in" / file, write_json(content));
+    GgufKeys written;
+    add_gguf_tokenizer(written, companion_files(directory / "in"), keys.at("vocab_size").as_integer());
+    GgufWriter(directory / "out.gguf", written, {}).finish();
+    const Gguf gguf(directory / "out.gguf");
+    for (const auto& [key, value] : keys.at("keys").as_map()) EXPECT_EQ(gguf.keys.at(key), value.as_string()) << key;
+    EXPECT_EQ(gguf.keys.at("tokenizer.ggml.add_space_prefix"), name == "llama_eos_marks" ? "0" : "1");
+    EXPECT_EQ(gguf.keys.at("tokenizer.ggml.bos_token_id"), "1");
+    EXPECT_EQ(gguf.keys.at("tokenizer.ggml.eos_token_id"), std::to_string(made.at("new").at("<|end|>").as_integer()));
+  }
 }
 
 // What is dequantized of it is what our NF4 of the base's own values gives; and quantizing that which bitsandbytes
