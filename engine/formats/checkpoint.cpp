@@ -48,12 +48,6 @@ ColumnSlice columns_from(const Value& value, const std::vector<int64_t>& shape) 
   return slice;
 }
 
-int64_t count_of(const std::vector<int64_t>& shape) {
-  int64_t n = 1;
-  for (const int64_t dim : shape) n *= dim;
-  return n;
-}
-
 Piece piece_from(const Value& value) {
   Piece piece;
   piece.name = value.at("name").as_string();
@@ -165,8 +159,6 @@ void write_manifest(const fs::path& directory, const Value& header, const std::v
   write_text(directory / kManifest, write_json(manifest) + "\n");
 }
 
-int64_t Checkpoint::Tensor::numel() const { return count_of(shape); }
-
 struct Checkpoint::Shard {
   ShardRecord record;
   SafetensorsFile file;
@@ -187,7 +179,7 @@ struct Checkpoint::Found {
 
 Checkpoint::~Checkpoint() = default;
 
-Checkpoint::Checkpoint(const fs::path& directory) : path_(directory) {
+Checkpoint::Checkpoint(const fs::path& directory) : SavedState(directory) {
   const fs::path manifest = path_ / kManifest;
   if (!fs::exists(manifest))
     throw Error(ErrorKind::format,
@@ -234,26 +226,16 @@ void Checkpoint::add_piece(const Piece& piece, const Shard& shard) {
                                        ", " + to_string(piece.dtype) + ")")
         .at(shard.file.path().string())
         .key(piece.name);
-  const auto [found, is_new] = index_.try_emplace({piece.name, piece.kind}, tensors_.size());
-  if (is_new) {
-    tensors_.push_back({piece.name, piece.kind, piece.dtype, piece.shape});
-    ranges_.emplace_back();
-  }
-  const Tensor& tensor = tensors_[found->second];
+  const auto [number, is_new] = add({piece.name, piece.kind, piece.dtype, piece.shape});
+  if (is_new) ranges_.emplace_back();
+  const Tensor& tensor = tensors_[number];
   if (tensor.dtype != piece.dtype || tensor.shape != piece.shape)
     throw Error(ErrorKind::format, "got shape " + shape_text(piece.shape) + " " + to_string(piece.dtype) +
                                        ", another piece has " + shape_text(tensor.shape) + " " +
                                        to_string(tensor.dtype))
         .at(shard.file.path().string())
         .key(piece.name);
-  ranges_[found->second].push_back({piece.begin, piece.count, &shard.file, entry, piece.columns});
-}
-
-int64_t Checkpoint::step() const { return header_.at("step").as_integer(); }
-
-const Checkpoint::Tensor* Checkpoint::find(const std::string& name, const std::string& kind) const {
-  const auto found = index_.find({name, kind});
-  return found == index_.end() ? nullptr : &tensors_[found->second];
+  ranges_[number].push_back({piece.begin, piece.count, &shard.file, entry, piece.columns});
 }
 
 Checkpoint::Found Checkpoint::locate(size_t tensor, int64_t at) const {
@@ -273,17 +255,15 @@ Checkpoint::Found Checkpoint::locate(size_t tensor, int64_t at) const {
 }
 
 void Checkpoint::read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const {
-  const auto found = index_.find({name, kind});
-  if (found == index_.end())
-    throw Error(ErrorKind::format, "holds no '" + kind + "' of this tensor").at(path_.string()).key(name);
-  const Tensor& tensor = tensors_[found->second];
+  const size_t number = number_of(name, kind);
+  const Tensor& tensor = tensors_[number];
   FT_CHECK(begin >= 0 && count >= 0 && count <= tensor.numel() - begin, "read past the end of '" + name + "'");
   const auto width = static_cast<int64_t>(byte_size(tensor.dtype));
   auto* bytes = static_cast<std::byte*>(out);
   const int64_t end = begin + count;
   int64_t at = begin;
   while (at < end) {
-    const Found piece = locate(found->second, at);
+    const Found piece = locate(number, at);
     if (!piece.range) break;
     const int64_t run = std::min(piece.count, end - at);
     piece.range->file->read(*piece.range->entry, static_cast<uint64_t>(piece.at * width),

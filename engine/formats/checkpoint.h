@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "engine/formats/safetensors.h"
+#include "engine/formats/saved_state.h"
 #include "engine/schema/value.h"
 
 namespace ft {
@@ -83,30 +83,15 @@ void write_manifest(const std::filesystem::path& directory, const Value& header,
                     const std::vector<ShardRecord>& shards);
 
 /// A whole checkpoint, open for reading. Reads are safe from any thread.
-class Checkpoint {
+class Checkpoint final : public SavedState {
  public:
-  /// A tensor and the kind of what is kept of it.
-  struct Tensor {
-    std::string name, kind;
-    DType dtype = DType::f32;
-    std::vector<int64_t> shape;
-    int64_t numel() const;
-  };
-
   /// @throws Error(format) for a directory without a manifest or with an invalid one, a newer format, shards that are
   /// missing or of another size; Error(io) for what cannot be read.
   explicit Checkpoint(const std::filesystem::path& directory);
-  ~Checkpoint();
+  ~Checkpoint() override;
 
-  const std::filesystem::path& path() const { return path_; }
-  const Value& header() const { return header_; }
-  int64_t step() const;
-  const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in the order in which they were written
-  bool contains(const std::string& name, const std::string& kind) const { return find(name, kind) != nullptr; }
-  const Tensor* find(const std::string& name, const std::string& kind) const;
-  /// Reads elements [begin, begin + count) of the flattened tensor in its dtype, from whichever pieces hold them.
-  /// @throws Error(format) when there is no such tensor, or no piece holds a part of the range.
-  void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const;
+  /// From whichever pieces hold the range.
+  void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const override;
   /// Reads every shard whole and compares checksums.   @throws Error(format) naming the shard that differs.
   void verify() const;
 
@@ -118,12 +103,8 @@ class Checkpoint {
   void add_shard(const Value& record);
   void add_piece(const Piece& piece, const Shard& shard);
 
-  std::filesystem::path path_;
-  Value header_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<Tensor> tensors_;
   std::vector<std::vector<Range>> ranges_;  // of each tensor, by begin
-  std::map<std::pair<std::string, std::string>, size_t> index_;
 };
 
 /// The step in a checkpoint directory's name, or nothing: "checkpoint-200" -> 200.

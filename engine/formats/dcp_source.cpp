@@ -21,7 +21,8 @@ constexpr std::string_view kModule = "torch.distributed.checkpoint.metadata.";
 
 class DcpReader {
  public:
-  explicit DcpReader(const fs::path& path) : path_(path), metadata_(read_pickle(path / kMetadata)), builder_(path) {}
+  DcpReader(const fs::path& path, SourcePart part)
+      : path_(path), part_(part), metadata_(read_pickle(path / kMetadata)), builder_(path) {}
 
   TensorSource read() {
     const PickleNode& root = metadata_.root();
@@ -31,7 +32,7 @@ class DcpReader {
     const std::vector<std::string> names = names_of(tensors, root.state->find("planner_data"));
     for (size_t i = 0; i + 1 < tensors.items.size(); i += 2)
       if (!names[i / 2].empty()) add(names[i / 2], std::string(tensors.items[i]->text), *tensors.items[i + 1]);
-    return builder_.finish("a torch.distributed.checkpoint");
+    return builder_.finish("a torch.distributed.checkpoint", part_);
   }
 
  private:
@@ -98,7 +99,7 @@ class DcpReader {
     }
   }
 
-  // Names of the model's tensors; "" for what is none of its.
+  // Names of the part's tensors; "" for what is none of its.
   std::vector<std::string> names_of(const PickleNode& tensors, const PickleNode* planner) const {
     std::map<std::string_view, const PickleNode*> given;
     for (size_t i = 0; planner && planner->is(Kind::dict) && i + 1 < planner->items.size(); i += 2)
@@ -114,7 +115,7 @@ class DcpReader {
       }
       paths.push_back(std::move(path));
     }
-    return model_names(std::move(paths));
+    return part_ == SourcePart::model ? model_names(std::move(paths)) : optimizer_names(paths);
   }
 
   std::vector<std::string> path_of(const PickleNode& node) const {
@@ -143,6 +144,8 @@ class DcpReader {
       if (!is_a(*chunk, "ChunkStorageMetadata")) fail(key, "has a chunk that is " + describe(*chunk));
       add_chunk(tensor, key, sizes(*chunk, "offsets"), sizes(*chunk, "sizes"));
     }
+    if (part_ == SourcePart::optimizer && name.ends_with(".step") && tensor.pieces.size() == 1 && tensor.shape.empty())
+      return builder_.add_steps(key, builder_.number(tensor.pieces[0].file, tensor.dtype, tensor.pieces[0].offset));
     builder_.add(std::move(tensor));
   }
 
@@ -164,6 +167,7 @@ class DcpReader {
   }
 
   fs::path path_;
+  SourcePart part_;
   Pickle metadata_;
   TensorSourceBuilder builder_;
   std::map<std::string, Stored> stored_;
@@ -173,6 +177,6 @@ class DcpReader {
 
 bool is_dcp(const fs::path& path) { return fs::is_regular_file(path / kMetadata); }
 
-TensorSource open_dcp(const fs::path& path) { return DcpReader(path).read(); }
+TensorSource open_dcp(const fs::path& path, SourcePart part) { return DcpReader(path, part).read(); }
 
 }  // namespace ft

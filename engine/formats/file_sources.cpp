@@ -18,7 +18,10 @@ namespace fs = std::filesystem;
 using Kind = PickleNode::Kind;
 
 constexpr const char *kShardingInfo = "DCP_SHARDING_INFO", *kBin = "pytorch_model.bin",
-                     *kBinIndex = "pytorch_model.bin.index.json";
+                     *kBinIndex = "pytorch_model.bin.index.json", *kModel = "model.safetensors",
+                     *kModelIndex = "model.safetensors.index.json", *kAdapter = "adapter_model.safetensors";
+
+constexpr const char* kWholeFiles[] = {kAdapter, kModelIndex, kModel};
 
 const std::string* sharding_info(const SafetensorsFile& file) {
   for (const auto& [key, text] : file.metadata())
@@ -124,6 +127,18 @@ void add_bin(TensorSourceBuilder& builder, const std::string& name, const std::m
       throw Error(ErrorKind::format, "is not in '" + name + "', as the index says").at(place).key(tensor);
 }
 
+TensorSource read_shards(const fs::path& path, const std::vector<std::string>& names, const char* kind) {
+  TensorSourceBuilder builder(path);
+  std::vector<SourceTensor> tensors;
+  std::map<std::string, size_t> index;
+  for (const std::string& name : names) add_shard(builder, path, name, tensors, index);
+  for (SourceTensor& tensor : tensors) {
+    tensor.name = unwrapped_name(tensor.name);
+    builder.add(std::move(tensor));
+  }
+  return builder.finish(kind);
+}
+
 std::map<std::string, std::string> read_index(const fs::path& path) {
   const Value index = read_json(path, {.refuse_duplicates = true});
   const Value* weight_map = index.find("weight_map");
@@ -146,16 +161,25 @@ bool is_sharded_safetensors(const fs::path& path) {
   return !names.empty() && sharding_info(SafetensorsFile(path / names[0])) != nullptr;
 }
 
-TensorSource open_sharded_safetensors(const fs::path& path) {
-  TensorSourceBuilder builder(path);
-  std::vector<SourceTensor> tensors;
-  std::map<std::string, size_t> index;
-  for (const std::string& name : shard_files(path)) add_shard(builder, path, name, tensors, index);
-  for (SourceTensor& tensor : tensors) {
-    tensor.name = unwrapped_name(tensor.name);
-    builder.add(std::move(tensor));
+bool is_safetensors(const fs::path& path) {
+  return std::any_of(std::begin(kWholeFiles), std::end(kWholeFiles),
+                     [&](const char* name) { return fs::is_regular_file(path / name); });
+}
+
+TensorSource open_safetensors(const fs::path& path) {
+  std::set<std::string> names;
+  if (fs::exists(path / kAdapter)) {
+    names.insert(kAdapter);
+  } else if (fs::exists(path / kModelIndex)) {
+    for (const auto& [tensor, file] : read_index(path / kModelIndex)) names.insert(file);
+  } else {
+    names.insert(kModel);
   }
-  return builder.finish("sharded safetensors");
+  return read_shards(path, {names.begin(), names.end()}, "safetensors");
+}
+
+TensorSource open_sharded_safetensors(const fs::path& path) {
+  return read_shards(path, shard_files(path), "sharded safetensors");
 }
 
 bool is_pytorch_bin(const fs::path& path) {

@@ -9,6 +9,7 @@
 
 #include "engine/formats/lora_options.h"
 #include "engine/formats/model_directory.h"
+#include "engine/formats/peft_names.h"
 #include "engine/formats/safetensors.h"
 #include "engine/schema/value.h"
 
@@ -50,8 +51,5 @@ class PeftAdapter {
   SafetensorsFile file_;
   Value options_;
 };
-
-/// What a tensor's name in the file has before the parameter's.
-inline constexpr std::string_view kPeftPrefix = "base_model.model.";
 
 }  // namespace ft

@@ -48,6 +48,22 @@ std::vector<std::string> model_names(std::vector<std::vector<std::string>> paths
   return names;
 }
 
+std::vector<std::string> optimizer_names(const std::vector<std::vector<std::string>>& paths) {
+  constexpr std::string_view kState = "state.";
+  std::vector<std::string> names;
+  for (const auto& path : paths) {
+    std::string name;
+    for (const std::string& part : path) name += (name.empty() ? "" : ".") + part;
+    // Keys that were flattened before they were saved have it all in one part.
+    size_t begin = name.starts_with(kState) ? kState.size() : std::string::npos;
+    for (const std::string_view owner : {"optimizer.state.", "optim.state."})
+      if (const size_t at = name.find(owner); at != std::string::npos && (at == 0 || name[at - 1] == '.'))
+        begin = std::min(begin, at + owner.size());
+    names.push_back(begin == std::string::npos ? "" : unwrapped_name(name.substr(begin)));
+  }
+  return names;
+}
+
 SourceKind source_kind(const fs::path& path) {
   if (is_dcp(path)) return SourceKind::dcp;
   if (is_zero(path)) return SourceKind::zero;
@@ -81,6 +97,14 @@ TensorSource open_tensor_source(const fs::path& path) {
       break;
   }
   throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
+}
+
+std::optional<TensorSource> open_optimizer_source(const fs::path& path) {
+  const SourceKind kind = source_kind(path);
+  if (kind != SourceKind::dcp && kind != SourceKind::zero) return std::nullopt;
+  TensorSource source =
+      kind == SourceKind::dcp ? open_dcp(path, SourcePart::optimizer) : open_zero(path, SourcePart::optimizer);
+  return source.tensors().empty() ? std::nullopt : std::optional(std::move(source));
 }
 
 }  // namespace ft

@@ -1,5 +1,6 @@
 #pragma once
-/// The readers behind open_tensor_source, one for a kind of directory, and what they share. Nothing else includes it.
+/// The readers behind open_tensor_source, one for a kind of directory, and what they share. foreign_checkpoint includes
+/// it too.
 
 #include <filesystem>
 #include <string>
@@ -11,15 +12,19 @@ namespace ft {
 
 /// torch.distributed.checkpoint: `.metadata` and `__R_K.distcp`.
 bool is_dcp(const std::filesystem::path& path);
-TensorSource open_dcp(const std::filesystem::path& path);
+TensorSource open_dcp(const std::filesystem::path& path, SourcePart part = SourcePart::model);
 
 /// safetensors files with DCP_SHARDING_INFO, here or in `sharded/` (torch/distributed/checkpoint/hf_storage.py).
 bool is_sharded_safetensors(const std::filesystem::path& path);
 TensorSource open_sharded_safetensors(const std::filesystem::path& path);
 
+/// Whole tensors in safetensors, as transformers and PEFT write them: an adapter's, or a model's with or without index.
+bool is_safetensors(const std::filesystem::path& path);
+TensorSource open_safetensors(const std::filesystem::path& path);
+
 /// DeepSpeed's ZeRO stages 1 to 3: `latest` and its folder, or the folder itself.
 bool is_zero(const std::filesystem::path& path);
-TensorSource open_zero(const std::filesystem::path& path);
+TensorSource open_zero(const std::filesystem::path& path, SourcePart part = SourcePart::model);
 
 /// pytorch_model.bin, pytorch_model.bin.index.json, or a file of torch.save.
 bool is_pytorch_bin(const std::filesystem::path& path);
@@ -28,6 +33,10 @@ TensorSource open_pytorch_bin(const std::filesystem::path& path);
 /// Names of a model's tensors from where they stood in what was saved: the only top-level key goes, and among several
 /// those but "model" (or "module") do. @return "" for an empty path and for what is not the model's.
 std::vector<std::string> model_names(std::vector<std::vector<std::string>> paths);
+
+/// Names "<parameter>.<key>" of what an optimizer keeps, from where it stood: below "state", in front of which
+/// "optimizer" or "optim" may stand.   @return "" for an empty path and for what is not the optimizer's.
+std::vector<std::string> optimizer_names(const std::vector<std::vector<std::string>>& paths);
 
 /// A parameter's own name, without what wrappers leave in it: "module." in front, "_orig_mod.", "_fsdp_wrapped_module."
 /// and "_checkpoint_wrapped_module." anywhere.

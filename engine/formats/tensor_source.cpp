@@ -1,8 +1,11 @@
 #include "engine/formats/tensor_source.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "engine/error/error.h"
@@ -237,8 +240,34 @@ void TensorSourceBuilder::add(SourceTensor tensor) {
   source_.tensors_.push_back(std::move(tensor));
 }
 
-TensorSource TensorSourceBuilder::finish(std::string kind) {
-  if (source_.tensors_.empty())
+void TensorSourceBuilder::add_steps(const std::string& parameter, double steps) {
+  constexpr double kMost = 1e12;
+  if (!(steps >= 0 && steps <= kMost) || steps != std::floor(steps))
+    fail(source_.path_, parameter, "has taken " + std::to_string(steps) + " steps");
+  const auto count = static_cast<int64_t>(steps);
+  if (source_.steps_ && *source_.steps_ != count)
+    fail(source_.path_, parameter,
+         "has taken " + std::to_string(count) + " steps, others " + std::to_string(*source_.steps_));
+  source_.steps_ = count;
+}
+
+double TensorSourceBuilder::number(size_t file, DType dtype, uint64_t offset) const {
+  std::array<std::byte, 8> raw{};
+  const InputFile& in = *source_.files_[file];
+  in.read(offset, std::span(raw).first(byte_size(dtype)));
+  const auto as = [&](auto value) {
+    std::memcpy(&value, raw.data(), sizeof value);
+    return static_cast<double>(value);
+  };
+  if (dtype == DType::f32) return as(float{});
+  if (dtype == DType::f64) return as(double{});
+  if (dtype == DType::i32) return as(int32_t{});
+  if (dtype == DType::i64) return as(int64_t{});
+  throw Error(ErrorKind::format, std::string("has a count of steps in ") + to_string(dtype)).at(in.path().string());
+}
+
+TensorSource TensorSourceBuilder::finish(std::string kind, SourcePart part) {
+  if (source_.tensors_.empty() && part == SourcePart::model)
     throw Error(ErrorKind::format, "holds no tensors of a model").at(source_.path_.string());
   source_.kind_ = std::move(kind);
   return std::move(source_);

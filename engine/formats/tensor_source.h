@@ -1,8 +1,8 @@
 #pragma once
 /// Tensors that other engines wrote, each as pieces in files: the common face of torch.distributed.checkpoint
 /// directories, sharded safetensors, DeepSpeed's ZeRO directories and PyTorch's .bin files. Opening reads tables only
-/// and checks every range against its file; reading takes the bytes asked for. Used by merge and by model directories;
-/// const members are safe from any thread.
+/// and checks every range against its file; reading takes the bytes asked for. Used by merge, by model directories and
+/// by runs that go on from such a checkpoint; const members are safe from any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +38,10 @@ struct SourceTensor {
   int64_t numel() const;
 };
 
+/// What of a checkpoint is read: the model's tensors, or what its optimizer keeps of each, then named
+/// "<parameter>.<key>": "model.norm.weight.exp_avg".
+enum class SourcePart { model, optimizer };
+
 class TensorSource {
  public:
   /// What is read, for messages and the report: "a torch.distributed.checkpoint of 8 files".
@@ -46,6 +50,8 @@ class TensorSource {
   const std::vector<SourceTensor>& tensors() const { return tensors_; }  ///< in the order of the files
   /// The tensor, or nullptr.
   const SourceTensor* find(const std::string& name) const;
+  /// Steps that the optimizer has taken, of SourcePart::optimizer; nothing where it does not say.
+  std::optional<int64_t> steps() const { return steps_; }
   /// Reads elements [begin, begin + count) of the flattened tensor.
   void read(const SourceTensor& tensor, int64_t begin, int64_t count, void* out) const;
 
@@ -56,6 +62,7 @@ class TensorSource {
   std::vector<std::unique_ptr<InputFile>> files_;
   std::vector<SourceTensor> tensors_;
   std::unordered_map<std::string, size_t> index_;
+  std::optional<int64_t> steps_;
 };
 
 /// What the readers of the formats fill. Each check names the tensor.
@@ -69,7 +76,13 @@ class TensorSourceBuilder {
   /// @throws Error(format) for a name that stands twice, a shape that 64 bits cannot count, pieces outside the tensor
   /// or the file, holes, overlaps.
   void add(SourceTensor tensor);
-  TensorSource finish(std::string kind);
+  /// Notes how many steps the optimizer has taken for a parameter.
+  /// @throws Error(format) for what is no such number, or not that of the others: averages of different ages.
+  void add_steps(const std::string& parameter, double steps);
+  /// The number in a file, of an optimizer's count of steps.   @throws Error(format) for a dtype that counts nothing
+  double number(size_t file, DType dtype, uint64_t offset) const;
+  /// @throws Error(format) for a model without tensors.
+  TensorSource finish(std::string kind, SourcePart part = SourcePart::model);
 
  private:
   TensorSource source_;
@@ -85,5 +98,9 @@ std::optional<std::filesystem::path> find_tensor_source(const std::filesystem::p
 
 /// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
 TensorSource open_tensor_source(const std::filesystem::path& path);
+
+/// What an optimizer has left in such a checkpoint, or nothing where there is none.
+/// @throws Error(format), Error(io)
+std::optional<TensorSource> open_optimizer_source(const std::filesystem::path& path);
 
 }  // namespace ft

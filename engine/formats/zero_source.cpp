@@ -1,5 +1,6 @@
 /// DeepSpeed's ZeRO directories, stages 1 to 3 (deepspeed/utils/zero_to_fp32.py says what lies where): the ranks' flat
-/// fp32 partitions of the trained weights, whole or flat frozen ones, and buffers.
+/// fp32 partitions of the trained weights, whole or flat frozen ones, and buffers. What the optimizer keeps lies in
+/// tensors as long as the partitions (deepspeed/runtime/zero/stage_1_and_2.py and stage3.py, state_dict).
 
 #include <algorithm>
 #include <charconv>
@@ -63,7 +64,7 @@ struct Flat {
 
 class ZeroReader {
  public:
-  explicit ZeroReader(const fs::path& path) : folder_(folder_of(path)), builder_(folder_) {}
+  ZeroReader(const fs::path& path, SourcePart part) : folder_(folder_of(path)), part_(part), builder_(folder_) {}
 
   TensorSource read() {
     const auto optim = files_of(folder_, kOptim), model = files_of(folder_, kModel);
@@ -77,16 +78,12 @@ class ZeroReader {
       fail("",
            "holds " + std::to_string(models_.size()) + " *" + std::string(kModel) + ", want " + std::to_string(world_));
     const PickleNode& root = root_of(models_[0]);
-    add_frozen(root);
-    if (stage_ >= 3)
-      add_partitioned(shapes(root));
+    if (part_ == SourcePart::model)
+      add_model(root);
     else
-      add_concatenated(shapes(root));
-    add_module(root);
-    for (SourceTensor& tensor : tensors_) shared_[tensor.name] = tensor;
-    add_shared(root);
+      add_optimizer(shapes(root));
     for (SourceTensor& tensor : tensors_) builder_.add(std::move(tensor));
-    return builder_.finish("a DeepSpeed checkpoint, ZeRO stage " + std::to_string(stage_));
+    return builder_.finish("a DeepSpeed checkpoint, ZeRO stage " + std::to_string(stage_), part_);
   }
 
  private:
@@ -94,6 +91,7 @@ class ZeroReader {
     size_t file;
     std::unique_ptr<TorchFile> archive;
   };
+  using Flats = std::vector<std::vector<Flat>>;                                           // [rank][group]
   using Shapes = std::vector<std::vector<std::pair<std::string, std::vector<int64_t>>>>;  // of each group, in order
 
   Opened open(const std::string& name) {
@@ -108,7 +106,31 @@ class ZeroReader {
     return root;
   }
 
-  // Ranks' flat partitions: flats_[rank][group].
+  void add_model(const PickleNode& root) {
+    add_frozen(root);
+    add_trained(shapes(root));
+    add_module(root);
+    for (SourceTensor& tensor : tensors_) shared_[tensor.name] = tensor;
+    add_shared(root);
+  }
+
+  // Each key's partitions are cut as those of the weights are.
+  void add_optimizer(const Shapes& shapes) {
+    const Flats weights = std::move(flats_);
+    for (auto& [key, flats] : states_) {
+      const size_t before = tensors_.size();
+      if (flats.size() != weights.size()) fail(key, "is not kept by every rank's optimizer");
+      flats_ = std::move(flats);
+      for (const std::vector<Flat>& rank : flats_)
+        if (rank.size() != weights[0].size()) fail(key, "is not kept of every group of parameters");
+      add_trained(shapes);
+      for (size_t i = before; i < tensors_.size(); ++i) tensors_[i].name = unwrapped_name(tensors_[i].name) + "." + key;
+    }
+  }
+
+  void add_trained(const Shapes& shapes) { return stage_ >= 3 ? add_partitioned(shapes) : add_concatenated(shapes); }
+
+  // Ranks' flat partitions.
   void read_optim(const std::map<int64_t, std::string>& files) {
     if (files.empty()) fail("", "holds no *" + std::string(kOptim) + ", where ZeRO keeps its fp32 weights");
     for (const auto& [rank, name] : files) {
@@ -126,10 +148,61 @@ class ZeroReader {
       flats_.emplace_back();
       for (const PickleNode* group : groups->items) flats_.back().push_back(flat(opened, *group, name));
       if (flats_.back().size() != flats_.front().size()) fail(name, "has another number of groups than rank 0");
+      if (part_ == SourcePart::optimizer) read_states(opened, *states, name);
     }
     if (static_cast<int64_t>(flats_.size()) != world_)
       fail("", "holds " + std::to_string(flats_.size()) + " *" + std::string(kOptim) + ", want " +
                    std::to_string(world_) + ": a rank's file is missing, or left from another save");
+  }
+
+  // What a rank's optimizer keeps of its partitions: torch's state_dict, in stages 1 and 2 also the list of its
+  // entries.
+  void read_states(const Opened& opened, const PickleNode& states, const std::string& name) {
+    const PickleNode* dict = states.find(stage_ >= 3 ? "optimizer_state_dict" : "base_optimizer_state");
+    const PickleNode *inner = dict && dict->is(Kind::dict) ? dict->find("state") : dict,
+                     *groups = dict ? dict->find("param_groups") : nullptr;
+    add_steps(opened, states.find("base_optimizer_state_step"), name);
+    for (const PickleNode* group : groups && groups->is_sequence() ? groups->items : std::vector<const PickleNode*>())
+      add_steps(opened, group->find("step"), name);
+    for (size_t i = 0; inner && i < flats_.back().size(); ++i) {
+      const PickleNode* kept = entry(*inner, i);
+      for (size_t j = 0; kept && kept->is(Kind::dict) && j + 1 < kept->items.size(); j += 2)
+        add_state(opened, *kept->items[j], *kept->items[j + 1], name);
+    }
+  }
+
+  void add_state(const Opened& opened, const PickleNode& key, const PickleNode& value, const std::string& name) {
+    if (key.is(Kind::text) && key.text == "step") return add_steps(opened, &value, name);
+    const std::optional<TorchTensor> found = opened.archive->tensor(value);
+    if (!found || found->shape.empty() || !key.is(Kind::text)) return;
+    Flats& flats = states_[std::string(key.text)];
+    flats.resize(flats_.size());
+    Flat kept = flat(opened, value, name);
+    const size_t group = flats.back().size();
+    const int64_t want = group < flats_.back().size() ? flats_.back()[group].tensor.numel() : 0;
+    // The weights' partitions are saved without the padding of the last rank's.
+    if (kept.tensor.numel() < want)
+      fail(name, "keeps " + std::to_string(kept.tensor.numel()) + " elements of " + std::string(key.text) + " for " +
+                     std::to_string(want) + " weights");
+    kept.tensor.shape[0] = want;
+    flats.back().push_back(std::move(kept));
+  }
+
+  void add_steps(const Opened& opened, const PickleNode* node, const std::string& name) {
+    if (!node || node->is(Kind::none)) return;
+    if (node->is(Kind::integer)) return builder_.add_steps(name, static_cast<double>(node->integer));
+    const std::optional<TorchTensor> number = opened.archive->tensor(*node);
+    if (!number || number->numel() != 1) fail(name, "counts its steps by " + describe(*node));
+    builder_.add_steps(name, builder_.number(opened.file, number->dtype, number->offset));
+  }
+
+  // An entry of a list, or of a dict by number; nullptr where there is none.
+  static const PickleNode* entry(const PickleNode& node, size_t number) {
+    if (node.is_sequence()) return number < node.items.size() ? node.items[number] : nullptr;
+    for (size_t i = 0; node.is(Kind::dict) && i + 1 < node.items.size(); i += 2)
+      if (node.items[i]->is(Kind::integer) && node.items[i]->integer == static_cast<int64_t>(number))
+        return node.items[i + 1];
+    return nullptr;
   }
 
   void read_partitions(const PickleNode& states, const std::string& name) {
@@ -327,9 +400,11 @@ class ZeroReader {
   }
 
   fs::path folder_;
+  SourcePart part_;
   TensorSourceBuilder builder_;
   std::vector<Opened> models_;
-  std::vector<std::vector<Flat>> flats_;
+  Flats flats_;                          // of the weights, or of what is added
+  std::map<std::string, Flats> states_;  // by the optimizer's key
   std::vector<std::vector<int64_t>> paddings_;
   std::vector<SourceTensor> tensors_;
   std::map<std::string, SourceTensor> shared_;  // by the names as they are saved
@@ -348,6 +423,6 @@ bool is_zero(const fs::path& path) {
   return false;
 }
 
-TensorSource open_zero(const fs::path& path) { return ZeroReader(path).read(); }
+TensorSource open_zero(const fs::path& path, SourcePart part) { return ZeroReader(path, part).read(); }
 
 }  // namespace ft

@@ -6,7 +6,7 @@
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/formats/model_directory.h"
-#include "engine/formats/peft_adapter.h"
+#include "engine/formats/peft_names.h"
 #include "engine/merge/lora_terms.h"
 #include "engine/tensor/half.h"
 
@@ -14,19 +14,6 @@ namespace ft {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A parameter's name in the base from the one that PEFT's wrappers give it, while the adapter's name ("default") is in
-// it: base_model.model.X.base_layer.weight -> X.weight, base_model.model.X.lora_A.default.weight -> X.lora_A.weight.
-std::string plain_name(std::string name) {
-  if (!name.starts_with(kPeftPrefix)) return name;
-  name.erase(0, kPeftPrefix.size());
-  for (const std::string_view part : {".base_layer", ".modules_to_save", ".default"})
-    if (const size_t at = (name + ".").find(std::string(part) + "."); at != std::string::npos)
-      name.erase(at, part.size());
-  constexpr std::string_view kMagnitude = ".lora_magnitude_vector";
-  if (const size_t at = name.find(kMagnitude); at != std::string::npos) name.resize(at + kMagnitude.size());
-  return name;
-}
 
 bool holds_safetensors(const fs::path& path) {
   return fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
@@ -82,7 +69,7 @@ void ForeignInput::list_tensors() {
   } else {
     for (const SourceTensor& tensor : source_->tensors()) {
       const std::string name = plain_name(tensor.name);
-      if (name.find(".original_module.") != std::string::npos) continue;  // what was trained whole stands beside it
+      if (is_original_module(name)) continue;  // what was trained whole stands beside it
       if (!is_lora_name(name))
         add_tensor(tensor.name, tensor.dtype, tensor.shape);
       else if (!lora_.emplace(name, &tensor).second)

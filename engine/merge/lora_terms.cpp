@@ -17,8 +17,6 @@ using Shape = std::vector<int64_t>;
 
 }  // namespace
 
-bool is_lora_name(const std::string& name) { return name.find(".lora_") != std::string::npos; }
-
 std::vector<float> transposed(const std::vector<float>& matrix, int64_t columns) {
   const int64_t rows = static_cast<int64_t>(matrix.size()) / columns;
   std::vector<float> out(matrix.size());

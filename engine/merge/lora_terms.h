@@ -8,12 +8,10 @@
 #include <vector>
 
 #include "engine/formats/lora_targets.h"
+#include "engine/formats/peft_names.h"
 #include "engine/merge/merge_input.h"
 
 namespace ft {
-
-/// "….up_proj.lora_A.weight", "….lora_magnitude_vector" and the like.
-bool is_lora_name(const std::string& name);
 
 /// A matrix of so many columns, row by row, as columns by rows.
 std::vector<float> transposed(const std::vector<float>& matrix, int64_t columns);

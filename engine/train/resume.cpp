@@ -2,8 +2,14 @@
 
 #include <ATen/ops/empty_like.h>
 
+#include <map>
+#include <set>
+
 #include "engine/error/error.h"
+#include "engine/formats/checkpoint.h"
 #include "engine/formats/checkpoint_links.h"
+#include "engine/formats/foreign_checkpoint.h"
+#include "engine/formats/json.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/train/saved_blocks.h"
 #include "engine/train/saved_place.h"
@@ -13,11 +19,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Another engine's checkpoint, to begin a run with; nothing where there is none.
+std::optional<ResumePoint> open_foreign(const fs::path& path) {
+  if (!find_foreign_checkpoint(path)) return std::nullopt;
+  auto saved = std::make_unique<ForeignCheckpoint>(path);
+  std::string numbered = saved->numbered().string();
+  if (!numbered.empty()) numbered += " numbers its parameters and does not name them";
+  return ResumePoint{{}, std::move(saved), numbered};
+}
+
+// A run that has no checkpoint yet begins again: where its plan says that it began.
+ResumePoint begin_again(const fs::path& run) {
+  const fs::path plan = run / "plan.json";
+  const Value made = fs::exists(plan) ? read_json(plan) : Value::map();
+  const Value* save = made.find("save");
+  const std::string from = save && save->is_map() ? save->get("resume", "") : "";
+  if (from.empty() || from == "auto") return {run, nullptr};
+  auto point = open_foreign(from);
+  if (!point)
+    throw Error(ErrorKind::config, "has no checkpoint yet, and what it began from is gone: " + from).at(run.string());
+  point->directory = run;
+  return std::move(*point);
+}
+
 ResumePoint open_newest(const fs::path& run) {
-  ResumePoint point{run, nullptr};
-  const auto newest = newest_checkpoint(run, &point.passed_over);
-  if (newest) point.checkpoint = std::make_unique<Checkpoint>(*newest);
-  return point;
+  std::string passed_over;
+  const auto newest = newest_checkpoint(run, &passed_over);
+  if (!newest && passed_over.empty()) return begin_again(run);
+  return {run, newest ? std::make_unique<Checkpoint>(*newest) : nullptr, passed_over};
 }
 
 std::string listed(const std::vector<std::string>& names) {
@@ -28,7 +57,7 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
-void check_same(const Checkpoint& checkpoint, const char* key, int64_t want, const char* option) {
+void check_same(const SavedState& checkpoint, const char* key, int64_t want, const char* option) {
   const Value* saved = checkpoint.header().find(key);
   if (!saved || saved->as_integer() == want) return;
   throw Error(ErrorKind::config,
@@ -36,6 +65,68 @@ void check_same(const Checkpoint& checkpoint, const char* key, int64_t want, con
       .at(checkpoint.path().string())
       .key(option)
       .help("a resumed run goes through the same rows in the same order; keep it as it was");
+}
+
+std::map<std::string, const Parameter*> trained_parameters(Model& model) {
+  std::map<std::string, const Parameter*> trained;
+  for (const Parameter* p : model.parameters())
+    if (p->storage == Storage::trainable) trained[p->name] = p;
+  return trained;
+}
+
+// Names under which some engines save tied embeddings a second time.
+std::set<std::string> tied_heads(Model& model) {
+  const ModelUnit& head = model.units().back();
+  return head.borrows.empty() ? std::set<std::string>() : std::set<std::string>{head.name + ".weight"};
+}
+
+void check_masters(const SavedState& checkpoint, const std::map<std::string, const Parameter*>& trained,
+                   const std::set<std::string>& passed_over) {
+  std::vector<std::string> missing, unexpected, other_shape;
+  for (const auto& [name, p] : trained) {
+    const SavedState::Tensor* saved = checkpoint.find(name, "master");
+    if (!saved) {
+      missing.push_back(name);
+    } else if (saved->shape != p->full_shape()) {
+      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->full_shape()) +
+                            ")");
+    }
+  }
+  for (const SavedState::Tensor& saved : checkpoint.tensors())
+    if (saved.kind == "master" && saved.trained && !trained.contains(saved.name) && !passed_over.contains(saved.name))
+      unexpected.push_back(saved.name);
+  std::string what;
+  const auto add = [&](const char* title, const std::vector<std::string>& names) {
+    if (!names.empty()) what += (what.empty() ? "" : "; ") + std::string(title) + listed(names);
+  };
+  add("it lacks ", missing);
+  add("it also holds ", unexpected);
+  add("other shapes: ", other_shape);
+  if (!what.empty())
+    throw Error(ErrorKind::shape, "is a checkpoint of another model or adapter: " + what)
+        .at(checkpoint.path().string());
+}
+
+// Another engine's averages are Adam's, in floating point.
+void check_averages(const SavedState& saved, const std::map<std::string, const Parameter*>& trained,
+                    const Value& optimizer) {
+  const std::string kind = optimizer.get("kind", "adamw");
+  const int64_t bits = optimizer.get("bits", int64_t{32});
+  if (kind != "adamw" || bits != 32)
+    throw Error(ErrorKind::config, "holds AdamW's averages in floating point, and the plan's optimizer is " + kind +
+                                       (kind == "adamw" ? " with " + std::to_string(bits) + " bits" : ""))
+        .at(saved.path().string())
+        .key("optimizer")
+        .help("set ft.adamw { bits = 32 } (optimizer: adamw_torch), or merge the checkpoint and begin a run with that");
+  std::vector<std::string> missing;
+  for (const auto& [name, p] : trained)
+    for (const char* average : {"exp_avg", "exp_avg_sq"})
+      if (!saved.contains(name, average)) missing.push_back(name + "." + average);
+  if (!missing.empty())
+    throw Error(ErrorKind::config, "its optimizer lacks " + listed(missing))
+        .at(saved.path().string())
+        .key("--resume")
+        .help("train what the checkpoint's run did, or merge it and begin a run with what comes of that");
 }
 
 }  // namespace
@@ -57,55 +148,38 @@ std::optional<ResumePoint> resume_point(const Value& plan) {
   if (fs::exists(path / "run.json")) return open_newest(path);
   if (checkpoint_step(path) && fs::exists(path.parent_path() / "run.json"))
     return ResumePoint{path.parent_path(), std::make_unique<Checkpoint>(path)};
-  throw Error(ErrorKind::config, "is neither a run directory nor a checkpoint in one")
+  if (auto point = open_foreign(path)) return point;
+  throw Error(ErrorKind::config, "is neither a run directory, nor a checkpoint in one, nor another engine's checkpoint")
       .at(path.string())
       .key("--resume")
       .help("give the directory that the run printed when it started, or a checkpoint-<step>, latest or best in it");
 }
 
-void check_resumable(const Checkpoint& checkpoint, Model& model, const Value& plan) {
-  std::vector<std::string> missing, unexpected, other_shape;
-  std::map<std::string, const Parameter*> trained;
-  for (const Parameter* p : model.parameters())
-    if (p->storage == Storage::trainable) trained[p->name] = p;
-  for (const auto& [name, p] : trained) {
-    const Checkpoint::Tensor* saved = checkpoint.find(name, "master");
-    if (!saved) {
-      missing.push_back(name);
-    } else if (saved->shape != p->full_shape()) {
-      other_shape.push_back(name + " (saved " + shape_text(saved->shape) + ", wanted " + shape_text(p->full_shape()) +
-                            ")");
-    }
-  }
-  for (const Checkpoint::Tensor& saved : checkpoint.tensors())
-    if (saved.kind == "master" && !trained.contains(saved.name)) unexpected.push_back(saved.name);
-  std::string what;
-  const auto add = [&](const char* title, const std::vector<std::string>& names) {
-    if (!names.empty()) what += (what.empty() ? "" : "; ") + std::string(title) + listed(names);
-  };
-  add("it lacks ", missing);
-  add("it also holds ", unexpected);
-  add("other shapes: ", other_shape);
-  if (!what.empty())
-    throw Error(ErrorKind::shape, "is a checkpoint of another model or adapter: " + what)
-        .at(checkpoint.path().string());
-  if (checkpoint.header().get("save_only_model", false))
-    throw Error(ErrorKind::config, "holds the weights alone, without the optimizer's state (save.save_only_model)")
-        .at(checkpoint.path().string())
-        .key("--resume")
-        .help("merge it, and begin a run with what comes of that");
-  check_same(checkpoint, "seed", plan.get("seed", 0), "seed");
-  check_same(checkpoint, "rows_per_step", plan.at("batch").at("total").as_integer(), "batch.total");
+bool holds_optimizer(const SavedState& saved) {
+  return saved.engine().empty() || saved.header().find("optimizer_steps") != nullptr;
 }
 
-void load_optimizer(const Checkpoint& checkpoint, Model& model, Optimizer& optimizer) {
+void check_resumable(const SavedState& saved, Model& model, const Value& plan) {
+  const std::map<std::string, const Parameter*> trained = trained_parameters(model);
+  check_masters(saved, trained, tied_heads(model));
+  if (saved.header().get("save_only_model", false))
+    throw Error(ErrorKind::config, "holds the weights alone, without the optimizer's state (save.save_only_model)")
+        .at(saved.path().string())
+        .key("--resume")
+        .help("merge it, and begin a run with what comes of that");
+  if (!saved.engine().empty() && holds_optimizer(saved)) check_averages(saved, trained, plan.at("optimizer"));
+  check_same(saved, "seed", plan.get("seed", 0), "seed");
+  check_same(saved, "rows_per_step", plan.at("batch").at("total").as_integer(), "batch.total");
+}
+
+void load_optimizer(const SavedState& checkpoint, Model& model, Optimizer& optimizer) {
   std::map<std::string, const Parameter*> parameters;
   for (const Parameter* p : model.parameters()) parameters[p->name] = p;
   const std::vector<StateTensor> states = optimizer.state();
   for (const StateTensor& state : states) {
     if (read_cut_anew(checkpoint, *parameters.at(state.name), state, states)) continue;
     const Piece place = place_of_state(*parameters.at(state.name), state);
-    const Checkpoint::Tensor* saved = checkpoint.find(place.name, place.kind);
+    const SavedState::Tensor* saved = checkpoint.find(place.name, place.kind);
     if (!saved || saved->dtype != dtype_of(state.value.scalar_type()))
       throw Error(ErrorKind::config, "holds no " + state.key + " of " + state.name + " as this optimizer keeps it")
           .at(checkpoint.path().string())
@@ -116,6 +190,19 @@ void load_optimizer(const Checkpoint& checkpoint, Model& model, Optimizer& optim
     if (!state.value.is_cpu()) at::Tensor(state.value).copy_(host);
   }
   optimizer.steps = checkpoint.header().at("optimizer_steps").as_integer();
+}
+
+void restore_place(const SavedState& saved, Sampler& sampler) {
+  if (const Value* place = saved.header().find("data"))
+    return sampler.restore({place->at("epoch").as_integer(), place->at("window").as_integer()});
+  const int64_t step = saved.step(), epoch = sampler.steps_per_epoch();
+  if (step > sampler.total_steps())
+    throw Error(ErrorKind::config, "has taken " + std::to_string(step) + " steps, and this run has " +
+                                       std::to_string(sampler.total_steps()) + " in all")
+        .at(saved.path().string())
+        .key("--resume")
+        .help("set epochs or max_steps to what the whole training is to have");
+  sampler.restore({step / epoch, step % epoch});
 }
 
 }  // namespace ft

@@ -49,12 +49,14 @@ std::unique_ptr<PeftAdapter> open_adapter(const Value& plan) {
   return from.empty() ? nullptr : std::make_unique<PeftAdapter>(from);
 }
 
-/// Finds where the plan goes on. What "auto" came to when the run began stays, whatever this processor is fast in.
+/// Finds where the plan goes on. What "auto" came to when the run began stays, whatever this processor is fast in; a
+/// new run's plan says in full what it began from.
 std::optional<ResumePoint> take_up(Value& plan) {
   auto point = resume_point(plan);
   Value* compute = plan.find("model")->find("compute");
   if (point && point->checkpoint && compute && *compute == Value("auto"))
     *compute = point->checkpoint->header().get("compute", "auto");
+  if (point && point->directory.empty()) plan.find("save")->set("resume", point->checkpoint->path().string());
   return point;
 }
 
@@ -100,7 +102,7 @@ struct Run::State {
   MemoryUse memory_use(bool in_unit);
   template <class Action>
   auto in_memory(bool in_unit, const Action& action);
-  const Checkpoint* checkpoint() const { return resumed ? resumed->checkpoint.get() : nullptr; }
+  const SavedState* checkpoint() const { return resumed ? resumed->checkpoint.get() : nullptr; }
   double offloading() { return model.home() ? model.home()->seconds() : 0; }
   int64_t pad_id() const { return inputs.tokenizer ? inputs.tokenizer->pad_id().value_or(0) : 0; }
 
@@ -157,14 +159,12 @@ void Run::State::make_window() {
   data_seconds = seconds_now() - started;
 }
 
-/// Takes up the optimizer, the place in the data and the count of steps where the checkpoint left them.
+/// Takes up the optimizer and what is counted where the checkpoint left them.
 void Run::State::go_on() {
-  const Checkpoint& from = *checkpoint();
-  load_optimizer(from, model.model(), *optimizer);
+  const SavedState& from = *checkpoint();
+  if (holds_optimizer(from)) load_optimizer(from, model.model(), *optimizer);
   if (const Value* scale = from.header().find("loss_scale")) loss_scale.restore(*scale);
   skipped_steps = from.header().get("skipped_steps", int64_t{0});
-  const Value& position = from.header().at("data");
-  sampler.restore({position.at("epoch").as_integer(), position.at("window").as_integer()});
 }
 
 /// What a checkpoint of this moment holds.
@@ -290,7 +290,10 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   State& s = *state;
   if (s.directory) check_weights(*s.directory, s.model.model());
   if (s.adapter) check_weights(*s.adapter, s.model.model());
-  if (s.checkpoint()) check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
+  if (s.checkpoint()) {
+    check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
+    restore_place(*s.checkpoint(), s.sampler);
+  }
   s.output = std::make_unique<RunOutput>(s.inputs, s.model, s.directory.get(), s.resumed ? &*s.resumed : nullptr);
   {
     const OffloadHome::Stay at_home(s.model.state_home());
@@ -299,7 +302,8 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   s.updates = std::make_unique<UnitUpdates>(s.model, *s.optimizer, overlap_of(s.inputs.plan, s.model, *s.optimizer),
                                             [&s] { s.saves.wait_for_reads(); });
   if (s.checkpoint()) s.go_on();
-  s.saves.open(s.output->directory(), s.checkpoint() ? std::optional(s.checkpoint()->step()) : std::nullopt);
+  const bool of_ours = s.checkpoint() && s.checkpoint()->engine().empty();
+  s.saves.open(s.output->directory(), of_ours ? std::optional(s.checkpoint()->step()) : std::nullopt);
   s.output->report(s.inputs, s.model, *s.optimizer, s.make_split("train"), s.sampler);
   s.in_memory(false, [&] { s.output->load(s.model, s.source); });
   return std::shared_ptr<Run>(new Run(std::move(state)));

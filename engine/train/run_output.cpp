@@ -205,14 +205,14 @@ Value adapter_config(const Value& plan, Model& model) {
 RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDirectory* base,
                      const ResumePoint* resumed) {
   ProcessGroup& group = model.group();
-  const bool first = group.rank() == 0;
+  const bool first = group.rank() == 0, reopened = resumed && !resumed->directory.empty();
   terminal_ = first ? Terminal::on(STDOUT_FILENO) : Terminal::silent();
   std::optional<Error> failed;
   if (first) {
     try {
-      owned_.emplace(resumed ? RunDirectory::reopen(resumed->directory) : open_directory(inputs.plan));
+      owned_.emplace(reopened ? RunDirectory::reopen(resumed->directory) : open_directory(inputs.plan));
       directory_ = owned_->path().string();
-      if (!resumed) owned_->write(contents(inputs, model, base));
+      if (!reopened) owned_->write(contents(inputs, model, base));
       report_run_directory(directory_);
     } catch (const Error& e) {
       failed = e;
@@ -224,13 +224,23 @@ RunOutput::RunOutput(const RunInputs& inputs, ShardedModel& model, const ModelDi
   directory_ = told.substr(1);
   start_log({.directory = directory_, .rank = group.rank(), .level = {}, .terminal = first ? terminal_ : nullptr});
   if (!first) return;
-  const Checkpoint* from = resumed ? resumed->checkpoint.get() : nullptr;
+  const SavedState* from = resumed ? resumed->checkpoint.get() : nullptr;
   // Rows of steps that are done again are dropped: all of them where the run starts anew.
   std::optional<int64_t> keep_steps;
-  if (resumed) keep_steps = from ? from->step() : -1;
+  if (reopened) keep_steps = from ? from->step() : -1;
   metrics_ = std::make_unique<Metrics>(std::filesystem::path(directory_) / "metrics.jsonl", keep_steps);
   if (resumed && !resumed->passed_over.empty()) log_warning("passed over: " + resumed->passed_over);
-  if (from) terminal_->print("going on from " + from->path().string());
+  if (from) say_where_from(*from);
+}
+
+void RunOutput::say_where_from(const SavedState& from) {
+  std::string text = "going on from " + from.path().string();
+  if (!from.engine().empty())
+    text += " at step " + std::to_string(from.step()) + " of another engine (" + from.engine() +
+            "): the order of rows is this engine's";
+  terminal_->print(text);
+  if (!holds_optimizer(from))
+    log_warning(from.path().string() + ": no optimizer's state to go on with: it begins anew, as if at step 0");
 }
 
 RunOutput::~RunOutput() { stop_log(); }

@@ -54,6 +54,7 @@ class RunOutput {
   const std::string& directory() const { return directory_; }
 
  private:
+  void say_where_from(const SavedState& from);
   void show(const Value& row, int64_t step, const StepMeasures& measures);
 
   std::shared_ptr<Terminal> terminal_;

@@ -23,12 +23,12 @@ struct Cut {
 };
 
 // Nothing where the checkpoint holds no scales under the key.
-std::optional<Cut> saved_cut(const Checkpoint& checkpoint, const std::string& name, const std::string& key) {
+std::optional<Cut> saved_cut(const SavedState& checkpoint, const std::string& name, const std::string& key) {
   if (checkpoint.contains(name, key)) return Cut{};
   for (const size_t dim : {size_t{0}, size_t{1}}) {
     const std::string before = kind_of_cut(key, dim, 0, 0);
     const std::string_view first = std::string_view(before).substr(0, before.size() - 1);  // "…#rows 0/"
-    for (const Checkpoint::Tensor& tensor : checkpoint.tensors()) {
+    for (const SavedState::Tensor& tensor : checkpoint.tensors()) {
       if (tensor.name != name || !tensor.kind.starts_with(first)) continue;
       Cut cut{dim, 0};
       const char* end = tensor.kind.data() + tensor.kind.size();
@@ -47,7 +47,7 @@ class SavedScales {
     int64_t count;  // elements from there on that share it and follow one another
   };
 
-  SavedScales(const Checkpoint& checkpoint, const Parameter& parameter, const std::string& key, const Cut& cut)
+  SavedScales(const SavedState& checkpoint, const Parameter& parameter, const std::string& key, const Cut& cut)
       : cut_(cut), slice_numel_(parameter.full_numel() / cut.parts) {
     if (cut.dim == 1) columns_ = parameter.full_shape()[1];
     for (int64_t i = 0; i < cut.parts; ++i) {
@@ -80,7 +80,7 @@ void fill(const at::Tensor& state, const void* values) {
   to.copy_(at::from_blob(const_cast<void*>(values), state.sizes(), state.options().device(at::kCPU)));
 }
 
-void quantize_anew(const Checkpoint& checkpoint, const Parameter& parameter, const StateTensor& codes,
+void quantize_anew(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& codes,
                    const StateTensor& scales, const Cut& cut) {
   const Map8 map = codes.key.ends_with("_sq") ? Map8::without_sign : Map8::with_sign;
   const SavedScales saved(checkpoint, parameter, scales.key, cut);
@@ -111,7 +111,7 @@ const StateTensor* find(const std::vector<StateTensor>& states, const std::strin
 
 }  // namespace
 
-bool read_cut_anew(const Checkpoint& checkpoint, const Parameter& parameter, const StateTensor& state,
+bool read_cut_anew(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& state,
                    const std::vector<StateTensor>& states) {
   const bool is_scale = state.key.ends_with(kScale);
   const std::string key = is_scale ? state.key.substr(0, state.key.size() - kScale.size()) : state.key;

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "engine/formats/checkpoint.h"
+#include "engine/formats/saved_state.h"
 #include "engine/optim/optimizer.h"
 #include "engine/parallel/parameter.h"
 
@@ -14,7 +14,7 @@ namespace ft {
 /// of this layout, which costs at most one rounding of the codes.
 /// @param state codes or scales: with the codes their scales, found among `states`, are filled too
 /// @return false where the checkpoint's blocks are this layout's, or `state` is not of 8 bits: read as it is
-bool read_cut_anew(const Checkpoint& checkpoint, const Parameter& parameter, const StateTensor& state,
+bool read_cut_anew(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& state,
                    const std::vector<StateTensor>& states);
 
 }  // namespace ft

@@ -49,7 +49,7 @@ Piece place_of_state(const Parameter& parameter, const StateTensor& state) {
   return piece;
 }
 
-void read_at(const Checkpoint& checkpoint, const Piece& place, void* out) {
+void read_at(const SavedState& checkpoint, const Piece& place, void* out) {
   if (place.columns.whole()) return checkpoint.read(place.name, place.kind, place.begin, place.count, out);
   const int64_t width = place.columns.count, bytes = static_cast<int64_t>(byte_size(place.dtype));
   auto* to = static_cast<std::byte*>(out);

@@ -22,7 +22,7 @@ Piece place_of_state(const Parameter& parameter, const StateTensor& state);
 /// "exp_avg_scale#rows 0/2": of part `index` of `parts` of a tensor that is cut along `dim`.
 std::string kind_of_cut(const std::string& key, size_t dim, int64_t index, int64_t parts);
 
-/// Reads what stands at a place, whichever pieces the checkpoint holds it in.   @throws as Checkpoint::read
-void read_at(const Checkpoint& checkpoint, const Piece& place, void* out);
+/// Reads what stands at a place, whichever pieces the checkpoint holds it in.   @throws as SavedState::read
+void read_at(const SavedState& checkpoint, const Piece& place, void* out);
 
 }  // namespace ft

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "engine/error/error.h"
-#include "engine/formats/checkpoint.h"
 #include "engine/formats/model_directory.h"
 #include "engine/formats/peft_adapter.h"
+#include "engine/formats/saved_state.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/parallel/tensor_slice.h"
 #include "engine/tensor/counter_random.h"
@@ -21,7 +21,7 @@ bool is_adapter(const Parameter& parameter) { return parameter.name.find(".lora_
 
 }  // namespace
 
-WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint,
+WeightSource::WeightSource(const ModelDirectory* directory, uint64_t seed, const SavedState* checkpoint,
                            const PeftAdapter* adapter)
     : directory_(directory), checkpoint_(checkpoint), adapter_(adapter), seed_(seed) {}
 
@@ -48,8 +48,9 @@ DType WeightSource::stored_dtype(const Parameter& parameter) const {
   return entry ? entry->dtype : DType::f32;
 }
 
+// Another engine's checkpoint holds frozen weights as well, in whatever dtype; those are the directory's.
 bool WeightSource::in_checkpoint(const Parameter& parameter) const {
-  return checkpoint_ && checkpoint_->contains(parameter.name, "master");
+  return checkpoint_ && parameter.storage == Storage::trainable && checkpoint_->contains(parameter.name, "master");
 }
 
 void WeightSource::draw(const Parameter& parameter, int64_t begin, int64_t count, float* out) const {

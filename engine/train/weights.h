@@ -17,17 +17,17 @@
 namespace ft {
 
 class BnbWeight;
-class Checkpoint;
 class ModelDirectory;
 class PeftAdapter;
+class SavedState;
 struct TensorEntry;
 
-/// Where values come from: a checkpoint's masters first, then an adapter that the run goes on from, then the directory;
-/// what none of them holds (a new adapter) is drawn from the parameter's Init.
+/// Where values come from: a checkpoint's masters of what is trained first, then an adapter that the run goes on from,
+/// then the directory; what none of them holds (a new adapter) is drawn from the parameter's Init.
 class WeightSource {
  public:
   /// @param directory,checkpoint,adapter may be null.
-  WeightSource(const ModelDirectory* directory, uint64_t seed, const Checkpoint* checkpoint = nullptr,
+  WeightSource(const ModelDirectory* directory, uint64_t seed, const SavedState* checkpoint = nullptr,
                const PeftAdapter* adapter = nullptr);
 
   /// What parameters of the base are taken to be stored in where there is no directory: for plans of models whose
@@ -60,7 +60,7 @@ class WeightSource {
   void read_whole(const Parameter& parameter, int64_t begin, int64_t count, std::byte* out) const;
 
   const ModelDirectory* directory_;
-  const Checkpoint* checkpoint_;
+  const SavedState* checkpoint_;
   const PeftAdapter* adapter_;
   uint64_t seed_;
   std::optional<DType> assumed_;

@@ -5,6 +5,7 @@
 #include <lua.hpp>
 
 #include "engine/error/error.h"
+#include "engine/formats/foreign_checkpoint.h"
 #include "engine/formats/json.h"
 #include "engine/formats/peft_adapter.h"
 #include "engine/formats/yaml.h"
@@ -41,6 +42,23 @@ int null_keys(lua_State* L) {
 int peft_options(lua_State* L) {
   return guarded(L, [&] {
     push_value(L, PeftAdapter(text_argument(L, 1, "an adapter's directory")).options(), true);
+    return 1;
+  });
+}
+
+/// native.foreign_checkpoint(path) -> { adapter = { r, alpha, … } as far as an adapter_config.json says } of another
+/// engine's training checkpoint, or nil; looks at names of files alone
+int foreign_checkpoint(lua_State* L) {
+  return guarded(L, [&] {
+    const auto files = find_foreign_checkpoint(text_argument(L, 1, "a path"));
+    if (!files) return 0;
+    Value told = Value::map();
+    if (!files->adapter_config.empty()) {
+      const Value config = read_json(files->adapter_config);
+      check_peft_config(config);
+      told.set("adapter", plan_options(config));
+    }
+    push_value(L, told);
     return 1;
   });
 }
@@ -181,6 +199,7 @@ void bind_files(lua_State* L) {
   add_function(L, "read_json", read_json_file);
   add_function(L, "null_keys", null_keys);
   add_function(L, "peft_options", peft_options);
+  add_function(L, "foreign_checkpoint", foreign_checkpoint);
   add_function(L, "to_json", json_text);
   add_function(L, "parse_json", parse_json_text);
   add_function(L, "exists", exists);

@@ -13,12 +13,23 @@ local function run_of(save)
   return above and native.exists(path .. "/manifest.json") and native.exists(above .. "/run.json") and above or false
 end
 
+--- Another engine's training checkpoint, where save.resume names one: { adapter = what it was made with }.
+local function foreign(save)
+  return save.resume ~= "auto" and native.foreign_checkpoint(native.absolute(save.resume)) or nil
+end
+
 --- What must be as it was, in the order in which it is said.
 local kept = {
   "model.config.model_type", "model.config.hidden_size", "model.config.num_hidden_layers",
   "model.config.intermediate_size", "model.config.num_attention_heads", "model.config.num_key_value_heads",
   "model.config.vocab_size", "adapter.r", "adapter.target_modules", "optimizer.kind", "optimizer.bits", "seed",
   "batch.total",
+}
+
+--- The same of another engine's adapter; which modules it is on, its matrices' names and shapes tell.
+local kept_of_adapters = {
+  "adapter.r", "adapter.alpha", "adapter.use_rslora", "adapter.use_dora", "adapter.lora_bias", "adapter.rank_pattern",
+  "adapter.alpha_pattern", "adapter.modules_to_save",
 }
 
 local function at(plan, path)
@@ -29,9 +40,15 @@ local function at(plan, path)
   return plan
 end
 
+--- Lists are of names, whose order says nothing.
 local function text(value)
-  if value == nil then return "none" end
-  return type(value) == "table" and native.to_json(value) or tostring(value)
+  if type(value) ~= "table" then return value and tostring(value) or "none" end
+  if next(value) == nil then return "none" end
+  if #value == 0 then return native.to_json(value) end
+  local names = {}
+  for i = 1, #value do names[i] = tostring(value[i]) end
+  table.sort(names)
+  return table.concat(names, ", ")
 end
 
 return function(rule)
@@ -63,15 +80,16 @@ return function(rule)
     sentence = "what a run goes on from is there",
     reason = "a run that begins anew where it was to go on is found out days later",
     source = "engine/train/resume.h",
-    help = "give the directory of a run, or a checkpoint in it",
+    help = "give the directory of a run, a checkpoint in it, or another engine's checkpoint",
   }, function(p)
     if not p.save.resume then return true end
     if p.save.resume == "auto" and not p.save.out then
       return false, "give it with --out DIR, or as save.out", "save.resume", "auto wants to know the run's directory"
     end
-    return run_of(p.save) ~= false,
+    return run_of(p.save) ~= false or foreign(p.save) ~= nil,
       "give the directory that the run printed when it started, or a checkpoint-<step>, latest or best in it", "save.resume",
-      ("'%s' is neither a run directory nor a checkpoint in one"):format(tostring(p.save.resume))
+      ("'%s' is neither a run directory, nor a checkpoint in one, nor another engine's checkpoint"):format(
+        tostring(p.save.resume))
   end)
 
   rule("checkpoints.resume_is_of_this_plan", {
@@ -81,11 +99,17 @@ return function(rule)
     source = "engine/train/resume.h",
     help = "keep it as it was, or start a new run",
   }, function(p)
-    local run = p.save.resume and run_of(p.save)
-    if not run or not native.exists(run .. "/plan.json") then return true end
-    local before = native.read_json(run .. "/plan.json")
+    if not p.save.resume then return true end
+    local run, before, keys = run_of(p.save), nil, kept
+    if run and native.exists(run .. "/plan.json") then
+      before = native.read_json(run .. "/plan.json")
+    elseif run == false then
+      run, before, keys = p.save.resume, foreign(p.save), kept_of_adapters
+      if not before or not before.adapter then return true end
+    end
+    if not before then return true end
     local plan = { model = p.model, adapter = p.adapter, optimizer = p.optimizer, seed = p.seed, batch = p.batch }
-    for _, path in ipairs(kept) do
+    for _, path in ipairs(keys) do
       local was, is = at(before, path), at(plan, path)
       if text(was) ~= text(is) then
         return false, "keep it as it was, or start a new run", path,

@@ -1,0 +1,156 @@
+#include "engine/formats/foreign_checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "engine/error/error.h"
+#include "engine/formats/json.h"
+#include "engine/formats/model_directory.h"
+#include "engine/formats/peft_names.h"
+#include "engine/formats/source_readers.h"
+#include "engine/tensor/half.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kModelFolder = "pytorch_model_fsdp_", kStepFolder = "global_step",
+                           kCheckpoint = "checkpoint-", kOptimizerFolder = "optimizer_";
+
+// "global_step500", "global_step" -> 500.
+std::optional<int64_t> number_after(const std::string& name, std::string_view before) {
+  if (!name.starts_with(before)) return std::nullopt;
+  int64_t number = 0;
+  const char* end = name.data() + name.size();
+  const auto read = std::from_chars(name.data() + before.size(), end, number);
+  return read.ec == std::errc() && read.ptr == end && number >= 0 ? std::optional(number) : std::nullopt;
+}
+
+fs::path if_there(const fs::path& path) { return fs::is_regular_file(path) ? path : fs::path(); }
+
+// The folder that the weights' belongs to: what a training script names as the checkpoint.
+fs::path whole_of(const fs::path& weights) {
+  const std::string name = weights.filename().string();
+  const bool part = number_after(name, kModelFolder) || number_after(name, kStepFolder) || fs::is_regular_file(weights);
+  return part ? weights.parent_path() : weights;
+}
+
+TensorSource open_weights(const fs::path& path) {
+  return source_kind(path) == SourceKind::none ? open_safetensors(path) : open_tensor_source(path);
+}
+
+}  // namespace
+
+std::optional<ForeignFiles> find_foreign_checkpoint(const fs::path& given) {
+  // "DIR/" has no name of its own.
+  const fs::path path = given.has_filename() ? given : given.parent_path();
+  ForeignFiles files;
+  if (const auto source = find_tensor_source(path))
+    files.weights = *source;
+  else if (fs::is_regular_file(path / "trainer_state.json") && is_safetensors(path))
+    files.weights = path;
+  else
+    return std::nullopt;
+  const fs::path whole = whole_of(files.weights);
+  const auto number = number_after(files.weights.filename().string(), kModelFolder);
+  const fs::path beside = whole / (std::string(kOptimizerFolder) + std::to_string(number.value_or(0)));
+  files.optimizer = source_kind(beside) == SourceKind::dcp ? beside : files.weights;
+  files.trainer_state = if_there(whole / "trainer_state.json");
+  files.adapter_config = if_there(whole / "adapter_config.json");
+  if (files.adapter_config.empty()) files.adapter_config = if_there(files.weights / "adapter_config.json");
+  for (const char* name : {"optimizer.pt", "optimizer.bin"})
+    if (files.numbered.empty()) files.numbered = if_there(whole / name);
+  return files;
+}
+
+ForeignCheckpoint::ForeignCheckpoint(const fs::path& path) : SavedState(path) {
+  const auto files = find_foreign_checkpoint(path);
+  if (!files) throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
+  weights_.emplace(open_weights(files->weights));
+  optimizer_ = open_optimizer_source(files->optimizer);
+  engine_ = weights_->kind();
+  add_weights();
+  if (optimizer_)
+    add_averages();
+  else
+    numbered_ = files->numbered;
+  find_step(*files);
+}
+
+void ForeignCheckpoint::add_stored(Tensor tensor, const TensorSource& source, const SourceTensor& stored) {
+  const std::string name = tensor.name;
+  if (!add(std::move(tensor)).second)
+    throw Error(ErrorKind::format, "stands there twice, as '" + stored.name + "' too")
+        .at(source.path().string())
+        .key(name);
+  stored_.push_back({&source, &stored});
+}
+
+void ForeignCheckpoint::add_weights() {
+  for (const SourceTensor& stored : weights_->tensors()) {
+    if (is_original_module(stored.name) || !is_weight_dtype(stored.dtype)) continue;
+    const bool trained = is_lora_name(stored.name) || stored.name.find(".modules_to_save.") != std::string::npos;
+    add_stored({plain_name(stored.name), "master", DType::f32, stored.shape, trained}, *weights_, stored);
+  }
+}
+
+void ForeignCheckpoint::add_averages() {
+  const std::string place = optimizer_->path().string();
+  for (const SourceTensor& stored : optimizer_->tensors()) {
+    const size_t dot = stored.name.rfind('.');
+    const std::string key = stored.name.substr(dot + 1), name = plain_name(stored.name.substr(0, dot));
+    if ((key != "exp_avg" && key != "exp_avg_sq") || !is_weight_dtype(stored.dtype))
+      throw Error(ErrorKind::config, "keeps " + key + " in " + to_string(stored.dtype) + ", want AdamW's exp_avg and " +
+                                         "exp_avg_sq in floating point: no other optimizer's state is taken over")
+          .at(place)
+          .key(name)
+          .help("merge the checkpoint, and begin a run with what comes of that");
+    const Tensor* weight = find(name, "master");
+    if (!weight || weight->shape != stored.shape)
+      throw Error(ErrorKind::format, "keeps " + key + " of shape " + shape_text(stored.shape) + ", the weights hold " +
+                                         (weight ? shape_text(weight->shape) : std::string("no such parameter")))
+          .at(place)
+          .key(name);
+    tensors_[number_of(name, "master")].trained = true;
+    add_stored({name, key, DType::f32, stored.shape}, *optimizer_, stored);
+  }
+  if (!optimizer_->steps())
+    throw Error(ErrorKind::config,
+                "does not say in a tensor how many steps it has taken (step), which corrects Adam's "
+                "averages")
+        .at(place)
+        .help("merge the checkpoint, and begin a run with what comes of that");
+}
+
+void ForeignCheckpoint::find_step(const ForeignFiles& files) {
+  std::optional<int64_t> step;
+  if (!files.trainer_state.empty()) {
+    const Value state = read_json(files.trainer_state);
+    const Value* found = state.is_map() ? state.find("global_step") : nullptr;
+    if (!found || !found->is_integer() || found->as_integer() < 0)
+      throw Error(ErrorKind::format, "got " + (found ? describe(*found) : std::string("nothing")) + ", want a count")
+          .at(files.trainer_state.string())
+          .key("global_step");
+    step = found->as_integer();
+  }
+  if (optimizer_ && !step) step = optimizer_->steps();
+  const fs::path whole = whole_of(files.weights);
+  for (const fs::path& folder : {files.weights, whole})
+    for (const std::string_view before : {kStepFolder, kCheckpoint})
+      if (!step) step = number_after(folder.filename().string(), before);
+  header_ = Value::map({{"step", step.value_or(0)}});
+  if (optimizer_) header_.set("optimizer_steps", *optimizer_->steps());
+}
+
+void ForeignCheckpoint::read(const std::string& name, const std::string& kind, int64_t begin, int64_t count,
+                             void* out) const {
+  const Stored& stored = stored_[number_of(name, kind)];
+  if (stored.tensor->dtype == DType::f32) return stored.source->read(*stored.tensor, begin, count, out);
+  std::vector<std::byte> raw(static_cast<size_t>(count) * byte_size(stored.tensor->dtype));
+  stored.source->read(*stored.tensor, begin, count, raw.data());
+  to_fp32(stored.tensor->dtype, raw.data(), count, static_cast<float*>(out));
+}
+
+}  // namespace ft

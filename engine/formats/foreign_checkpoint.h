@@ -1,0 +1,59 @@
+#pragma once
+/// Another engine's training checkpoint as a state that a run goes on from: weights in any format of tensor_source.h or
+/// safetensors, Adam's averages where torch.distributed.checkpoint or DeepSpeed keep them, the count of steps. Values
+/// come as fp32. Opened by resuming runs, on every rank; reads are by ranges.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/formats/saved_state.h"
+#include "engine/formats/tensor_source.h"
+
+namespace ft {
+
+/// Where the parts of one lie. Paths that are empty: there is no such part.
+struct ForeignFiles {
+  std::filesystem::path weights;         ///< for open_tensor_source, or a folder of safetensors
+  std::filesystem::path optimizer;       ///< for open_optimizer_source, which may find nothing there
+  std::filesystem::path adapter_config;  ///< PEFT's
+  std::filesystem::path trainer_state;   ///< transformers'
+  std::filesystem::path numbered;        ///< an optimizer's state without the parameters' names
+};
+
+/// Looks at names of files alone: the folder of one of the formats, or what accelerate, Axolotl and transformers'
+/// Trainer make of it: a folder with `pytorch_model_fsdp_0/` and `optimizer_0/`, with DeepSpeed's `latest`, or with
+/// safetensors and trainer_state.json. Nothing for another folder.
+std::optional<ForeignFiles> find_foreign_checkpoint(const std::filesystem::path& path);
+
+class ForeignCheckpoint final : public SavedState {
+ public:
+  /// Reads tables, and compares them with the files. The header has `step` and, where there are averages,
+  /// `optimizer_steps`. Names are the parameters', without PEFT's wrappers; weights whose averages are there, LoRA's
+  /// matrices and modules_to_save are `trained`.
+  /// @throws Error(format), Error(io) for files; Error(config) for what find_foreign_checkpoint does not find, and for
+  /// an optimizer's state that is not Adam's.
+  explicit ForeignCheckpoint(const std::filesystem::path& path);
+
+  void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const override;
+
+  /// The state that is there and cannot be taken, or "".
+  const std::filesystem::path& numbered() const { return numbered_; }
+
+ private:
+  struct Stored {
+    const TensorSource* source;
+    const SourceTensor* tensor;
+  };
+  void add_weights();
+  void add_averages();
+  void add_stored(Tensor tensor, const TensorSource& source, const SourceTensor& stored);
+  void find_step(const ForeignFiles& files);
+
+  std::filesystem::path numbered_;
+  std::optional<TensorSource> weights_, optimizer_;
+  std::vector<Stored> stored_;  // of each tensor
+};
+
+}  // namespace ft

@@ -1,0 +1,187 @@
+#include "engine/formats/foreign_checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <random>
+#include <span>
+
+#include "engine/error/error.h"
+#include "engine/formats/peft_names.h"
+#include "engine/formats/safetensors.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
+
+namespace ft {
+namespace {
+
+namespace fs = std::filesystem;
+using test::slurp;
+using test::spill;
+using test::TemporaryDirectory;
+using testing::HasSubstr;
+
+fs::path golden(const std::string& name) { return fs::path(FT_GOLDEN_DIR) / "resume" / name; }
+
+std::vector<float> values(const SavedState& saved, const SavedState::Tensor& tensor) {
+  std::vector<float> out(static_cast<size_t>(tensor.numel()));
+  saved.read(tensor.name, tensor.kind, 0, tensor.numel(), out.data());
+  return out;
+}
+
+// Engines add up in orders of their own, four steps deep.
+void expect_near(const std::vector<float>& got, const std::vector<float>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  float largest = 0;
+  for (const float value : want) largest = std::max(largest, std::abs(value));
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 3e-5f * largest) << i;
+}
+
+TEST(ForeignCheckpoint, HoldsMastersAveragesAndSteps) {
+  for (const auto& [path, kind] :
+       std::vector<std::pair<const char*, const char*>>{{"fsdp/checkpoint-4", "full"},
+                                                        {"zero1", "full"},
+                                                        {"zero2", "full"},
+                                                        {"zero3", "full"},
+                                                        {"fsdp_lora/checkpoint-4/", "lora"},
+                                                        {"joint_lora", "lora"},
+                                                        {"zero2_lora/checkpoint-4", "lora"},
+                                                        {"zero3_lora/checkpoint-4", "lora"}}) {
+    SCOPED_TRACE(path);
+    const ForeignCheckpoint saved(golden(path));
+    EXPECT_EQ(saved.step(), 4);
+    EXPECT_EQ(saved.header().at("optimizer_steps").as_integer(), 4);
+    EXPECT_FALSE(saved.engine().empty());
+    const SafetensorsFile want(golden(std::string(kind) + "_saved.safetensors"));
+    size_t trained = 0, averages = 0;
+    for (const SavedState::Tensor& tensor : saved.tensors()) {
+      trained += tensor.kind == "master" && tensor.trained;
+      averages += tensor.kind != "master";
+    }
+    EXPECT_EQ(trained + averages, want.entries().size());
+    for (const TensorEntry& entry : want.entries()) {
+      SCOPED_TRACE(entry.name);
+      std::string name = entry.name, what = "master";
+      for (const std::string average : {".exp_avg", ".exp_avg_sq"})
+        if (name.ends_with(average)) name.resize(name.size() - average.size()), what = average.substr(1);
+      const SavedState::Tensor* tensor = saved.find(plain_name(name), what);
+      ASSERT_NE(tensor, nullptr);
+      EXPECT_EQ(tensor->shape, entry.shape);
+      EXPECT_TRUE(tensor->trained);
+      std::vector<float> wanted(static_cast<size_t>(entry.numel()));
+      want.read(entry, 0, std::as_writable_bytes(std::span(wanted)));
+      const std::vector<float> got = values(saved, *tensor);
+      expect_near(got, wanted);
+      const int64_t begin = entry.numel() / 3, count = entry.numel() / 2;
+      std::vector<float> part(static_cast<size_t>(count));
+      saved.read(tensor->name, tensor->kind, begin, count, part.data());
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), got.begin() + begin));
+    }
+  }
+}
+
+// bf16 weights come as fp32, exactly; without averages nobody knows what was trained.
+TEST(ForeignCheckpoint, HoldsWeightsAlone) {
+  const fs::path foreign = fs::path(FT_GOLDEN_DIR) / "foreign";
+  const ForeignCheckpoint saved(foreign / "dcp");
+  EXPECT_EQ(saved.step(), 0);
+  EXPECT_EQ(saved.header().find("optimizer_steps"), nullptr);
+  const SafetensorsFile model(foreign / "model/model.safetensors");
+  const SavedState::Tensor* head = saved.find("lm_head.weight", "master");
+  ASSERT_NE(head, nullptr);
+  EXPECT_FALSE(head->trained);
+  EXPECT_EQ(head->dtype, DType::f32);
+  const TensorEntry& entry = *model.find("lm_head.weight");
+  ASSERT_EQ(entry.dtype, DType::bf16);
+  std::vector<uint16_t> bits(static_cast<size_t>(entry.numel()));
+  model.read(entry, 0, std::as_writable_bytes(std::span(bits)));
+  const std::vector<float> got = values(saved, *head);
+  for (size_t i = 0; i < bits.size(); ++i) EXPECT_EQ(std::bit_cast<uint32_t>(got[i]), uint32_t{bits[i]} << 16);
+}
+
+// The step is the Trainer's, which counts what Adam has skipped; without it that of the optimizer, else of the name.
+TEST(ForeignCheckpoint, CountsSteps) {
+  const TemporaryDirectory directory;
+  fs::copy(golden("fsdp/checkpoint-4"), directory / "checkpoint-7", fs::copy_options::recursive);
+  const fs::path at = directory / "checkpoint-7";
+  spill(at / "trainer_state.json", "{\"global_step\": 6}");
+  EXPECT_EQ(ForeignCheckpoint(at).step(), 6);
+  EXPECT_EQ(ForeignCheckpoint(at / "pytorch_model_fsdp_0").step(), 6);
+  EXPECT_EQ(ForeignCheckpoint(at).header().at("optimizer_steps").as_integer(), 4);
+  fs::remove(at / "trainer_state.json");
+  EXPECT_EQ(ForeignCheckpoint(at).step(), 4);
+  fs::remove_all(at / "optimizer_0");
+  EXPECT_EQ(ForeignCheckpoint(at).step(), 7);
+}
+
+TEST(ForeignCheckpoint, IsNoFolderOfAnotherKind) {
+  EXPECT_FALSE(find_foreign_checkpoint(golden("nothing")));
+  EXPECT_FALSE(find_foreign_checkpoint(golden("model")));  // a model is none: it says of no step
+  EXPECT_EQ(test::thrown([] { ForeignCheckpoint saved(golden("model")); }).kind(), ErrorKind::config);
+}
+
+// Another optimizer's state, by its keys' names: changed in place to others of the same length.
+TEST(ForeignCheckpoint, RefusesWhatIsNotAdams) {
+  const TemporaryDirectory directory;
+  fs::copy(golden("zero3"), directory / "zero3", fs::copy_options::recursive);
+  for (const char* rank : {"0", "1", "2"}) {
+    const fs::path file =
+        directory / "zero3/global_step4" / (std::string("zero_pp_rank_") + rank + "_mp_rank_00_optim_states.pt");
+    std::string bytes = slurp(file);
+    for (size_t at = 0; (at = bytes.find("exp_avg_sq", at)) != std::string::npos;) bytes.replace(at, 10, "momentum_b");
+    spill(file, bytes);
+  }
+  const Error error = test::thrown([&] { ForeignCheckpoint saved(directory / "zero3"); });
+  EXPECT_EQ(error.kind(), ErrorKind::config);
+  EXPECT_THAT(error.what(), HasSubstr("momentum_b"));
+  EXPECT_THAT(error.what(), HasSubstr("AdamW"));
+}
+
+// Cut anywhere, a rank's file costs a message.
+TEST(ForeignCheckpoint, RefusesStatesThatAreNotWhole) {
+  for (const char* name : {"zero1/global_step4/zero_pp_rank_1_mp_rank_00_optim_states.pt",
+                           "fsdp/checkpoint-4/optimizer_0/__0_0.distcp", "fsdp/checkpoint-4/optimizer_0/.metadata"}) {
+    SCOPED_TRACE(name);
+    const TemporaryDirectory directory;
+    const std::string top = fs::path(name).begin()->string();
+    fs::copy(golden(top), directory / top, fs::copy_options::recursive);
+    const std::string whole = slurp(golden(name));
+    const fs::path from = directory / (top == "fsdp" ? "fsdp/checkpoint-4" : top);
+    for (size_t cut = whole.size() - 1; cut > 64; cut -= 1 + cut / 7) {
+      spill(directory / name, whole.substr(0, cut));
+      EXPECT_EQ(test::thrown([&] { ForeignCheckpoint saved(from); }).kind(), ErrorKind::format) << cut;
+    }
+    if (std::string(name).ends_with(".metadata")) continue;  // without it there is no such checkpoint
+    fs::remove(directory / name);
+    EXPECT_NE(test::thrown([&] { ForeignCheckpoint saved(from); }).kind(), ErrorKind::internal);
+  }
+}
+
+// Any byte changed: a message, or other numbers.
+TEST(ForeignCheckpoint, SurvivesEveryByteChanged) {
+  const TemporaryDirectory directory;
+  fs::copy(golden("zero2_lora"), directory / "zero2_lora", fs::copy_options::recursive);
+  fs::copy(golden("fsdp_lora"), directory / "fsdp_lora", fs::copy_options::recursive);
+  std::mt19937 random(7);
+  for (const char* name : {"zero2_lora/checkpoint-4/global_step4/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+                           "fsdp_lora/checkpoint-4/optimizer_0/.metadata"}) {
+    const std::string whole = slurp(golden(name));
+    for (size_t at = 0; at < whole.size(); at += 1 + random() % 8) {
+      std::string bytes = whole;
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+      spill(directory / name, bytes);
+      try {
+        const ForeignCheckpoint saved((directory / name).parent_path().parent_path());
+        for (const SavedState::Tensor& tensor : saved.tensors()) values(saved, tensor);
+      } catch (const Error& error) {
+        EXPECT_NE(error.kind(), ErrorKind::internal) << at << ": " << error.what();
+      }
+    }
+    spill(directory / name, whole);
+  }
+}
+
+}  // namespace
+}  // namespace ft

@@ -1,0 +1,212 @@
+"""Training that other engines began and saved, for tests/recipes/foreign_resume_test.cpp: tests/golden/resume (committed).
+
+    HF_HUB_OFFLINE=1 python tests/golden/resume.py make      needs torch, transformers, peft, accelerate and deepspeed
+
+A Llama of one layer is trained on four rows, all of them in every step, for SAVED steps of TOTAL by AdamW in fp32 under a linear
+schedule: whole ("full") and by LoRA ("lora"). Every engine saves the same moment: FSDP2 on two ranks by accelerate's own functions,
+torch.distributed.checkpoint with model and optimizer in one folder, DeepSpeed's ZeRO 1, 2 and 3. losses.json holds what one process
+of torch goes on to, with the moments and ("fresh") without them; full.safetensors and lora.safetensors what it ends with.
+"""
+import argparse, json, os, shutil, socket, subprocess, sys
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "resume")
+LR, DECAY, WARMUP, SAVED, TOTAL = 2e-2, 0.1, 2, 4, 8
+ROWS = [[(7 * row * row + 5 * i + i * i * (row + 1)) % 24 for i in range(12)] for row in range(4)]
+
+
+def tiny(lora):
+    from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(11)
+    model = LlamaForCausalLM(LlamaConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=24, vocab_size=24,
+        tie_word_embeddings=False, max_position_embeddings=32, initializer_range=0.2, rms_norm_eps=1e-5))
+    if lora:
+        from peft import LoraConfig, get_peft_model
+        model = get_peft_model(model, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"], lora_dropout=0.0,
+                                                 task_type="CAUSAL_LM"))
+    return model.train()
+
+
+def adamw(model):
+    """Decay on matrices alone, as transformers' Trainer groups parameters."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW([{"params": [p for p in trained if p.dim() >= 2], "weight_decay": DECAY},
+                              {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}], lr=LR)
+
+
+def groups(optimizer):
+    optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"]]
+    return optimizer
+
+
+def rate(step):
+    """transformers.get_linear_schedule_with_warmup, before step number `step` (from 0)."""
+    return LR * (step / WARMUP if step < WARMUP else (TOTAL - step) / (TOTAL - WARMUP))
+
+
+def step_rates(optimizer, step):
+    for group in optimizer.param_groups:
+        group["lr"] = rate(step)
+
+
+def train(model, optimizer, begin, end):
+    ids, losses = torch.tensor(ROWS), []
+    for step in range(begin, end):
+        step_rates(optimizer, step)
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+    return losses
+
+
+def folder(*parts):
+    path = os.path.join(HERE, *parts)
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def trainer_state(path):
+    with open(os.path.join(path, "trainer_state.json"), "w") as f:
+        json.dump({"epoch": float(SAVED), "global_step": SAVED, "max_steps": TOTAL}, f)
+
+
+def rank_fsdp(lora):
+    from types import SimpleNamespace
+    from accelerate import PartialState
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.fsdp_utils import save_fsdp_model, save_fsdp_optimizer
+    from torch.distributed.fsdp import fully_shard
+    state = PartialState(cpu=True)
+    model = tiny(lora)
+    inner = model.base_model.model if lora else model
+    mesh = dist.init_device_mesh("cpu", (state.num_processes,))
+    for layer in inner.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    optimizer = groups(adamw(model))
+    train(model, optimizer, 0, SAVED)
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type="SHARDED_STATE_DICT")
+    accelerator = SimpleNamespace(process_index=state.process_index, num_processes=state.num_processes)
+    out = folder("fsdp_lora" if lora else "fsdp", f"checkpoint-{SAVED}")
+    save_fsdp_model(plugin, accelerator, model, out, adapter_only=lora)
+    save_fsdp_optimizer(plugin, accelerator, optimizer, model, out)
+    if state.process_index == 0:
+        trainer_state(out)
+        if lora:
+            model.peft_config["default"].save_pretrained(out)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def rank_joint(lora):
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+    dist.init_process_group("gloo")
+    model = tiny(lora)
+    optimizer = groups(adamw(model))
+    train(model, optimizer, 0, SAVED)
+    weights, state = get_state_dict(model, optimizer)
+    out = folder("joint_lora")
+    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=out)
+    model.peft_config["default"].save_pretrained(out)
+    dist.destroy_process_group()
+
+
+def rank_zero(lora, stage):
+    import deepspeed
+    deepspeed.init_distributed("gloo")
+    model = tiny(lora)
+    engine, optimizer, *_ = deepspeed.initialize(model=model, optimizer=groups(adamw(model)), config={
+        "train_micro_batch_size_per_gpu": len(ROWS), "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
+        "gradient_clipping": 0.0, "zero_optimization": {
+            "stage": stage, "stage3_param_persistence_threshold": 0, "stage3_max_live_parameters": 0}})
+    ids = torch.tensor(ROWS)
+    for step in range(SAVED):
+        step_rates(optimizer, step)
+        engine.backward(engine(input_ids=ids, labels=ids, use_cache=False).loss)
+        engine.step()
+    out = folder(f"zero{stage}_lora" if lora else f"zero{stage}", *([f"checkpoint-{SAVED}"] if lora else []))
+    engine.save_checkpoint(out)
+    if lora and dist.get_rank() == 0:
+        trainer_state(out)
+        model.peft_config["default"].save_pretrained(out)
+    dist.barrier()
+    for name in os.listdir(out) if dist.get_rank() == 0 else []:
+        if name.endswith(".py"):
+            os.remove(os.path.join(out, name))
+
+
+def ranks(world, *arguments):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    env = lambda r: dict(os.environ, RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+                         CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu", ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    processes = [subprocess.Popen([sys.executable, os.path.abspath(__file__), *arguments], env=env(r)) for r in range(world)]
+    if any([p.wait() for p in processes]):
+        raise SystemExit("a rank failed")
+
+
+def reference(lora):
+    """One process: the steps after the save, with the optimizer's state and without; what it ends with."""
+    model = tiny(lora)
+    if not lora:
+        model.save_pretrained(folder("model"))
+        os.remove(os.path.join(HERE, "model", "generation_config.json"))
+    optimizer = groups(adamw(model))
+    before = train(model, optimizer, 0, SAVED)
+    saved = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    names = {p: n for n, p in model.named_parameters()}
+    moments = {f"{names[p]}.{key}": optimizer.state[p][key].clone() for p in optimizer.state for key in ("exp_avg", "exp_avg_sq")}
+    if not lora:
+        torch.save(saved, os.path.join(folder("bin"), "pytorch_model.bin"))
+    after = train(model, optimizer, SAVED, TOTAL)
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    kind = "lora" if lora else "full"
+    save_file({n: p.detach().clone() for n, p in model.named_parameters() if n in trained}, os.path.join(HERE, kind + ".safetensors"))
+    save_file({**{n: saved[n] for n in trained}, **moments}, os.path.join(HERE, kind + "_saved.safetensors"))
+    model.load_state_dict(saved)
+    return {"before": before, "after": after, "fresh": train(model, groups(adamw(model)), SAVED, TOTAL)}
+
+
+def make():
+    torch.set_num_threads(1)
+    shutil.rmtree(HERE, ignore_errors=True)
+    os.makedirs(HERE)
+    with open(os.path.join(HERE, "losses.json"), "w") as f:
+        json.dump({"full": reference(False), "lora": reference(True)}, f, indent=1)
+    with open(os.path.join(HERE, "rows.jsonl"), "w") as f:
+        f.writelines(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in ROWS)
+    ranks(2, "fsdp")
+    ranks(2, "fsdp", "--lora")
+    ranks(1, "joint", "--lora")
+    for stage, world in ((1, 2), (2, 2), (3, 3)):
+        ranks(world, "zero", "--stage", str(stage))
+    ranks(2, "zero", "--stage", "2", "--lora")
+    ranks(2, "zero", "--stage", "3", "--lora")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["make", "fsdp", "joint", "zero"])
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--stage", type=int)
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    if a.command == "make":
+        make()
+    elif a.command == "fsdp":
+        rank_fsdp(a.lora)
+    elif a.command == "joint":
+        rank_joint(a.lora)
+    else:
+        rank_zero(a.lora, a.stage)
+
+
+main()
