@@ -6,10 +6,12 @@
 #include <cmath>
 #include <numbers>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "engine/error/error.h"
 #include "engine/formats/safetensors.h"
+#include "engine/merge/gguf_gemma.h"
 #include "engine/merge/parallel_chunks.h"
 #include "engine/merge/tensor_stream.h"
 #include "engine/tensor/half.h"
@@ -27,22 +29,29 @@ constexpr Names kLayer[] = {{"input_layernorm", "attn_norm"},    {"post_attentio
                             {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
                             {"mlp.down_proj", "ffn_down"}};
 
-std::string gguf_name(const std::string& name) {
+// @param gemma its norms are called otherwise, and llama.cpp reads neither biases nor a head of it
+std::string gguf_name(const std::string& name, bool gemma) {
   const size_t dot = name.rfind('.');
   const std::string_view suffix = dot == std::string::npos ? std::string_view() : std::string_view(name).substr(dot);
   std::string_view module = std::string_view(name).substr(0, dot);
-  if (suffix == ".weight" || suffix == ".bias") {
+  if (suffix == ".weight" || (suffix == ".bias" && !gemma)) {
     for (const auto& [theirs, ours] : kTop)
-      if (module == theirs) return std::string(ours) + std::string(suffix);
+      if (module == theirs && !(gemma && theirs == "lm_head")) return std::string(ours) + std::string(suffix);
     constexpr std::string_view kLayers = "model.layers.";
     if (module.starts_with(kLayers)) {
       module.remove_prefix(kLayers.size());
       int layer = 0;
       const auto [end, error] = std::from_chars(module.data(), module.data() + module.size(), layer);
       module.remove_prefix(static_cast<size_t>(end - module.data()));
-      for (const auto& [theirs, ours] : kLayer)
-        if (error == std::errc() && module == "." + std::string(theirs))
-          return "blk." + std::to_string(layer) + "." + std::string(ours) + std::string(suffix);
+      const auto named = [&](std::span<const Names> table) -> std::string {
+        for (const auto& [theirs, ours] : table)
+          if (error == std::errc() && module == "." + std::string(theirs))
+            return "blk." + std::to_string(layer) + "." + std::string(ours) + std::string(suffix);
+        return "";
+      };
+      std::string found = gemma ? named(kGemmaLayer) : "";
+      if (found.empty()) found = named(kLayer);
+      if (!found.empty()) return found;
     }
   }
   throw Error(ErrorKind::config, "has no name in GGUF, or none that is known here")
@@ -66,7 +75,9 @@ std::string architecture_of(const Value& config) {
   const std::string type = config.get("model_type", "");
   if (type == "llama" || type == "mistral") return "llama";
   if (type == "qwen2" || type == "qwen3") return type;
-  throw Error(ErrorKind::config, "got '" + type + "', want llama, mistral, qwen2 or qwen3 for GGUF")
+  if (std::string gemma = gemma_architecture(type); !gemma.empty()) return gemma;
+  throw Error(ErrorKind::config,
+              "got '" + type + "', want gemma2, gemma3_text, llama, mistral, qwen2 or qwen3 for GGUF")
       .key("model_type")
       .help("--format huggingface, and llama.cpp's own converter from there");
 }
@@ -160,6 +171,7 @@ void put_config(GgufModel& model, const Value& config, GgufType type) {
   keys.put(prefix + "attention.layer_norm_rms_epsilon", static_cast<float>(config.get("rms_norm_eps", 1e-6)));
   keys.put(prefix + "vocab_size", positive(config, "vocab_size"));
   put_rope(model, config, prefix, shape);
+  if (architecture.starts_with("gemma")) put_gemma(keys, config);
 }
 
 // Heads whose rows llama's file has in another order: pairs of the rotation beside each other, not in two halves.
@@ -200,6 +212,8 @@ class RowEncoder {
                       reinterpret_cast<std::byte*>(values.data() + i * columns_));
     }
     const auto numel = static_cast<int64_t>(values.size());
+    if (part_.shift != 0)
+      for (float& value : values) value += part_.shift;
     if (part_.tensor.type != GgufType::q8_0) {
       const DType dtype = part_.tensor.type == GgufType::f32   ? DType::f32
                           : part_.tensor.type == GgufType::f16 ? DType::f16
@@ -227,9 +241,10 @@ class RowEncoder {
 
 GgufModel gguf_model(const MergeInput& input, GgufType type) {
   GgufModel model;
-  const Value& config = input.config();
+  const std::string architecture = architecture_of(input.config());
+  const bool gemma = architecture.starts_with("gemma");
+  const Value config = gemma ? gemma_config(input.config()) : input.config();
   put_config(model, config, type);
-  const std::string architecture = architecture_of(config);
   const Shape shape(config);
   for (const MergeTensor& tensor : input.tensors()) {
     if (tensor.name.ends_with(".rotary_emb.inv_freq")) continue;  // a buffer of old checkpoints
@@ -237,7 +252,8 @@ GgufModel gguf_model(const MergeInput& input, GgufType type) {
       throw Error(ErrorKind::config, std::string("is ") + to_string(tensor.stored) + " " + shape_text(tensor.shape) +
                                          ", want a weight of one or two dims for GGUF")
           .key(tensor.name);
-    GgufPart part{{gguf_name(tensor.name), type_of(tensor, type), tensor.shape}, &tensor};
+    GgufPart part{{gguf_name(tensor.name, gemma), type_of(tensor, type), tensor.shape}, &tensor};
+    if (gemma && tensor.name.ends_with("norm.weight")) part.shift = 1;  // its norms multiply by 1 + weight
     part.heads = heads_to_interleave(tensor.name, architecture, shape);
     if (part.heads > 0 && tensor.shape[0] != part.heads * shape.head_dim)
       throw Error(ErrorKind::shape, "has " + std::to_string(tensor.shape[0]) + " rows, want " +

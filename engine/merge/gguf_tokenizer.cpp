@@ -23,6 +23,17 @@ const fs::path* find(const std::vector<fs::path>& files, const char* name) {
   return nullptr;
 }
 
+// The parts of a normalizer or a pre-tokenizer, one or a Sequence's.
+std::vector<const Value*> steps_of(const Value* part, const char* of_sequence) {
+  std::vector<const Value*> steps;
+  if (part && part->get("type", "") == "Sequence") {
+    for (const Value& step : part->at(of_sequence).as_list()) steps.push_back(&step);
+  } else if (part && part->is_map()) {
+    steps.push_back(part);
+  }
+  return steps;
+}
+
 // llama.cpp splits texts by code of its own, one for each family; a name stands for it.
 std::string splitting(const Value& tokenizer, const std::string& file) {
   const std::string shared =
@@ -31,13 +42,7 @@ std::string splitting(const Value& tokenizer, const std::string& file) {
     std::string text = shared;
     return text.replace(text.find('%'), 1, digits);
   };
-  const Value* pre = tokenizer.find("pre_tokenizer");
-  std::vector<const Value*> steps;
-  if (pre && pre->get("type", "") == "Sequence") {
-    for (const Value& step : pre->at("pretokenizers").as_list()) steps.push_back(&step);
-  } else if (pre && pre->is_map()) {
-    steps.push_back(pre);
-  }
+  const std::vector<const Value*> steps = steps_of(tokenizer.find("pre_tokenizer"), "pretokenizers");
   std::string pattern;
   bool byte_level = false;
   for (const Value* step : steps) {
@@ -114,6 +119,17 @@ std::vector<float> scores_of(const Tokens& tokens, const std::vector<std::string
     if (token != ids.end()) scores[token->second] = -static_cast<float>(i + 1);
   }
   return scores;
+}
+
+// Whether a text's first word has the mark of a space before it, as Llama's has and Gemma's has not.
+bool begins_with_space(const Value& tokenizer) {
+  for (const Value* step : steps_of(tokenizer.find("normalizer"), "normalizers"))
+    if (step->get("type", "") == "Prepend") return true;
+  for (const Value* step : steps_of(tokenizer.find("pre_tokenizer"), "pretokenizers"))
+    if (step->get("type", "") == "Metaspace" && step->get("prepend_scheme", "always") != "never" &&
+        step->get("add_prefix_space", true))
+      return true;
+  return false;
 }
 
 // {"bos_token": "<s>"} or {"bos_token": {"content": "<s>"}} -> its id.
@@ -238,6 +254,7 @@ void add_gguf_tokenizer(GgufKeys& keys, const std::vector<fs::path>& files, int6
   if (byte_fallback) keys.put("tokenizer.ggml.scores", scores_of(tokens, merges));
   keys.put("tokenizer.ggml.token_type", tokens.kinds);
   if (!byte_fallback) keys.put("tokenizer.ggml.merges", merges);
+  if (byte_fallback) keys.put("tokenizer.ggml.add_space_prefix", begins_with_space(tokenizer));
   const fs::path* config = find(files, "tokenizer_config.json");
   put_specials(keys, files, config ? read_json(*config) : Value::map(), tokens);
 }

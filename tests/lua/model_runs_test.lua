@@ -4,7 +4,7 @@
 local native = require "ft.native"
 local test = require "ft.test"
 
-local has_gguf_name = { llama = true, mistral = true, qwen2 = true, qwen3 = true }
+local has_gguf_name = { llama = true, mistral = true, qwen2 = true, qwen3 = true, gemma2 = true, gemma3_text = true }
 local rows_of_data, vocabulary = 8, 432 -- of the tokenizer in tests/golden/text/qwen
 
 local recipe = [[
@@ -114,6 +114,6 @@ for _, name in ipairs {
     if has_gguf_name[config.model_type] then return end -- tests/engine/merge writes theirs
     local said, code = t.program("merge", t.folder .. "/tuned-1", "-o", t.folder .. "/gguf", "--format", "gguf")
     t.equal(code, 1)
-    t.contains(said, ("got '%s', want llama, mistral, qwen2 or qwen3 for GGUF"):format(config.model_type))
+    t.contains(said, ("got '%s', want gemma2, gemma3_text, llama, mistral, qwen2 or qwen3 for GGUF"):format(config.model_type))
   end)
 end

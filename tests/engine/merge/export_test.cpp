@@ -184,6 +184,104 @@ TEST(Export, WritesGgufInQ8WhereRowsAreLongEnough) {
   }
 }
 
+// A tiny Gemma 3 of six layers: one's norms, windows and rotation as the config of a directory says them.
+Value write_gemma(const fs::path& folder) {
+  fs::create_directories(folder);
+  std::vector<TensorEntry> entries;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    entries.push_back({.name = name + ".weight", .dtype = DType::f32, .shape = std::move(shape)});
+  };
+  add("model.embed_tokens", {21, 32});
+  for (int i = 0; i < 6; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    for (const char* norm :
+         {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"})
+      add(layer + norm, {32});
+    for (const char* norm : {"self_attn.q_norm", "self_attn.k_norm"}) add(layer + norm, {16});
+    for (const char* linear : {"self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
+      add(layer + linear, {32, 32});
+    for (const char* linear : {"self_attn.k_proj", "self_attn.v_proj"}) add(layer + linear, {16, 32});
+  }
+  add("model.norm", {32});
+  SafetensorsWriter writer(folder / "model.safetensors", entries);
+  float next = 0;
+  for (const TensorEntry& entry : writer.entries()) {
+    std::vector<float> values(static_cast<size_t>(entry.numel()));
+    for (float& value : values) value = (next = next > 1 ? -0.99f : next + 0.0625f);
+    writer.append(std::as_bytes(std::span(values)));
+  }
+  writer.finish();
+  Value config = parse_json(R"({"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "hidden_size": 32,
+    "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+    "query_pre_attn_scalar": 16, "vocab_size": 21, "max_position_embeddings": 64, "sliding_window": 8,
+    "attn_logit_softcapping": null, "final_logit_softcapping": null, "rms_norm_eps": 1e-6,
+    "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention",
+                    "sliding_attention", "full_attention"],
+    "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+                        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}})",
+                            "config.json");
+  test::spill(folder / "config.json", write_json(config));
+  return config;
+}
+
+// Names are those of gguf's table for the architecture (tests/golden/written.py gguf holds all of them to it).
+TEST(Export, WritesGemmaIntoGgufWithItsNormsOffset) {
+  const TemporaryDirectory directory;
+  write_gemma(directory / "in");
+  test::spill(directory / "in/tokenizer.json",
+              R"({"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+                  "model": {"type": "BPE", "byte_fallback": true, "unk_token": "<unk>",
+                            "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3}, "merges": [["a", "b"]]}})");
+  merge({.input = directory / "in", .output = directory / "out", .format = MergeFormat::gguf_q8_0, .threads = 2});
+  const Gguf gguf(directory / "out/model.gguf");
+  for (const auto& [key, value] :
+       std::map<std::string, std::string>{{"general.architecture", "gemma3"},
+                                          {"gemma3.attention.sliding_window", "8"},
+                                          {"gemma3.attention.key_length", "16"},
+                                          {"gemma3.rope.freq_base", std::to_string(1e6f)},
+                                          {"gemma3.rope.scaling.type", "linear"},
+                                          {"gemma3.rope.scaling.factor", std::to_string(8.f)},
+                                          {"tokenizer.ggml.model", "llama"},
+                                          {"tokenizer.ggml.add_space_prefix", "0"}})
+    EXPECT_EQ(gguf.keys.at(key), value) << key;
+  EXPECT_FALSE(gguf.keys.contains("gemma3.final_logit_softcapping"));
+  const SafetensorsFile model(directory / "in/model.safetensors");
+  EXPECT_EQ(gguf.tensors.size(), model.entries().size());
+  for (const auto& [theirs, ours] :
+       std::map<std::string, std::string>{{"input_layernorm", "attn_norm"},
+                                          {"post_attention_layernorm", "post_attention_norm"},
+                                          {"pre_feedforward_layernorm", "ffn_norm"},
+                                          {"post_feedforward_layernorm", "post_ffw_norm"},
+                                          {"self_attn.k_norm", "attn_k_norm"}}) {
+    std::vector<float> want = values_of(model, *model.find("model.layers.5." + theirs + ".weight"));
+    for (float& value : want) value += 1;
+    EXPECT_EQ(gguf.values("blk.5." + ours + ".weight"), want);
+  }
+  EXPECT_EQ(gguf.tensors.at("blk.5.attn_q.weight").type, 8u);
+}
+
+TEST(Export, RefusesAGemmaThatLlamaCppWouldComputeOtherwise) {
+  const TemporaryDirectory directory;
+  const Value config = write_gemma(directory / "in");
+  const MergeOptions options{.input = directory / "in", .output = directory / "out", .format = MergeFormat::gguf};
+  const auto with = [&](const char* key, Value value) {
+    Value changed = config;
+    changed.set(key, std::move(value));
+    test::spill(directory / "in/config.json", write_json(changed));
+  };
+  with("query_pre_attn_scalar", 17);
+  EXPECT_ERROR(merge(options), config, "query_pre_attn_scalar");
+  with("layer_types", Value::list({"sliding_attention", "full_attention"}));
+  EXPECT_ERROR(merge(options), config, "layer_types");
+  with("attn_logit_softcapping", 50.0);
+  EXPECT_ERROR(merge(options), config, "attn_logit_softcapping");
+  with("tie_word_embeddings", false);
+  EXPECT_ERROR(merge(options), config, "tie_word_embeddings");
+  with("rope_parameters", Value::map({{"sliding_attention", Value::map({{"rope_theta", 5000.0}})}}));
+  EXPECT_ERROR(merge(options), config, "rope_local_base_freq");
+  EXPECT_FALSE(fs::exists(directory / "out"));
+}
+
 TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
   const TemporaryDirectory directory;
   fs::copy(foreign("model"), directory / "in", fs::copy_options::recursive);
