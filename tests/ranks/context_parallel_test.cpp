@@ -14,6 +14,7 @@
 #include "engine/train/sharded_model.h"
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
+#include "tests/ranks/tiny_step.h"
 
 namespace ft::test {
 namespace {
@@ -58,21 +59,12 @@ Batch make_row(int64_t batch, int64_t row, const std::string& layout) {
 
 // Rows `first` to `first + count` of a batch as one micro batch.
 Batch make_rows(int64_t batch, int64_t first, int64_t count, const std::string& layout) {
-  Batch all;
-  for (int64_t row = first; row < first + count; ++row) {
-    const Batch one = make_row(batch, row, layout);
-    all.rows += 1;
-    all.length = one.length;
-    const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
-    append(all.tokens, one.tokens);
-    append(all.targets, one.targets);
-    append(all.positions, one.positions);
-    append(all.documents, one.documents);
-    append(all.row_ids, one.row_ids);
-    all.num_targets += one.num_targets;
-  }
-  return all;
+  std::vector<Batch> rows;
+  for (int64_t row = first; row < first + count; ++row) rows.push_back(make_row(batch, row, layout));
+  return joined(rows);
 }
+
+std::string layout_of(const Value& job) { return job.get("layout", "packed"); }
 
 Value description(const Value& job) {
   Value model = tiny_decoder(job.get("tied", true));
@@ -116,19 +108,12 @@ struct Trained {
   std::map<std::string, at::Tensor> weights;
 };
 
-double grad_norm(ShardedModel& model) {
-  double squares = 0;
-  for (auto& shard : model.shards())
-    if (shard->grad().defined()) squares += std::pow(shard->grad().to(at::kDouble).norm().item<double>(), 2);
-  return std::sqrt(model.group().sum(squares) / model.replicas().size());
-}
-
 // This rank's micro batches of a batch.
 std::vector<MicroBatch> micro_batches(ShardedModel& model, int64_t batch, const Value& job) {
   std::vector<MicroBatch> all;
   for (int64_t first = 0; first < kRows; first += kMicro) {
     if (first / kMicro % model.mesh().num_data_ranks() != model.mesh().data_rank()) continue;
-    Batch part = own_part(make_rows(batch, first, kMicro, job.at("layout").as_string()), model.context_axis(), 0);
+    Batch part = own_part(make_rows(batch, first, kMicro, layout_of(job)), model.context_axis(), 0);
     if (model.context_axis().group) plant(job.get("plant", ""), part);
     all.push_back(micro_batch(part, model.context_axis()));
   }
@@ -138,13 +123,10 @@ std::vector<MicroBatch> micro_batches(ShardedModel& model, int64_t batch, const 
 double train_step(ShardedModel& model, int64_t step, const Value& job) {
   double tokens = 0;
   for (int64_t row = 0; row < kRows; ++row)
-    tokens += static_cast<double>(make_row(step % 2, row, job.at("layout").as_string()).num_targets);
+    tokens += static_cast<double>(make_row(step % 2, row, layout_of(job)).num_targets);
   double loss = 0;
   for (MicroBatch& made : micro_batches(model, step % 2, job)) {
-    made.context.training = true;
-    made.context.seed = 5;
-    made.context.step = step;
-    made.context.loss_scale = 1 / tokens;
+    set_step(made, step, tokens);
     loss += model.schedule().train(made.tokens, made.context);
   }
   model.reduce_gradients();
@@ -183,12 +165,6 @@ Trained train(const Value& job, const Value* mesh, const std::shared_ptr<Process
   trained.evaluated = model.mesh().loss_group().sum(trained.evaluated);
   trained.weights = gathered(model);
   return trained;
-}
-
-double worst(const std::vector<double>& found, const std::vector<double>& want) {
-  double most = 0;
-  for (size_t i = 0; i < want.size(); ++i) most = std::max(most, std::abs(found[i] - want[i]) / std::abs(want[i]));
-  return most;
 }
 
 double worst_weight(const Trained& found, const Trained& want) {
@@ -234,22 +210,6 @@ RANK_BODY(checkpointing_changes_no_bit) {
 }
 
 namespace {
-
-Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
-Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
-Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}, {"layout", "packed"}}); }
-Value lora(Value optimizer) {
-  return Value::map({{"optimizer", std::move(optimizer)}, {"layout", "packed"}, {"lora", true}});
-}
-Value qlora(Value optimizer) {
-  Value job = lora(std::move(optimizer));
-  job.set("quantize", "nf4");
-  return job;
-}
-Value with(Value job, const char* key, Value value) {
-  job.set(key, std::move(value));
-  return job;
-}
 
 struct Difference {
   double losses, norms, weights, evaluated;

@@ -12,6 +12,7 @@
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
 #include "tests/ranks/tiny_rows.h"
+#include "tests/ranks/tiny_step.h"
 
 namespace ft::test {
 namespace {
@@ -54,20 +55,9 @@ Value plan_of(const Value& job) {
 
 // The rows of one rank as one micro batch.
 Batch rows_of(int64_t batch, int64_t rank, int64_t ranks) {
-  Batch all;
-  for (int64_t row = rank; row < kRows; row += ranks) {
-    const Batch one = one_row(batch, row);
-    all.rows += 1;
-    all.length = one.length;
-    const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
-    append(all.tokens, one.tokens);
-    append(all.targets, one.targets);
-    append(all.positions, one.positions);
-    append(all.documents, one.documents);
-    append(all.row_ids, one.row_ids);
-    all.num_targets += one.num_targets;
-  }
-  return all;
+  std::vector<Batch> rows;
+  for (int64_t row = rank; row < kRows; row += ranks) rows.push_back(one_row(batch, row));
+  return joined(rows);
 }
 
 }  // namespace
@@ -84,15 +74,9 @@ RANK_BODY(train_experts) {
     const Batch own = rows_of(step % 2, group->rank(), group->size());
     const double tokens = group->sum(static_cast<double>(own.num_targets));
     MicroBatch made = micro_batch(own);
-    made.context.training = true;
-    made.context.seed = 5;
-    made.context.step = step;
-    made.context.loss_scale = 1 / tokens;
+    set_step(made, step, tokens);
     losses.as_list().emplace_back(group->sum(model.schedule().train(made.tokens, made.context)));
-    double squares = 0;
-    for (auto& shard : model.shards())
-      if (shard->grad().defined()) squares += std::pow(shard->grad().to(at::kDouble).norm().item<double>(), 2);
-    norms.as_list().emplace_back(std::sqrt(group->sum(squares)));
+    norms.as_list().emplace_back(grad_norm(model));
     optimizer->step(job.at("optimizer").at("lr").as_number());
     for (auto& shard : model.shards()) shard->zero_grad();
   }
@@ -113,16 +97,7 @@ Trained train(int world, const Value& job) {
   return trained;
 }
 
-double worst(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = a.size() == b.size() && !a.empty() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    most = std::max(most, std::abs(a[i] - b[i]) / std::abs(a[i]));
-  return most;
-}
-
-Value sgd(double balance) {
-  return Value::map({{"optimizer", Value::map({{"kind", "sgd"}, {"lr", 0.5}})}, {"balance", balance}});
-}
+Value sgd(double balance) { return with(full(test::sgd()), "balance", balance); }
 
 constexpr double kLoss = 1.3e-6;
 

@@ -16,6 +16,8 @@
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
 #include "tests/ranks/tiny_rows.h"
+#include "tests/ranks/tiny_step.h"
+#include "tests/temporary_directory.h"
 
 namespace ft::test {
 namespace {
@@ -47,13 +49,6 @@ void plant(const std::string& bug, ShardedModel& model) {
   }
 }
 
-double grad_norm(ShardedModel& model) {
-  double squares = 0;
-  for (auto& shard : model.shards())
-    if (shard->grad().defined()) squares += std::pow(shard->grad().to(at::kDouble).norm().item<double>(), 2);
-  return std::sqrt(model.group().sum(squares));
-}
-
 }  // namespace
 
 // Trains and saves. @param argument JSON: the job and the directory for its checkpoint. @return losses and norms.
@@ -75,10 +70,7 @@ RANK_BODY(train_tiny) {
     double loss = 0;
     for (const Batch& batch : own) {
       MicroBatch made = micro_batch(batch);
-      made.context.training = true;
-      made.context.seed = 5;
-      made.context.step = step;
-      made.context.loss_scale = 1 / tokens;
+      set_step(made, step, tokens);
       loss += model.schedule().train(made.tokens, made.context);
     }
     losses.as_list().emplace_back(group->sum(loss));
@@ -99,10 +91,8 @@ struct Trained {
 };
 
 Trained train_anew(int world, Value job) {
-  static int number = 0;
-  const auto out = std::filesystem::temp_directory_path() /
-                   ("ft-layouts-" + std::to_string(::getpid()) + "-" + std::to_string(number++)) / "checkpoint-10";
-  std::filesystem::create_directories(out.parent_path());
+  const TemporaryDirectory folder;
+  const auto out = folder / "checkpoint-10";
   job.set("out", out.string());
   const Value said = parse_json(run_ranks(world, "train_tiny", write_json(job))[0], "result");
   Trained trained;
@@ -115,7 +105,6 @@ Trained train_anew(int world, Value job) {
     values.resize(static_cast<size_t>(tensor.numel()));
     checkpoint.read(tensor.name, "master", 0, tensor.numel(), values.data());
   }
-  std::filesystem::remove_all(out.parent_path());
   return trained;
 }
 
@@ -125,13 +114,6 @@ const Trained& train(int world, const Value& job) {
   const auto [place, is_new] = known.try_emplace({world, write_json(job)});
   if (is_new) place->second = train_anew(world, job);
   return place->second;
-}
-
-double worst(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = a.size() == b.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    most = std::max(most, std::abs(a[i] - b[i]) / std::abs(a[i]));
-  return most;
 }
 
 // Largest relative distance, in norm, of any weight.
@@ -148,17 +130,6 @@ double worst_weight(const Trained& a, const Trained& b) {
     most = std::max(most, std::sqrt(difference / std::max(size, 1e-30)));
   }
   return most;
-}
-
-Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
-Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
-Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}}); }
-Value qlora(Value optimizer) {
-  return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}, {"quantize", "nf4"}});
-}
-Value with(Value job, const char* key, Value value) {
-  job.set(key, std::move(value));
-  return job;
 }
 
 constexpr double kLoss = 1.3e-6, kQloraLoss = 1e-5, kWeight = 5e-6;

@@ -12,26 +12,6 @@
 namespace ft::test {
 namespace {
 
-struct Ended {
-  Trained trained;
-  std::vector<at::Tensor> state{};
-};
-
-Ended ended(Training& training, Trained trained) {
-  Ended end{.trained = std::move(trained)};
-  for (const SavedPiece& saved : saved_pieces(training.model, training.optimizer.get()))
-    end.state.push_back(saved.value.clone());
-  return end;
-}
-
-bool equal(const Ended& a, const Ended& b) {
-  if (a.trained.losses != b.trained.losses || a.trained.norms != b.trained.norms) return false;
-  if (a.state.empty() || a.state.size() != b.state.size()) return false;
-  for (size_t i = 0; i < a.state.size(); ++i)
-    if (!at::equal(a.state[i], b.state[i])) return false;
-  return true;
-}
-
 std::string said(ProcessGroup& group, bool same) { return group.max(same ? 0 : 1) == 0 ? "equal " : "unequal "; }
 
 // Bytes of this process's mappings of nameless files in the directory.

@@ -1,9 +1,7 @@
 // Frozen weights in a file map train to the bit as gathered ones do, whoever shares the file; and the file is made
 // once, found again without reading its source, and never believed when its source or it itself is another.
-#include <ATen/ops/equal.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -21,6 +19,8 @@
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
 #include "tests/ranks/tiny_rows.h"
+#include "tests/ranks/tiny_step.h"
+#include "tests/temporary_directory.h"
 
 namespace ft::test {
 namespace {
@@ -30,13 +30,6 @@ using testing::HasSubstr;
 using Outcome = WeightCacheReport::Outcome;
 
 constexpr int64_t kRows = 8, kSteps = 3;
-
-// A directory that goes with the test.
-struct Folder {
-  Folder() : path(fs::temp_directory_path() / ("ft_mmap_" + std::to_string(getpid()))) { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 Value plan_of(const Value& job, const fs::path& cache) {
   Value parallel = Value::map({{"reshard_after_forward", job.get("reshard", true)},
@@ -77,10 +70,7 @@ Trained train(const std::shared_ptr<ProcessGroup>& group, const Value& job, cons
     for (int64_t row = group->rank(); row < kRows; row += group->size()) {
       const Batch batch = one_row(step % 2, row);
       MicroBatch made = micro_batch(batch);
-      made.context.training = true;
-      made.context.seed = 5;
-      made.context.step = step;
-      made.context.loss_scale = 1 / tokens;
+      set_step(made, step, tokens);
       loss += model.schedule().train(made.tokens, made.context);
     }
     model.reduce_gradients();
@@ -90,24 +80,13 @@ Trained train(const std::shared_ptr<ProcessGroup>& group, const Value& job, cons
     model.masters_changed();
     model.zero_gradients();
   }
-  for (auto& shard : model.shards())
-    if (const FlatRange* range = shard->trainable()) trained.state.push_back(range->owned.clone());
-  for (const StateTensor& state : optimizer->state()) trained.state.push_back(state.value.clone());
+  trained.state = copied_state(model, *optimizer);
   return trained;
 }
 
-bool equal(const Trained& a, const Trained& b) {
-  if (a.losses != b.losses || a.state.size() != b.state.size() || a.state.empty()) return false;
-  for (size_t i = 0; i < a.state.size(); ++i)
-    if (!at::equal(a.state[i], b.state[i])) return false;
-  return true;
-}
+bool equal(const Trained& a, const Trained& b) { return a.losses == b.losses && same_bits(a.state, b.state); }
 
 Value qlora() { return Value::map({{"quantize", "nf4"}}); }
-Value with(Value job, const char* key, Value value) {
-  job.set(key, std::move(value));
-  return job;
-}
 
 }  // namespace
 
@@ -150,8 +129,8 @@ namespace {
 class Mmap : public testing::TestWithParam<int> {
  protected:
   std::string train_all(std::initializer_list<Value> jobs) {
-    const Folder folder;
-    const Value argument = Value::list({(folder.path / "cache").string(), Value::list(jobs)});
+    const TemporaryDirectory folder;
+    const Value argument = Value::list({(folder / "cache").string(), Value::list(jobs)});
     return run_ranks(GetParam(), "train_from_a_map", write_json(argument))[0];
   }
 };
@@ -171,11 +150,11 @@ TEST_P(Mmap, changes_no_bit_under_other_policies_and_beside_other_modes) {
 INSTANTIATE_TEST_SUITE_P(Ranks, Mmap, testing::Values(1, 2, 4));
 
 TEST(WeightCache, is_made_by_one_of_the_runs_that_start_at_once) {
-  const Folder folder;
-  const auto losses = run_ranks(4, "start_runs_at_once", (folder.path / "cache").string());
+  const TemporaryDirectory folder;
+  const auto losses = run_ranks(4, "start_runs_at_once", (folder / "cache").string());
   for (const std::string& loss : losses) EXPECT_EQ(loss, losses[0]);
   int files = 0;
-  for (const auto& entry : fs::directory_iterator(folder.path / "cache")) files += entry.path().extension() != ".lock";
+  for (const auto& entry : fs::directory_iterator(folder / "cache")) files += entry.path().extension() != ".lock";
   EXPECT_EQ(files, 1);  // and no temporary one
 }
 
@@ -213,8 +192,8 @@ int64_t bytes_asked_for() {
 }
 
 struct CachedModel : testing::Test {
-  Folder folder;
-  fs::path model = folder.path / "model", cache = folder.path / "cache";
+  TemporaryDirectory folder;
+  fs::path model = folder / "model", cache = folder / "cache";
   int64_t asked = 0;
 
   void SetUp() override { write_model(model, 3); }
@@ -255,8 +234,8 @@ TEST_F(CachedModel, is_found_again_by_the_headers_of_its_source_alone) {
 
 TEST_F(CachedModel, is_made_anew_when_its_source_changes_and_kept_when_that_is_only_touched) {
   const Trained first = run();
-  fs::copy_file(model / "model.safetensors", folder.path / "copy");
-  fs::rename(folder.path / "copy", model / "model.safetensors");  // another inode, another time
+  fs::copy_file(model / "model.safetensors", folder / "copy");
+  fs::rename(folder / "copy", model / "model.safetensors");  // another inode, another time
   const Trained copied = run();
   EXPECT_EQ(copied.cache->outcome, Outcome::renewed);
   EXPECT_TRUE(equal(first, copied));

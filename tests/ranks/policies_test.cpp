@@ -14,6 +14,8 @@
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
 #include "tests/ranks/tiny_rows.h"
+#include "tests/ranks/tiny_step.h"
+#include "tests/temporary_directory.h"
 
 namespace ft::test {
 namespace {
@@ -38,22 +40,12 @@ double train_row(ShardedModel& model, Batch row, int64_t step, double tokens, co
   const bool struck = model.mesh().data_rank() == 1;
   if (struck && bug == "shift_label") std::rotate(row.targets.begin(), row.targets.begin() + 1, row.targets.end());
   MicroBatch made = micro_batch(row);
-  made.context.training = true;
-  made.context.seed = 5;
-  made.context.step = step;
-  made.context.loss_scale = 1 / tokens;
+  set_step(made, step, tokens);
   if (bug != "skip_rank") return model.schedule().train(made.tokens, made.context);
   const double loss = model.schedule().forward(made.tokens, made.context).item<double>();
   if (struck) made.context.loss_scale = 0;
   model.schedule().train(made.tokens, made.context);
   return loss;
-}
-
-double grad_norm(ShardedModel& model) {
-  double squares = 0;
-  for (auto& shard : model.shards())
-    if (shard->grad().defined()) squares += std::pow(shard->grad().to(at::kDouble).norm().item<double>(), 2);
-  return std::sqrt(model.group().sum(squares) / model.replicas().size());
 }
 
 // Largest distance, relative in norm, of any piece that this rank owns from the same piece of a checkpoint.
@@ -129,15 +121,8 @@ namespace fs = std::filesystem;
 
 // A folder that goes with the process.
 const fs::path& folder() {
-  struct Made {
-    fs::path path = fs::temp_directory_path() / ("ft-policies-" + std::to_string(::getpid()));
-    ~Made() {
-      std::error_code ignored;
-      fs::remove_all(path, ignored);
-    }
-  };
-  static const Made made;
-  return made.path;
+  static const TemporaryDirectory made;
+  return made.path();
 }
 
 struct Layout {
@@ -153,16 +138,10 @@ struct Trained {
 };
 using Results = std::map<std::string, Trained>;  // by job
 
-Value with(Value job, const char* key, Value value) {
-  job.set(key, std::move(value));
-  return job;
-}
-
 // What every layout trains, by name; a bug is named after a slash.
 const std::vector<std::pair<std::string, Value>>& jobs() {
   static const auto made = [] {
-    const Value adamw = Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}});
-    const Value sgd = Value::map({{"kind", "sgd"}, {"lr", 0.5}});
+    const Value adamw = test::adamw(), sgd = test::sgd();
     const Value full = Value::map(), lora = with(full, "lora", "all-linear"), qlora = with(lora, "quantize", "nf4");
     const Value uneven = with(full, "uneven", true);
     const auto layer = [&](const char* pattern) { return with(with(uneven, "lora", pattern), "optimizer", sgd); };
@@ -230,13 +209,6 @@ const Results& of(const Layout& layout) {
   if (found != known.end()) return found->second;
   one_process();
   return known[layout.name] = train(layout, &kOne);
-}
-
-double worst(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = a.size() == b.size() && !a.empty() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    most = std::max(most, std::abs(a[i] - b[i]) / std::abs(a[i]));
-  return most;
 }
 
 Value zero(int stage) { return Value::map({{"zero_stage", stage}}); }

@@ -119,8 +119,7 @@ RankBodyEntry::RankBodyEntry(const char* name, RankBody body) { bodies()[name] =
 std::vector<RankResult> run_ranks_raw(int world, const std::string& body, const RanksOptions& options) {
   int port = 0;
   const int store_fd = listen_on_loopback(port);
-  const auto begin = Clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+  const auto end = Clock::now() + options.limit;
   std::vector<Started> started;
   for (int rank = 0; rank < world; ++rank) started.push_back(start(rank, world, body, options, store_fd, port));
   close(store_fd);
@@ -133,7 +132,7 @@ std::vector<RankResult> run_ranks_raw(int world, const std::string& body, const 
       watched.push_back({one.output_fd, POLLIN, 0});
     }
     poll(watched.data(), watched.size(), 5);
-    const bool late = seconds() > static_cast<double>(options.limit.count());
+    const bool late = Clock::now() > end;
     for (int rank = 0; rank < world; ++rank) {
       Started& one = started[rank];
       if (one.done) continue;
@@ -144,7 +143,6 @@ std::vector<RankResult> run_ranks_raw(int world, const std::string& body, const 
       read_available(one.output_fd, results[rank].output);
       if (!ended) continue;
       results[rank].exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-      results[rank].seconds = seconds();
       if (late) results[rank].output += "\n(killed at the time limit)";
       close(one.result_fd);
       close(one.output_fd);

@@ -26,7 +26,6 @@ struct RankResult {
   int exit_code = 0;   ///< 128 + signal where a signal ended it
   std::string value;   ///< what the body returned
   std::string output;  ///< stdout and stderr
-  double seconds = 0;  ///< from the start to its end
 };
 
 struct RanksOptions {

@@ -1,7 +1,6 @@
 // A checkpoint saved on any layout goes on on any other: whole, LoRA and QLoRA, AdamW with 32 and 8 bits, SGD, sharded
 // or in one file. What each layout trains is held to one process by the other tests here.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 
@@ -10,6 +9,7 @@
 #include "tests/ranks/ranks.h"
 #include "tests/ranks/tiny_model.h"
 #include "tests/ranks/tiny_training.h"
+#include "tests/temporary_directory.h"
 
 namespace ft::test {
 namespace {
@@ -149,7 +149,7 @@ void train(std::vector<Going>& all, bool save) {
 }
 
 TEST(Resume, goes_on_on_any_layout) {
-  const fs::path folder = fs::temp_directory_path() / ("ft-resume-" + std::to_string(::getpid()));
+  const TemporaryDirectory folder;
   std::vector<Going> saved, resumed;
   const std::vector<Layout>& on = layouts();
   const std::vector<Value> kinds = jobs();
@@ -162,7 +162,6 @@ TEST(Resume, goes_on_on_any_layout) {
   }
   train(saved, true);
   train(resumed, false);
-  fs::remove_all(folder);
   for (size_t i = 0; i < resumed.size(); ++i) {
     const Going &going = resumed[i], &want = saved[i / 2];
     SCOPED_TRACE(std::string(going.from->name) + " -> " + going.onto->name + " " + write_json(going.job));
@@ -179,7 +178,7 @@ TEST(Resume, goes_on_on_any_layout) {
 }
 
 TEST(Resume, the_gates_fail_without_the_optimizer_s_state) {
-  const fs::path folder = fs::temp_directory_path() / ("ft-forget-" + std::to_string(::getpid()));
+  const TemporaryDirectory folder;
   const Layout& on = layouts()[1];
   std::vector<Going> saved, resumed;
   for (const Value& job : {full(adamw()), full(adamw8()), with(qlora(adamw()), "dropout", 0.1)}) {
@@ -189,7 +188,6 @@ TEST(Resume, the_gates_fail_without_the_optimizer_s_state) {
   }
   train(saved, true);
   train(resumed, false);
-  fs::remove_all(folder);
   for (size_t i = 0; i < resumed.size(); ++i)
     EXPECT_GT(worst(resumed[i].losses, saved[i].losses), 1e-3) << write_json(saved[i].job);
 }

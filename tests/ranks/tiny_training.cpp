@@ -104,10 +104,7 @@ double Training::step(int64_t number) {
     if (plant == "shift_label" && struck)
       std::rotate(part.targets.begin(), part.targets.begin() + 1, part.targets.end());
     MicroBatch made = micro_batch(part, model.context_axis());
-    made.context.training = true;
-    made.context.seed = 5;
-    made.context.step = number;
-    made.context.loss_scale = 1 / tokens;
+    set_step(made, number, tokens);
     if (plant == "skip_rank") {  // rows of one rank are seen, and not learnt; all ranks take the same steps
       loss += model.schedule().forward(made.tokens, made.context).item<double>();
       if (struck) made.context.loss_scale = 0;
@@ -148,10 +145,12 @@ void Training::save(const fs::path& directory, StateDict kind) {
                   Value::map({{"step", optimizer->steps}, {"optimizer_steps", optimizer->steps}}), kind);
 }
 
-double worst(const std::vector<double>& found, const std::vector<double>& want) {
-  double most = found.size() == want.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < want.size(); ++i) most = std::max(most, std::abs(found[i] - want[i]) / std::abs(want[i]));
-  return most;
+Ended ended(Training& training, Trained trained) {
+  return {std::move(trained), copied_state(training.model, *training.optimizer)};
+}
+
+bool equal(const Ended& a, const Ended& b) {
+  return a.trained.losses == b.trained.losses && a.trained.norms == b.trained.norms && same_bits(a.state, b.state);
 }
 
 SharedDirectory::SharedDirectory(ProcessGroup& group) : rank(group.rank()) {
@@ -163,19 +162,6 @@ SharedDirectory::SharedDirectory(ProcessGroup& group) : rank(group.rank()) {
 SharedDirectory::~SharedDirectory() {
   std::error_code ignored;
   if (rank == 0) fs::remove_all(path, ignored);
-}
-
-Value adamw() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}}); }
-Value adamw8() { return Value::map({{"kind", "adamw"}, {"lr", 1e-3}, {"weight_decay", 0.0}, {"bits", 8}}); }
-Value sgd() { return Value::map({{"kind", "sgd"}, {"lr", 0.5}}); }
-Value full(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}}); }
-Value lora(Value optimizer) { return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}}); }
-Value qlora(Value optimizer) {
-  return Value::map({{"optimizer", std::move(optimizer)}, {"lora", true}, {"quantize", "nf4"}});
-}
-Value with(Value job, const char* key, Value value) {
-  job.set(key, std::move(value));
-  return job;
 }
 
 }  // namespace ft::test

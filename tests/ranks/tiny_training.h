@@ -17,6 +17,7 @@
 #include "engine/train/save.h"
 #include "engine/train/sharded_model.h"
 #include "engine/train/unit_updates.h"
+#include "tests/ranks/tiny_step.h"
 
 namespace ft::test {
 
@@ -47,8 +48,13 @@ struct Training {
   std::function<void()> before_update{}, before_last_backward{};
 };
 
-/// Largest relative difference.
-double worst(const std::vector<double>& found, const std::vector<double>& want);
+/// What a training came to: figures, and copies of this rank's masters and optimizer state.
+struct Ended {
+  Trained trained;
+  std::vector<at::Tensor> state;
+};
+Ended ended(Training& training, Trained trained);
+bool equal(const Ended& a, const Ended& b);  ///< to the bit
 
 /// A directory of all ranks'; rank 0 removes it.
 struct SharedDirectory {
@@ -57,13 +63,5 @@ struct SharedDirectory {
   std::filesystem::path path;
   int rank;
 };
-
-Value adamw();
-Value adamw8();
-Value sgd();  ///< AdamW hides a wrong scale of the gradients; this does not
-Value full(Value optimizer);
-Value lora(Value optimizer);
-Value qlora(Value optimizer);
-Value with(Value job, const char* key, Value value);
 
 }  // namespace ft::test

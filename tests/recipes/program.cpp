@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <thread>
 
 namespace ft::test {
@@ -97,16 +95,6 @@ Finished shell(const std::string& line, const fs::path& folder) {
   return result;
 }
 
-std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void spill(const fs::path& path, const std::string& bytes) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
 fs::path recipe(const std::string& name, const fs::path& folder,
                 const std::vector<std::pair<std::string, std::string>>& replaced) {
   std::string text = slurp(fs::path(ft_source_dir()) / "recipes" / name);
@@ -118,19 +106,6 @@ fs::path recipe(const std::string& name, const fs::path& folder,
   const fs::path copy = folder / name;
   spill(copy, text);
   return copy;
-}
-
-Folder::Folder() {
-  const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-  const std::string name = info ? std::string(info->test_suite_name()) + "-" + info->name() : "shared";
-  path_ = fs::temp_directory_path() / ("ftengine-" + name + "-" + std::to_string(getpid()));
-  fs::remove_all(path_);
-  fs::create_directories(path_);
-}
-
-Folder::~Folder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
 }
 
 }  // namespace ft::test

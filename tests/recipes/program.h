@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/temporary_directory.h"
+
 /// Paths of the checkout and of the program that was built from it (CMakeLists.txt makes them).
 const char* ft_source_dir();
 const char* ft_program();
@@ -46,25 +48,11 @@ Finished run(const std::vector<std::string>& words, const fs::path& folder);
 /// Runs a line of shell in which `ftengine` is the program.
 Finished shell(const std::string& line, const fs::path& folder);
 
-std::string slurp(const fs::path& path);
-void spill(const fs::path& path, const std::string& bytes);
-
 /// Writes a recipe of the checkout into `folder` with texts replaced; each must be there once or more.
 /// @return the copy's path
 fs::path recipe(const std::string& name, const fs::path& folder,
                 const std::vector<std::pair<std::string, std::string>>& replaced = {});
 
-/// A folder of a test's own, gone at its end.
-class Folder {
- public:
-  Folder();
-  ~Folder();
-  Folder(const Folder&) = delete;
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
+using Folder = TemporaryDirectory;
 
 }  // namespace ft::test

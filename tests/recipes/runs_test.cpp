@@ -361,7 +361,7 @@ TEST_F(Interrupted, TwiceStopsAtOnceAndLeavesNothingTorn) {
   program_->signal(SIGINT);
   std::this_thread::sleep_for(std::chrono::milliseconds(1));
   program_->signal(SIGINT);
-  const Finished stopped = program_->wait(std::chrono::seconds(20));
+  const Finished stopped = program_->wait();
   EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
   for (const std::string& name : names_in(out()))
     if (name.rfind("checkpoint-", 0) == 0) {

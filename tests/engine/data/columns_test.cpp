@@ -1,10 +1,6 @@
 // Parquet and Arrow files against the same rows as JSONL (tests/golden/columns.py).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <fstream>
-#include <iterator>
 
 #include "engine/data/data_files.h"
 #include "engine/data/row_stream.h"
@@ -13,6 +9,8 @@
 #include "engine/error/error.h"
 #include "engine/template/chat_template.h"
 #include "tests/arrow_plugin.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -27,36 +25,19 @@ const std::vector<std::string> kFiles = {"snappy.parquet", "gzip.parquet", "zstd
                                          "plain.parquet",  "stream.arrow", "file.arrow",   "zstd.arrow",
                                          "wide.arrow",     "lz4.feather"};
 
-std::string bytes_of(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 class Columns : public ::testing::Test {
  protected:
-  Columns() : folder_(fs::temp_directory_path() / ("ft_columns_" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
-  }
-  ~Columns() override { fs::remove_all(folder_); }
   void SetUp() override {
     if (!test::have_arrow_plugin()) GTEST_SKIP() << "the Arrow plugin is not built";
   }
-  fs::path write(const std::string& name, const std::string& bytes) const {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << bytes;
-    return folder_ / name;
-  }
+  fs::path write(const std::string& name, const std::string& bytes) const { return test::spill(folder_ / name, bytes); }
   /// What is said of a file that must be refused, and is no bug of ours.
   static std::string refusal(const fs::path& path, const UsesColumn& uses = {}) {
-    try {
+    return test::refusal([&] {
       RowReader reader(path, TextUnit::line, uses);
       while (reader.next()) {
       }
-    } catch (const Error& error) {
-      EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
-      return error.what();
-    }
-    return "was taken";
+    });
   }
   static std::vector<std::string> texts(const Value& given, const RowChoice& choice = {}) {
     RowStream stream(list_data_files(given), choice);
@@ -64,7 +45,7 @@ class Columns : public ::testing::Test {
     while (const auto row = stream.next()) out.push_back(row->at("text").as_string());
     return out;
   }
-  const fs::path folder_;
+  const test::TemporaryDirectory folder_;
 };
 
 TEST_F(Columns, HaveTheRowsOfTheSameDataAsJson) {
@@ -137,7 +118,7 @@ TEST_F(Columns, TypesThatJsonHasNoLikeOfAreRefusedWhereTheyAreUsed) {
 
 TEST_F(Columns, AFileThatIsCutAnywhereIsRefused) {
   for (const std::string& name : kFiles) {
-    const std::string whole = bytes_of(kGolden / name);
+    const std::string whole = test::slurp(kGolden / name);
     for (size_t size = 0; size < whole.size(); size += size < whole.size() - 100 ? 61 : 1) {
       const fs::path cut = write(name, whole.substr(0, size));
       ASSERT_THAT(refusal(cut), AllOf(HasSubstr(cut.string()), testing::Not(HasSubstr("was taken")))) << size;
@@ -146,7 +127,7 @@ TEST_F(Columns, AFileThatIsCutAnywhereIsRefused) {
 }
 
 TEST_F(Columns, OtherFilesAreRefused) {
-  const std::string parquet = bytes_of(kGolden / "plain.parquet"), stream = bytes_of(kGolden / "stream.arrow");
+  const std::string parquet = test::slurp(kGolden / "plain.parquet"), stream = test::slurp(kGolden / "stream.arrow");
   EXPECT_THAT(refusal(write("a.parquet", "{\"text\": \"a\"}\n")), HasSubstr("a.parquet: the file cannot be read: "));
   EXPECT_THAT(refusal(write("b.parquet", parquet.substr(0, parquet.size() - 1) + "2")), HasSubstr("magic bytes"));
   EXPECT_THAT(refusal(write("a.arrow", "{\"text\": \"a\"}\n")), HasSubstr("a.arrow: the file cannot be read: "));
@@ -158,7 +139,7 @@ TEST_F(Columns, OtherFilesAreRefused) {
 }
 
 TEST_F(Columns, DamageIsFoundByChecksums) {
-  std::string bytes = bytes_of(kGolden / "plain.parquet");
+  std::string bytes = test::slurp(kGolden / "plain.parquet");
   const size_t at = bytes.find("turn 0 of 3");
   ASSERT_NE(at, std::string::npos);
   bytes[at] = 'T';
@@ -167,7 +148,7 @@ TEST_F(Columns, DamageIsFoundByChecksums) {
 }
 
 TEST_F(Columns, WhatIsNoTextIsRefused) {
-  std::string bytes = bytes_of(kGolden / "stream.arrow");
+  std::string bytes = test::slurp(kGolden / "stream.arrow");
   const size_t at = bytes.find("turn 0 of 3");
   ASSERT_NE(at, std::string::npos);
   bytes[at] = '\xFF';
@@ -194,7 +175,7 @@ TEST_F(Columns, FoldersOfHuggingFaceAreRead) {
   EXPECT_EQ(texts(part(kGolden / "splits", "test")), saved(5, 7));
   // What Dataset.map left, and what was saved before in more files, is not the data set's.
   fs::copy(kGolden / "saved", folder_ / "saved", fs::copy_options::recursive);
-  const std::string other = bytes_of(kGolden / "splits/test/data-00000-of-00001.arrow");
+  const std::string other = test::slurp(kGolden / "splits/test/data-00000-of-00001.arrow");
   write("saved/cache-0123456789abcdef.arrow", other);
   write("saved/data-00002-of-00003.arrow", other);
   EXPECT_EQ(texts((folder_ / "saved").string()), saved(0, 7));

@@ -2,15 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
-
-#include <fstream>
 
 #include "engine/data/rows.h"
 #include "engine/data/text_source.h"
 #include "engine/error/error.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -41,15 +40,7 @@ std::string zstandard(const std::string& text) {
 
 class DataFiles : public ::testing::Test {
  protected:
-  DataFiles() : folder_(fs::temp_directory_path() / ("ft_data_files_" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
-  }
-  ~DataFiles() override { fs::remove_all(folder_); }
-  fs::path write(const std::string& name, const std::string& bytes) const {
-    fs::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << bytes;
-    return folder_ / name;
-  }
+  fs::path write(const std::string& name, const std::string& bytes) const { return test::spill(folder_ / name, bytes); }
   std::vector<std::string> texts(const fs::path& path, TextUnit unit = TextUnit::line) const {
     std::vector<std::string> out;
     RowReader reader(path, unit);
@@ -60,21 +51,12 @@ class DataFiles : public ::testing::Test {
   std::vector<std::string> names(const Value& given) const {
     std::vector<std::string> out;
     for (const DataFile& file : list_data_files(given))
-      out.push_back(file.path.lexically_relative(folder_).string() + " " + std::to_string(file.weight).substr(0, 3));
+      out.push_back(file.path.lexically_relative(folder_.path()).string() + " " +
+                    std::to_string(file.weight).substr(0, 3));
     return out;
   }
-  template <class Call>
-  std::string fault(const Call& call) const {
-    try {
-      call();
-    } catch (const Error& error) {
-      EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
-      return error.what();
-    }
-    return "was taken";
-  }
   std::string at(const std::string& path) const { return (folder_ / path).string(); }
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
 };
 
 TEST_F(DataFiles, CompressionIsToldByTheFirstBytes) {
@@ -101,13 +83,14 @@ TEST_F(DataFiles, DamagedCompressionIsRefusedByName) {
   for (int i = 0; i < 1000; ++i) rows += "{\"text\": \"" + std::to_string(i * i) + "\"}\n";
   for (const auto& [name, whole] : {std::pair{"a.jsonl.gz", gzip(rows)}, {"a.jsonl.zst", zstandard(rows)}}) {
     const fs::path path = write(name, whole.substr(0, whole.size() - 7));
-    EXPECT_THAT(fault([&] { read_rows(path); }), HasSubstr(path.string() + ": its compressed bytes are damaged"));
+    EXPECT_THAT(test::refusal([&] { read_rows(path); }),
+                HasSubstr(path.string() + ": its compressed bytes are damaged"));
     std::string turned = whole;
     turned[turned.size() / 2] ^= 0x55;
     write(name, turned);
-    EXPECT_NE(fault([&] { read_rows(path); }), "was taken");
+    EXPECT_NE(test::refusal([&] { read_rows(path); }), "was taken");
   }
-  EXPECT_THAT(fault([&] { read_rows(write("tail.gz", gzip(rows) + "more")); }), HasSubstr("damaged"));
+  EXPECT_THAT(test::refusal([&] { read_rows(write("tail.gz", gzip(rows) + "more")); }), HasSubstr("damaged"));
 }
 
 TEST_F(DataFiles, ReadsCsvAsRfc4180Has) {
@@ -129,13 +112,13 @@ TEST_F(DataFiles, ReadsCsvAsRfc4180Has) {
 }
 
 TEST_F(DataFiles, BadCsvIsNamedByItsLine) {
-  EXPECT_THAT(fault([&] { texts(write("a.csv", "text,b\n1,2\n1,2,3\n")); }),
+  EXPECT_THAT(test::refusal([&] { texts(write("a.csv", "text,b\n1,2\n1,2,3\n")); }),
               HasSubstr("a.csv:3: 3 fields, want 2 as the first line has names"));
-  EXPECT_THAT(fault([&] { texts(write("a.csv", "text\nx\n\"open\nstill\n")); }),
+  EXPECT_THAT(test::refusal([&] { texts(write("a.csv", "text\nx\n\"open\nstill\n")); }),
               HasSubstr("a.csv:3: a quote is not closed"));
-  EXPECT_THAT(fault([&] { texts(write("a.csv", "text\n\"x\"y\n")); }),
+  EXPECT_THAT(test::refusal([&] { texts(write("a.csv", "text\n\"x\"y\n")); }),
               HasSubstr("a.csv:2: text behind a closing quote"));
-  EXPECT_THAT(fault([&] { texts(write("a.csv", "text,text\n")); }),
+  EXPECT_THAT(test::refusal([&] { texts(write("a.csv", "text,text\n")); }),
               HasSubstr("a.csv:1: two columns are called 'text'"));
 }
 
@@ -147,12 +130,13 @@ TEST_F(DataFiles, PlainTextIsALineARowOrAFileARow) {
 }
 
 TEST_F(DataFiles, BadRowsOfAListAreNamedByTheirLine) {
-  EXPECT_THAT(fault([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"},\n{\"text\": }\n]")); }),
+  EXPECT_THAT(test::refusal([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"},\n{\"text\": }\n]")); }),
               HasSubstr("a.json:3"));
-  EXPECT_THAT(fault([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"}\n{}\n]")); }),
+  EXPECT_THAT(test::refusal([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"}\n{}\n]")); }),
               HasSubstr("a.json:3: not valid JSON: want ',' or ']' after a row"));
-  EXPECT_THAT(fault([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"},\n")); }), HasSubstr("the file ends inside"));
-  EXPECT_THAT(fault([&] { read_rows(write("a.json", "[{}]\n x")); }),
+  EXPECT_THAT(test::refusal([&] { read_rows(write("a.json", "[\n{\"text\": \"a\"},\n")); }),
+              HasSubstr("the file ends inside"));
+  EXPECT_THAT(test::refusal([&] { read_rows(write("a.json", "[{}]\n x")); }),
               HasSubstr("a.json:2: not valid JSON: text after"));
 }
 
@@ -184,25 +168,33 @@ TEST_F(DataFiles, FoldersOfSplitsAreTakenByPart) {
   EXPECT_THAT(part("d", "validation"), ElementsAre("d/data/val-0.csv 1.0"));
   EXPECT_THAT(part("plain", "train"), ElementsAre("plain/b.jsonl 1.0"));
   EXPECT_THAT(names(at("saved")), ElementsAre("saved/data-1.jsonl 1.0"));
-  EXPECT_THAT(fault([&] { part("d", "test"); }), HasSubstr("its files' names speak of: train, validation"));
-  EXPECT_THAT(fault([&] { part("plain", "test"); }), HasSubstr("speak of: none"));
-  EXPECT_THAT(fault([&] { part("d", "valid"); }), HasSubstr("got part = 'valid', want train, validation or test"));
-  EXPECT_THAT(fault([&] { part("plain/b.jsonl", "train"); }), HasSubstr("and this is none"));
+  EXPECT_THAT(test::refusal([&] { part("d", "test"); }), HasSubstr("its files' names speak of: train, validation"));
+  EXPECT_THAT(test::refusal([&] { part("plain", "test"); }), HasSubstr("speak of: none"));
+  EXPECT_THAT(test::refusal([&] { part("d", "valid"); }),
+              HasSubstr("got part = 'valid', want train, validation or test"));
+  EXPECT_THAT(test::refusal([&] { part("plain/b.jsonl", "train"); }), HasSubstr("and this is none"));
   write("saved/state.json", R"({"_data_files": [{"filename": "data-7.jsonl"}]})");
-  EXPECT_THAT(fault([&] { names(at("saved")); }), HasSubstr("lists the file 'data-7.jsonl', which is not there"));
+  EXPECT_THAT(test::refusal([&] { names(at("saved")); }),
+              HasSubstr("lists the file 'data-7.jsonl', which is not there"));
 }
 
 TEST_F(DataFiles, PathsWithoutDataAreRefused) {
   write("d/data/train-0.jsonl", "{}");
   write("d/data/test-0.jsonl", "{}");
   write("none/a.bin", "");
-  EXPECT_THAT(fault([&] { names(at("d")); }),
+  EXPECT_THAT(test::refusal([&] { names(at("d")); }),
               HasSubstr("the files of several splits: data/test-0.jsonl and data/train-0.jsonl"));
-  EXPECT_THAT(fault([&] { names(at("none")); }), HasSubstr("the directory holds no data files"));
-  EXPECT_THAT(fault([&] { names(at("d/*.csv")); }), HasSubstr("no file fits the pattern"));
-  EXPECT_THAT(fault([&] { names(Value::map({{"path", at("d")}, {"weight", 0}})); }), HasSubstr("got weight = 0"));
-  EXPECT_THAT(fault([&] { names(Value::map({{"path", at("d")}, {"wieght", 2}})); }), HasSubstr("has no 'wieght'"));
-  EXPECT_THAT(fault([&] { names(Value(Value::List{})); }), HasSubstr("an empty list"));
+  EXPECT_THAT(test::refusal([&] { names(at("none")); }), HasSubstr("the directory holds no data files"));
+  EXPECT_THAT(test::refusal([&] { names(at("d/*.csv")); }), HasSubstr("no file fits the pattern"));
+  EXPECT_THAT(test::refusal([&] {
+                names(Value::map({{"path", at("d")}, {"weight", 0}}));
+              }),
+              HasSubstr("got weight = 0"));
+  EXPECT_THAT(test::refusal([&] {
+                names(Value::map({{"path", at("d")}, {"wieght", 2}}));
+              }),
+              HasSubstr("has no 'wieght'"));
+  EXPECT_THAT(test::refusal([&] { names(Value(Value::List{})); }), HasSubstr("an empty list"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -22,14 +23,10 @@ std::string messages(const std::string& json) { return write_json(to_messages(ro
 
 template <typename Call>
 std::string fault(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::format);
-    EXPECT_THAT(error.what(), ::testing::StartsWith("rows.jsonl:7: "));
-    return error.what();
-  }
-  return "no error";
+  const Error error = test::thrown(call);
+  EXPECT_EQ(error.kind(), ErrorKind::format);
+  EXPECT_THAT(error.what(), ::testing::StartsWith("rows.jsonl:7: "));
+  return error.what();
 }
 
 TEST(Examples, KnowsTheForms) {

@@ -3,6 +3,7 @@
 #include "engine/data/row_fields.h"
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -71,12 +72,8 @@ TEST(Pairs, FindTheNamesThatPromptsHave) {
 }
 
 TEST(Pairs, NameWhatARowLacks) {
-  try {
-    pair(R"({"question": "p", "chosen": "c"})", kIntel);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.message(), "no field 'rejected'; there are: question, chosen");
-  }
+  EXPECT_EQ(test::thrown([] { pair(R"({"question": "p", "chosen": "c"})", kIntel); }).message(),
+            "no field 'rejected'; there are: question, chosen");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -18,16 +19,6 @@ Value row_of(const std::string& json) {
 }
 
 FieldNames names_of(const std::string& json) { return field_names(parse_json(json, "plan")); }
-
-template <class Call>
-std::string fault(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "was taken";
-}
 
 std::string told(const std::string& row, const std::string& split) {
   return write_json(with_known_names(row_of(row), names_of(split)));
@@ -53,12 +44,14 @@ TEST(RowFields, ConversationsMayHaveNamesOfTheirOwn) {
 }
 
 TEST(RowFields, WhatIsMissingIsNamedWithTheRow) {
-  EXPECT_THAT(fault([] { told(R"({"talk": [], "id": 1})", R"({"field_messages": "dialog"})"); }),
+  EXPECT_THAT(test::refusal([] { told(R"({"talk": [], "id": 1})", R"({"field_messages": "dialog"})"); }),
               HasSubstr("x.jsonl:3: no field 'dialog'; there are: talk, id"));
-  EXPECT_THAT(fault([] { told(R"({"messages": [{"role": "user"}]})", R"({"message_field_content": "says"})"); }),
-              HasSubstr("x.jsonl:3: no field 'says'; there are: role"));
-  EXPECT_THAT(fault([] { told(R"({"messages": "a"})", R"({"message_field_role": "r"})"); }), HasSubstr("want a list"));
-  EXPECT_THAT(fault([] { names_of(R"({"roles": {"user": "human"}})"); }),
+  EXPECT_THAT(
+      test::refusal([] { told(R"({"messages": [{"role": "user"}]})", R"({"message_field_content": "says"})"); }),
+      HasSubstr("x.jsonl:3: no field 'says'; there are: role"));
+  EXPECT_THAT(test::refusal([] { told(R"({"messages": "a"})", R"({"message_field_role": "r"})"); }),
+              HasSubstr("want a list"));
+  EXPECT_THAT(test::refusal([] { names_of(R"({"roles": {"user": "human"}})"); }),
               HasSubstr("roles.user: got 'human', want a list"));
 }
 
@@ -88,13 +81,13 @@ TEST(RowFields, FormatsMayNameAnyField) {
   EXPECT_EQ(prompt(R"({"instruction": "q {input}", "input": "i", "output": "a", "topic": 7})", split),
             "[7] {x} q {input} <i>:| a");
   EXPECT_EQ(prompt(R"({"instruction": "q", "output": "a"})", split), "q:| a");
-  EXPECT_THAT(fault([&] { prompt(R"({"instruction": "q", "input": "i", "output": "a"})", split); }),
+  EXPECT_THAT(test::refusal([&] { prompt(R"({"instruction": "q", "input": "i", "output": "a"})", split); }),
               HasSubstr("x.jsonl:3: no field 'topic'"));
-  EXPECT_THAT(fault([] {
+  EXPECT_THAT(test::refusal([] {
                 prompt(R"({"instruction": "q", "output": "a"})", R"({"kind": "alpaca", "format": "{instruction"})");
               }),
               HasSubstr("a { that is not closed"));
-  EXPECT_THAT(fault([] { prompt(R"({"instruction": ["q"], "output": "a"})", "{}"); }), HasSubstr("want text"));
+  EXPECT_THAT(test::refusal([] { prompt(R"({"instruction": ["q"], "output": "a"})", "{}"); }), HasSubstr("want text"));
 }
 
 TEST(RowFields, SegmentsSayWhatIsLearned) {
@@ -104,8 +97,8 @@ TEST(RowFields, SegmentsSayWhatIsLearned) {
   EXPECT_EQ(made[0].text, "<s>a");
   EXPECT_FALSE(made[0].train);
   EXPECT_TRUE(made[1].train);
-  EXPECT_THAT(fault([] { stated_segments(row_of(R"({"segments": []})")); }), HasSubstr("x.jsonl:3"));
-  EXPECT_THAT(fault([] { stated_segments(row_of(R"({"segments": [{"label": 1, "text": "a"}]})")); }),
+  EXPECT_THAT(test::refusal([] { stated_segments(row_of(R"({"segments": []})")); }), HasSubstr("x.jsonl:3"));
+  EXPECT_THAT(test::refusal([] { stated_segments(row_of(R"({"segments": [{"label": 1, "text": "a"}]})")); }),
               HasSubstr("want {\"label\": true or false"));
   EXPECT_EQ(detect_form(row_of(R"({"segments": []})")), RowForm::segments);
 }

@@ -2,24 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <map>
 #include <set>
 
+#include "tests/temporary_directory.h"
+
 namespace ft {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 
 class RowStreams : public ::testing::Test {
  protected:
-  RowStreams() : folder_(fs::temp_directory_path() / ("ft_row_stream_" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
-  }
-  ~RowStreams() override { fs::remove_all(folder_); }
   /// A file whose rows say its name and their number.
   DataFile file(const std::string& name, int rows, double weight = 1) const {
     std::ofstream out(folder_ / name);
@@ -36,7 +32,7 @@ class RowStreams : public ::testing::Test {
     EXPECT_FALSE(stream.next());
     return out;
   }
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
 };
 
 TEST_F(RowStreams, FilesFollowOneAnother) {

@@ -2,13 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "engine/error/error.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -19,22 +19,13 @@ using ::testing::HasSubstr;
 
 class RowsTest : public ::testing::Test {
  protected:
-  RowsTest() : file_(fs::temp_directory_path() / ("ft_rows_" + std::to_string(getpid()) + ".jsonl")) {}
-  ~RowsTest() override { fs::remove(file_); }
-  const fs::path& write(const std::string& text) {
-    std::ofstream(file_, std::ios::binary) << text;
-    return file_;
+  fs::path write(const std::string& text) const { return test::spill(folder_ / "rows.jsonl", text); }
+  std::string fault(const std::string& text) const {
+    const Error error = test::thrown([&] { read_rows(write(text)); });
+    EXPECT_EQ(error.kind(), ErrorKind::format);
+    return error.what();
   }
-  std::string fault(const std::string& text) {
-    try {
-      read_rows(write(text));
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::format);
-      return error.what();
-    }
-    return "was read";
-  }
-  fs::path file_;
+  const test::TemporaryDirectory folder_;
 };
 
 TEST_F(RowsTest, ReadsLinesAndRemembersTheirNumbers) {
@@ -83,13 +74,7 @@ TEST_F(RowsTest, AnEmptyDataSetIsRefused) {
 }
 
 TEST_F(RowsTest, AMissingFileIsNamed) {
-  try {
-    RowReader reader("/nowhere/rows.jsonl");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::io);
-    EXPECT_THAT(error.what(), HasSubstr("/nowhere/rows.jsonl"));
-  }
+  EXPECT_ERROR(RowReader("/nowhere/rows.jsonl"), io, "/nowhere/rows.jsonl");
   EXPECT_THROW(RowReader reader(fs::temp_directory_path()), Error);
 }
 

@@ -18,6 +18,8 @@
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -27,10 +29,6 @@ using ::testing::HasSubstr;
 
 class TokenCache : public ::testing::Test {
  protected:
-  TokenCache() : folder_(fs::temp_directory_path() / ("ft_token_cache_" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
-  }
-  ~TokenCache() override { fs::remove_all(folder_); }
   /// Rows of input_ids: row i has 3 + i mod 50 tokens, the first two of them not learned.
   DataFile write(int rows) const {
     std::ofstream out(folder_ / "rows.jsonl");
@@ -57,17 +55,7 @@ class TokenCache : public ::testing::Test {
     writer.commit(rows);
     return folder_ / "a.tokens";
   }
-  template <class Call>
-  static std::string fault(const Call& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
-      return error.what();
-    }
-    return "was taken";
-  }
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
 };
 
 void expect_equal(const TokenRows& a, const TokenRows& b) {
@@ -97,11 +85,11 @@ TEST_F(TokenCache, HoldsWhatMemoryWouldHoldWhateverTheThreads) {
 TEST_F(TokenCache, RowsThatFailAreNamedAndLeaveNoFile) {
   const DataFile file = write(20);
   std::ofstream(file.path, std::ios::app) << "{\"input_ids\": [1, 2], \"labels\": [1]}\n";
-  EXPECT_THAT(fault([&] { keep(file); }), HasSubstr("rows.jsonl:21"));
+  EXPECT_THAT(test::refusal([&] { keep(file); }), HasSubstr("rows.jsonl:21"));
   std::ofstream(file.path) << "{\"input_ids\": [1, 1000]}\n";
-  EXPECT_THAT(fault([&] { keep(file); }),
+  EXPECT_THAT(test::refusal([&] { keep(file); }),
               HasSubstr("rows.jsonl:1: id 1000 at token 1 is outside the vocabulary of 1000"));
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1);
 }
 
 TEST_F(TokenCache, DamagedFilesAreRefused) {
@@ -109,7 +97,7 @@ TEST_F(TokenCache, DamagedFilesAreRefused) {
   const std::string whole = read_text(path);
   const auto opened = [&](std::string bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
-    return fault([&] { TokenRows rows(std::make_shared<const MappedTokens>(path)); });
+    return test::refusal([&] { TokenRows rows(std::make_shared<const MappedTokens>(path)); });
   };
   EXPECT_EQ(opened(whole), "was taken");
   EXPECT_THAT(opened(""), HasSubstr("it is cut short"));
@@ -129,7 +117,8 @@ TEST_F(TokenCache, DamagedFilesAreRefused) {
   ASSERT_EQ(opened(tokens), "was taken");
   const TokenRows rows(std::make_shared<const MappedTokens>(path));
   const Packing packing = make_packing(rows, 40, false);
-  EXPECT_THAT(fault([&] { make_batch(rows, packing, std::vector<int64_t>{0}, 0); }), HasSubstr("the file is damaged"));
+  EXPECT_THAT(test::refusal([&] { make_batch(rows, packing, std::vector<int64_t>{0}, 0); }),
+              HasSubstr("the file is damaged"));
 }
 
 TEST_F(TokenCache, FilesAreKnownByTheirBytes) {

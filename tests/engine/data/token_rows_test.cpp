@@ -7,22 +7,13 @@
 
 #include "engine/error/error.h"
 #include "engine/text/tokenizer.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename Call>
-std::string fault(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<int32_t> to_vector(std::span<const int32_t> s) { return {s.begin(), s.end()}; }
 
@@ -50,9 +41,9 @@ TEST(TokenRows, LongRowsGoByTheOption) {
   TokenRows drop({.seq_len = 3, .too_long = TooLong::drop});
   EXPECT_FALSE(drop.add(ids, ids));
   EXPECT_EQ(drop.counts().dropped, 1);
-  EXPECT_THAT(fault([&] { drop.check_trainable("x.jsonl"); }), HasSubstr("1 longer than seq_len and dropped"));
+  EXPECT_THAT(test::refusal([&] { drop.check_trainable("x.jsonl"); }), HasSubstr("1 longer than seq_len and dropped"));
   TokenRows strict({.seq_len = 3, .too_long = TooLong::error});
-  EXPECT_THAT(fault([&] {
+  EXPECT_THAT(test::refusal([&] {
                 strict.add(ids, ids, {"x.jsonl", 4});
               }),
               HasSubstr("x.jsonl:4: a row of 4 tokens, want at most seq_len = 3"));
@@ -64,24 +55,31 @@ TEST(TokenRows, RefusesIdsBeyondTheVocabulary) {
   TokenRows rows({.vocab_size = 10});
   const std::vector<int32_t> good{1, 9}, high{1, 10}, low{-1, 2};
   EXPECT_TRUE(rows.add(good, good));
-  EXPECT_THAT(fault([&] {
+  EXPECT_THAT(test::refusal([&] {
                 rows.add(high, good, {"x.jsonl", 3});
               }),
               HasSubstr("x.jsonl:3: id 10 at token 1 is outside the vocabulary of 10"));
-  EXPECT_THAT(fault([&] { rows.add(low, good); }), HasSubstr("row 3: id -1 at token 0"));
-  EXPECT_THAT(fault([&] { rows.add(good, high, {"x.jsonl", 3}); }), HasSubstr("label 10 at token 1"));
-  EXPECT_THAT(fault([&] { rows.add(good, std::vector<int32_t>{1, -99}, {"x.jsonl", 3}); }), HasSubstr("label -99"));
-  EXPECT_THAT(fault([&] { rows.add(good, std::vector<int32_t>{1}, {"x.jsonl", 3}); }), HasSubstr("2 ids but 1 labels"));
+  EXPECT_THAT(test::refusal([&] { rows.add(low, good); }), HasSubstr("row 3: id -1 at token 0"));
+  EXPECT_THAT(test::refusal([&] { rows.add(good, high, {"x.jsonl", 3}); }), HasSubstr("label 10 at token 1"));
+  EXPECT_THAT(test::refusal([&] {
+                rows.add(good, std::vector<int32_t>{1, -99}, {"x.jsonl", 3});
+              }),
+              HasSubstr("label -99"));
+  EXPECT_THAT(test::refusal([&] {
+                rows.add(good, std::vector<int32_t>{1}, {"x.jsonl", 3});
+              }),
+              HasSubstr("2 ids but 1 labels"));
   EXPECT_EQ(rows.size(), 1);
 }
 
 TEST(TokenRows, RefusesADataSetWithNothingToTrainOn) {
   TokenRows rows({.seq_len = 2});
-  EXPECT_THAT(fault([&] { rows.check_trainable("x.jsonl"); }), HasSubstr("x.jsonl: is an empty data set"));
+  EXPECT_THAT(test::refusal([&] { rows.check_trainable("x.jsonl"); }), HasSubstr("x.jsonl: is an empty data set"));
   EXPECT_FALSE(rows.add(std::vector<int32_t>{1, 2, 3}, std::vector<int32_t>{-100, -100, 3}));  // its answer is cut off
   EXPECT_FALSE(rows.add(std::vector<int32_t>{1}, std::vector<int32_t>{1}));  // nothing before its only token
   EXPECT_FALSE(rows.add({}, {}));
-  EXPECT_THAT(fault([&] { rows.check_trainable("x.jsonl"); }), HasSubstr("no row has a token to train on: 3 rows"));
+  EXPECT_THAT(test::refusal([&] { rows.check_trainable("x.jsonl"); }),
+              HasSubstr("no row has a token to train on: 3 rows"));
   EXPECT_TRUE(rows.add(std::vector<int32_t>{1, 2}, std::vector<int32_t>{-100, 2}));
   rows.check_trainable("x.jsonl");
   EXPECT_EQ(rows.counts().untrained, 3);
@@ -130,7 +128,8 @@ TEST_F(Segments, WhatTheTemplateAddsInFrontIsNotTrained) {
 TEST(TooLongOption, IsParsed) {
   for (const TooLong choice : {TooLong::truncate, TooLong::drop, TooLong::error})
     EXPECT_EQ(parse_too_long(to_string(choice)), choice);
-  EXPECT_THAT(fault([] { parse_too_long("cut"); }), HasSubstr("too_long: got 'cut', want truncate, drop or error"));
+  EXPECT_THAT(test::refusal([] { parse_too_long("cut"); }),
+              HasSubstr("too_long: got 'cut', want truncate, drop or error"));
 }
 
 }  // namespace

@@ -2,11 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
+
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
@@ -34,12 +33,8 @@ TEST(Cores, AreThoseOfTheAffinityMask) {
 
 // Quotas in processor time: of half a core, of both versions, and none.
 TEST(Cores, AreWhatTheControlGroupsQuotaComesTo) {
-  const std::filesystem::path system =
-      std::filesystem::temp_directory_path() / ("ft_cores_" + std::to_string(getpid()));
-  const auto put = [&](const std::string& file, const std::string& text) {
-    std::filesystem::create_directories((system / file).parent_path());
-    std::ofstream(system / file) << text;
-  };
+  const test::TemporaryDirectory system;
+  const auto put = [&](const char* file, const std::string& text) { test::spill(system / file, text); };
   const int own = usable_cores(system);  // of the affinity mask alone: there is no group there
   put("proc/self/cgroup", "0::/job\n");
   put("sys/fs/cgroup/job/cpu.max", "max 100000\n");
@@ -54,7 +49,6 @@ TEST(Cores, AreWhatTheControlGroupsQuotaComesTo) {
   EXPECT_EQ(usable_cores(system), own);
   put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "90000\n");
   EXPECT_EQ(usable_cores(system), 1);
-  std::filesystem::remove_all(system);
 }
 
 }  // namespace

@@ -2,22 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
 
 class GpuNodes : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::filesystem::remove_all(dev_);
-    std::filesystem::create_directories(dev_);
-  }
-  void TearDown() override { std::filesystem::remove_all(dev_); }
-  void node(const std::string& name) { std::ofstream(dev_ / name) << ""; }
-  std::filesystem::path dev_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("gpu_nodes_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  void node(const std::string& name) const { test::spill(dev_ / name, ""); }
+  const test::TemporaryDirectory dev_;
 };
 
 TEST_F(GpuNodes, CountsWhatTheDriverMadeAndNothingElse) {

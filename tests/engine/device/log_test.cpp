@@ -4,32 +4,21 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
-#include <fstream>
-#include <sstream>
-
 #include "engine/error/error.h"
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
 
 class Log : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/ftengine-log-XXXXXX";
-    directory_ = mkdtemp(name);
-    unsetenv("FTENGINE_LOG");
-  }
+  void SetUp() override { unsetenv("FTENGINE_LOG"); }
   void TearDown() override {
     stop_log();
     unsetenv("FTENGINE_LOG");
-    std::filesystem::remove_all(directory_);
   }
-  std::string file(const std::string& name) const {
-    std::stringstream text;
-    text << std::ifstream(directory_ / name).rdbuf();
-    return text.str();
-  }
-  std::filesystem::path directory_;
+  std::string file(const std::string& name) const { return test::slurp(directory_ / name); }
+  const test::TemporaryDirectory directory_;
   std::string screen_;
   std::shared_ptr<Terminal> terminal_ =
       std::make_shared<Terminal>([this](std::string_view out) { screen_ += out; }, Terminal::Options{});

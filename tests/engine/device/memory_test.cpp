@@ -1,12 +1,12 @@
 #include "engine/device/memory.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <vector>
+
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
@@ -48,12 +48,8 @@ TEST(HostMemory, TheMachineHasMoreThanThisProcess) {
 // A machine of 8 GiB and 4 GiB of swap, seen from a group of either version.
 struct Machine {
   Machine() { put("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\nSwapTotal: 4194304 kB\n"); }
-  ~Machine() { fs::remove_all(path); }
-  void put(const std::string& file, const std::string& text) const {
-    fs::create_directories((path / file).parent_path());
-    std::ofstream(path / file) << text;
-  }
-  const fs::path path = fs::temp_directory_path() / ("ft_machine_" + std::to_string(getpid()));
+  void put(const char* file, const std::string& text) const { test::spill(path / file, text); }
+  const test::TemporaryDirectory path;
 };
 
 TEST(HostMemory, IsThatOfTheControlGroup) {

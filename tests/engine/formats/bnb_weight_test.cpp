@@ -4,7 +4,8 @@
 
 #include "engine/formats/model_directory.h"
 #include "engine/quant/nf4.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

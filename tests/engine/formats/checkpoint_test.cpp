@@ -5,7 +5,8 @@
 
 #include "engine/formats/checkpoint_links.h"
 #include "engine/formats/json.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

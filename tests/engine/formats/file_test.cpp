@@ -6,7 +6,8 @@
 #include <iterator>
 #include <vector>
 
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

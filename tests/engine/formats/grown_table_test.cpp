@@ -8,7 +8,8 @@
 
 #include "engine/formats/model_directory.h"
 #include "engine/tensor/half.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

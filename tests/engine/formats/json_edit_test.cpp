@@ -2,7 +2,7 @@
 #include "engine/formats/json_edit.h"
 
 #include "engine/formats/json.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

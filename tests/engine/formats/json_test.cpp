@@ -3,7 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

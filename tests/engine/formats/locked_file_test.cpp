@@ -1,3 +1,5 @@
+#include "engine/formats/locked_file.h"
+
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -6,7 +8,7 @@
 #include <fstream>
 #include <memory>
 
-#include "engine/formats/locked_file.h"
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
@@ -15,8 +17,7 @@ namespace fs = std::filesystem;
 
 // The other process is there before the lock is, or it would inherit it.
 TEST(LockedFile, OneProcessHoldsItAndTheOthersWait) {
-  const fs::path folder = fs::path(testing::TempDir()) / ("locked_file_" + std::to_string(getpid()));
-  fs::create_directories(folder);
+  const test::TemporaryDirectory folder;
   int go[2];
   ASSERT_EQ(pipe(go), 0);
   const pid_t other = fork();
@@ -35,7 +36,6 @@ TEST(LockedFile, OneProcessHoldsItAndTheOthersWait) {
   int status = 0;
   waitpid(other, &status, 0);
   EXPECT_EQ(status, 0);
-  fs::remove_all(folder);
 }
 
 }  // namespace

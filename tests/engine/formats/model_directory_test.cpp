@@ -4,7 +4,8 @@
 #include <vector>
 
 #include "engine/formats/json.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

@@ -1,6 +1,6 @@
 #include "engine/formats/pickle.h"
 
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

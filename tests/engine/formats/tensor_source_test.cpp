@@ -6,7 +6,8 @@
 #include "engine/formats/torch_file.h"
 #include "engine/formats/zip_file.h"
 #include "engine/tensor/half.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

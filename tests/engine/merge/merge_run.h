@@ -8,7 +8,8 @@
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/json.h"
 #include "engine/formats/model_directory.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft::test {
 

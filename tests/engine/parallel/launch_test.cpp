@@ -25,14 +25,12 @@ using testing::Not;
 struct Launched {
   int exit_code = 0;
   std::string output;
-  double seconds = 0;
 };
 
 // Runs the launcher in a child, as main would; its ranks run a RANK_BODY. `during` may signal the supervisor.
 Launched launch(int nproc, const char* body, const char* argument = "", std::function<void(pid_t, int)> during = {}) {
   int ends[2];
   EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  const auto begin = std::chrono::steady_clock::now();
   const pid_t child = fork();
   if (child == 0) {
     setenv("FTENGINE_TEST_BODY", body, 1);
@@ -59,7 +57,6 @@ Launched launch(int nproc, const char* body, const char* argument = "", std::fun
   int status = 0;
   waitpid(child, &status, 0);
   launched.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-  launched.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return launched;
 }
 
@@ -115,8 +112,13 @@ RANK_BODY(hangs_while_another_fails) {
   group->barrier();
   if (group->rank() == 0) throw Error(ErrorKind::config, "no such key");
   std::signal(SIGTERM, SIG_IGN);
-  std::this_thread::sleep_for(std::chrono::minutes(1));
-  return "";
+  for (;;) pause();
+}
+
+RANK_BODY(never_leaves) {
+  group->barrier();
+  if (group->rank() == 0) say("ready\n");
+  for (;;) pause();
 }
 
 volatile std::sig_atomic_t g_interrupts = 0;
@@ -127,7 +129,7 @@ RANK_BODY(waits_for_interrupt) {
   std::signal(SIGTERM, [](int) { g_interrupts = g_interrupts + 1; });
   group->barrier();
   if (group->rank() == 0) say("ready\n");
-  for (int i = 0; i < 1000 && g_interrupts < wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (int i = 0; i < 12'000 && g_interrupts < wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   if (group->max(-g_interrupts) != -wanted || group->max(g_interrupts) != wanted) _exit(7);
   if (group->rank() == 0) {  // its save takes longer; the others' leaving must not end it
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -154,7 +156,6 @@ TEST(Launch, OneMessageTheOneThatSaysWhy) {
     const Launched launched = launch(3, "fails_on_one_rank", rank);
     EXPECT_EQ(launched.exit_code, 1);
     EXPECT_EQ(launched.output, "chats.jsonl:17: not JSON\n   help: each line is one object\n") << rank;
-    EXPECT_LT(launched.seconds, 10);
   }
   EXPECT_EQ(launch(2, "says_why_late").output, "no memory for the optimizer\n");
   EXPECT_EQ(launch(4, "fails_on_every_rank").output, "model.safetensors: cannot be read\n");
@@ -168,11 +169,11 @@ TEST(Launch, ACrashIsNamedWithItsLastWords) {
   EXPECT_THAT(launched.output, Not(HasSubstr("lost another rank")));
 }
 
+// The launcher would wait for them for ever.
 TEST(Launch, RanksThatDoNotLeaveAreKilled) {
   const Launched launched = launch(2, "hangs_while_another_fails");
   EXPECT_EQ(launched.exit_code, 1);
   EXPECT_EQ(launched.output, "no such key\n");
-  EXPECT_LT(launched.seconds, 8);
 }
 
 TEST(Launch, AnInterruptReachesEachRankOnceAndLetsItSave) {
@@ -186,13 +187,13 @@ TEST(Launch, AnInterruptReachesEachRankOnceAndLetsItSave) {
   }
 }
 
+// The pipe closes when the last rank is gone, else never.
 TEST(Launch, RanksDieWithTheSupervisor) {
-  const Launched launched = launch(2, "waits_for_interrupt", "1", [&](pid_t supervisor, int out) {
+  const Launched launched = launch(2, "never_leaves", "", [&](pid_t supervisor, int out) {
     wait_for_text(out, "ready\n");
     kill(supervisor, SIGKILL);
   });
   EXPECT_EQ(launched.exit_code, 128 + SIGKILL);
-  EXPECT_LT(launched.seconds, 5);  // the pipe closes when the last rank is gone
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ RANK_BODY(meets_and_leaves) {
 }
 
 TEST(Leaving, NobodyIsLeftBehind) {
-  for (int round = 0; round < 6; ++round) run_ranks(4, "meets_and_leaves", {.limit = std::chrono::seconds(15)});
+  for (int round = 0; round < 6; ++round) run_ranks(4, "meets_and_leaves");
 }
 
 RANK_BODY(groups_come_and_go) {
@@ -36,7 +36,7 @@ RANK_BODY(groups_come_and_go) {
   return "";
 }
 
-TEST(Leaving, GroupsComeAndGo) { run_ranks(4, "groups_come_and_go", {.limit = std::chrono::seconds(60)}); }
+TEST(Leaving, GroupsComeAndGo) { run_ranks(4, "groups_come_and_go"); }
 
 }  // namespace
 }  // namespace ft

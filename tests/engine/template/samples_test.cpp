@@ -2,28 +2,19 @@
 // FTENGINE_SAMPLES and is not part of the repository.
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
-#include <memory>
 
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
 #include "engine/template/chat_template.h"
+#include "tests/gunzip.h"
 
 namespace ft {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string gunzip(const fs::path& file) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(("gzip -dc '" + file.string() + "'").c_str(), "r"), pclose);
-  std::string out;
-  char buffer[1 << 16];
-  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe.get())) > 0;) out.append(buffer, n);
-  return out;
-}
 
 /// The row that a line of the expected results was made from.
 Value row_of(const Value& conversation, const Value& expected) {
@@ -75,7 +66,7 @@ TEST(TemplateSamples, RenderAsTransformersRendersThem) {
   for (const Value& entry : index.as_list()) {
     const std::string name = entry.at("name").as_string();
     const ChatTemplate chat(read_text(samples / entry.at("file").as_string()), name, entry.at("tokens_used").as_map());
-    const std::string gold = gunzip(samples / "gold" / (name + ".jsonl.gz"));
+    const std::string gold = test::gunzip(samples / "gold" / (name + ".jsonl.gz"));
     for (size_t at = 0; at < gold.size(); ++rows) {
       const size_t end = gold.find('\n', at);
       const Value expected = parse_json(std::string_view(gold).substr(at, end - at), name);

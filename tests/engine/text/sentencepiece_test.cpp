@@ -2,7 +2,6 @@
 // tests/golden/sentencepiece_models.py, and those of a fuzz where FTENGINE_SENTENCEPIECE_FUZZ names its folder.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,6 +11,8 @@
 #include "engine/formats/file.h"
 #include "engine/text/tokenizer.h"
 #include "tests/engine/text/common.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -80,22 +81,16 @@ TEST(SentencePieceFuzz, EqualsTheSlowTokenizers) {
 /// A folder with a model, gone when the test ends.
 class SentencePieceFile : public ::testing::Test {
  protected:
-  SentencePieceFile() : folder_(fs::temp_directory_path() / ("ft_sentencepiece_" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
+  SentencePieceFile() {
     model_ = read_text(golden("llama") / "tokenizer.model");
     write("tokenizer.model", model_);
   }
-  ~SentencePieceFile() override { fs::remove_all(folder_); }
   void write(const std::string& name, const std::string& text) { write_text(folder_ / name, text); }
   std::string fault() {
-    try {
-      Tokenizer::load(folder_);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::format);
-      EXPECT_THAT(error.what(), HasSubstr("tokenizer.model"));
-      return error.what();
-    }
-    return "was read";
+    const Error error = test::thrown([&] { Tokenizer::load(folder_); });
+    EXPECT_EQ(error.kind(), ErrorKind::format);
+    EXPECT_THAT(error.what(), HasSubstr("tokenizer.model"));
+    return error.what();
   }
   /// A message's field of bytes.
   static std::string field(int number, const std::string& bytes) {
@@ -105,7 +100,7 @@ class SentencePieceFile : public ::testing::Test {
     return field(1, field(1, text) + "\x18" + static_cast<char>(type));
   }
 
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
   std::string model_;
 };
 
@@ -141,7 +136,8 @@ TEST_F(SentencePieceFile, GivesWayToATokenizerJson) {
 TEST_F(SentencePieceFile, RefusesWhatIsDamaged) {
   for (size_t part = 0; part < 64; ++part) {
     write("tokenizer.model", model_.substr(0, model_.size() * part / 64));
-    EXPECT_NE(fault(), "was read") << part;
+    SCOPED_TRACE(part);
+    fault();
   }
   const std::string unknown = piece("<unk>", 2);
   const std::pair<std::string, const char*> broken[] = {

@@ -6,7 +6,7 @@
 #include "engine/parallel/shard_unit.h"
 #include "engine/quant/nf4.h"
 #include "engine/train/weights.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "engine/formats/checkpoint.h"
 #include "tests/engine/parallel/queues.h"
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
@@ -14,9 +15,7 @@ using testing::ElementsAre;
 
 // More than a chunk of 8 MB, and not a whole number of them.
 TEST(CheckpointSaver, ReadsOnAQueueOfItsOwnBehindTheUpdate) {
-  const auto folder = std::filesystem::path(testing::TempDir()) / "checkpoint_saver";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
+  const test::TemporaryDirectory folder;
   const auto queues = std::make_shared<test::Queues>();
   const int64_t count = (int64_t{5} << 20) + 3;
   const at::Tensor values = at::arange(count, at::kFloat);
@@ -32,7 +31,6 @@ TEST(CheckpointSaver, ReadsOnAQueueOfItsOwnBehindTheUpdate) {
   std::vector<float> read(static_cast<size_t>(count));
   checkpoint.read("w", "master", 0, count, read.data());
   EXPECT_EQ(std::memcmp(read.data(), values.const_data_ptr(), values.nbytes()), 0);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "tests/engine/formats/temporary_directory.h"
 #include "tests/ranks/tiny_model.h"
+#include "tests/thrown.h"
 
 namespace ft::test {
 namespace {

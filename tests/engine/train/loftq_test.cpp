@@ -13,7 +13,7 @@
 #include "engine/formats/model_directory.h"
 #include "engine/formats/safetensors.h"
 #include "engine/quant/nf4.h"
-#include "tests/engine/formats/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {

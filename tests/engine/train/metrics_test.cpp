@@ -2,24 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cmath>
 
 #include "engine/error/error.h"
 #include "engine/formats/file.h"
+#include "tests/temporary_directory.h"
 
 namespace ft {
 namespace {
 
 class MetricsTest : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/ftengine-metrics-XXXXXX";
-    path_ = std::filesystem::path(mkdtemp(name)) / "metrics.jsonl";
-  }
-  void TearDown() override { std::filesystem::remove_all(path_.parent_path()); }
-  std::filesystem::path path_;
+  const test::TemporaryDirectory folder_;
+  const std::filesystem::path path_ = folder_ / "metrics.jsonl";
 };
 
 TEST_F(MetricsTest, ARowAStep) {

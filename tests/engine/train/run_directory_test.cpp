@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +12,8 @@
 #include "engine/formats/file.h"
 #include "engine/formats/json.h"
 #include "engine/train/interrupt.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -22,23 +23,12 @@ using testing::HasSubstr;
 
 class RunDirectoryTest : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/ftengine-run-XXXXXX";
-    root_ = mkdtemp(name);
+  static std::string refusal(const std::function<void()>& action) {
+    const Error error = test::thrown(action);
+    EXPECT_EQ(error.kind(), ErrorKind::config);
+    return error.what();
   }
-  void TearDown() override { fs::remove_all(root_); }
-  template <class Action>
-  std::string refusal(Action action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::config);
-      return error.what();
-    }
-    ADD_FAILURE() << "not refused";
-    return "";
-  }
-  fs::path root_;
+  const test::TemporaryDirectory root_;
 };
 
 TEST_F(RunDirectoryTest, FreshNumberedDirectories) {
