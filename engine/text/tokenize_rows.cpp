@@ -38,10 +38,13 @@ std::string tokenize_row(const Tokenizer& tokenizer, const std::string& line, co
   if (!given && !(text && text->is_string()))
     throw Error(ErrorKind::format, std::string("got ") + describe(row) + ", want {\"text\": …}" +
                                        (options.decode ? " or {\"ids\": […]}" : ""));
-  for (const char* second : {"pair", "text_pair"})
-    if (row.find(second)) throw Error(ErrorKind::format, "pairs of texts are not implemented").key(second);
+  const Value* pair = row.find("pair") ? row.find("pair") : row.find("text_pair");
+  if (pair && !(pair->is_string() && text && text->is_string()))
+    throw Error(ErrorKind::format, "got " + describe(*pair) + ", want a second text beside \"text\"").key("pair");
   const std::vector<int32_t> ids =
-      given ? stated_ids(*given) : tokenizer.encode_as_stated(text->as_string(), options.special_tokens);
+      given  ? stated_ids(*given)
+      : pair ? tokenizer.encode_pair_as_stated(text->as_string(), pair->as_string(), options.special_tokens)
+             : tokenizer.encode_as_stated(text->as_string(), options.special_tokens);
   std::string out;
   append_ids(ids, out);
   if (options.decode) out += ", \"text\": " + write_json(Value(tokenizer.decode(ids, false)));

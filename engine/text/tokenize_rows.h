@@ -17,7 +17,7 @@ struct TokenizeRows {
   int64_t first_line = 1;  ///< number of the first line, for messages
 };
 
-/// @param lines {"text": …}, or a bare JSON string; with `decode` also {"ids": […]}
+/// @param lines {"text": …}, with a "pair" perhaps, or a bare JSON string; with `decode` also {"ids": […]}
 /// @return {"ids": […]} for each, with `decode` also "text"; ids are cut and padded as tokenizer.json states
 /// @throws Error(format) with "stdin:LINE" for a row that is neither, or text that is not UTF-8
 std::vector<std::string> tokenize_rows(const Tokenizer& tokenizer, const std::vector<std::string>& lines,

@@ -8,6 +8,7 @@
 #include "engine/text/aligned_text.h"
 #include "engine/text/byte_level.h"
 #include "engine/text/decoder.h"
+#include "engine/text/length_limits.h"
 #include "engine/text/normalizer.h"
 #include "engine/text/parallel_for.h"
 #include "engine/text/post_processor.h"
@@ -26,66 +27,6 @@ struct Scratch {
   WordCache cache;
   std::vector<Symbol> symbols;
 };
-
-/// The file's `truncation` and `padding`, for single texts.
-struct Limits {
-  std::optional<size_t> most;
-  bool cut_left = false;
-  size_t least = 0, multiple = 0;
-  bool pad_left = false;
-  std::optional<int32_t> pad_id;
-
-  Limits(const Value& truncation, const Value& padding);
-  void cut(std::vector<int32_t>& ids, size_t added) const;
-  void pad(std::vector<int32_t>& ids) const;
-};
-
-bool is_left(const Value& tree) {
-  const std::string direction = tree.get("direction", "Right");
-  if (direction == "Left" || direction == "Right") return direction == "Left";
-  throw Error(ErrorKind::format, "direction " + direction + " is not implemented");
-}
-
-Limits::Limits(const Value& truncation, const Value& padding) {
-  if (!truncation.is_null()) {
-    most = static_cast<size_t>(std::max<int64_t>(truncation.at("max_length").as_integer(), 0));
-    cut_left = is_left(truncation);
-    if (const std::string strategy = truncation.get("strategy", "LongestFirst");
-        strategy != "LongestFirst" && strategy != "OnlyFirst")
-      throw Error(ErrorKind::format, "strategy " + strategy + " is not implemented").key("truncation");
-  }
-  if (padding.is_null()) return;
-  pad_id = static_cast<int32_t>(padding.at("pad_id").as_integer());
-  pad_left = is_left(padding);
-  multiple = static_cast<size_t>(std::max<int64_t>(padding.get("pad_to_multiple_of", 0), 0));
-  const Value& strategy = padding.at("strategy");  // "BatchLongest", of one text its own length, or {"Fixed": n}
-  constexpr int64_t kMostPadding = 1 << 24;
-  if (const Value* fixed = strategy.find("Fixed")) {
-    if (fixed->as_integer() < 0 || fixed->as_integer() > kMostPadding)
-      throw Error(ErrorKind::format, "strategy " + describe(strategy) + " is not implemented").key("padding");
-    least = static_cast<size_t>(fixed->as_integer());
-  } else if (!strategy.is_string() || strategy.as_string() != "BatchLongest") {
-    throw Error(ErrorKind::format, "strategy " + describe(strategy) + " is not implemented").key("padding");
-  }
-}
-
-/// @param added how many tokens will be put around them
-void Limits::cut(std::vector<int32_t>& ids, size_t added) const {
-  if (!most) return;
-  if (*most < added)
-    throw Error(ErrorKind::format, "max_length leaves no room for the special tokens").key("truncation");
-  const size_t room = *most - added;
-  if (ids.size() <= room) return;
-  const auto excess = static_cast<std::ptrdiff_t>(ids.size() - room);
-  cut_left ? ids.erase(ids.begin(), ids.begin() + excess) : ids.erase(ids.end() - excess, ids.end());
-}
-
-void Limits::pad(std::vector<int32_t>& ids) const {
-  if (!pad_id) return;
-  size_t size = least == 0 ? ids.size() : least;
-  if (multiple > 0 && size % multiple > 0) size += multiple - size % multiple;
-  if (ids.size() < size) ids.insert(pad_left ? ids.begin() : ids.end(), size - ids.size(), *pad_id);
-}
 
 const Value& entry_of(const Value& tree, const char* key) {
   static const Value kNull;
@@ -151,7 +92,7 @@ struct Tokenizer::State {
   PreTokenizer pre_tokenizer;
   PostProcessor post_processor;
   Decoder decoder;
-  Limits limits;
+  LengthLimits limits;
   Vocabulary vocabulary;
   AddedTokenMatcher raw_tokens, normalized_tokens;
   TextMarks marks;
@@ -279,11 +220,41 @@ std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::s
 std::vector<int32_t> Tokenizer::encode_as_stated(std::string_view text, bool add_special_tokens) const {
   const PostProcessor& around = state_->post_processor;
   std::vector<int32_t> ids = encode(text, false);
-  state_->limits.cut(ids, add_special_tokens ? around.before.size() + around.behind.size() : 0);
+  const size_t added = add_special_tokens ? around.before.size() + around.behind.size() : 0;
+  state_->limits.shorten(ids, state_->limits.kept(ids.size(), std::nullopt, added).first);
   if (add_special_tokens) {
     ids.insert(ids.begin(), around.before.begin(), around.before.end());
     ids.insert(ids.end(), around.behind.begin(), around.behind.end());
   }
+  state_->limits.pad(ids);
+  return ids;
+}
+
+std::vector<Tokenizer::Token> Tokenizer::encode_pair(std::string_view text, std::string_view pair,
+                                                     bool add_special_tokens) const {
+  const PostProcessor::Parts& parts =
+      add_special_tokens ? state_->post_processor.pair : state_->post_processor.plain_pair;
+  std::vector<Token> tokens[] = {state_->encode(text), state_->encode(pair)};
+  size_t added = 0;
+  for (const PostProcessor::Part& part : parts) added += part.ids.size();
+  const auto [first, second] = state_->limits.kept(tokens[0].size(), tokens[1].size(), added);
+  state_->limits.shorten(tokens[0], first);
+  state_->limits.shorten(tokens[1], second);
+  trim_offsets(text, tokens[0]);
+  trim_offsets(pair, tokens[1]);
+  std::vector<Token> out;
+  for (const PostProcessor::Part& part : parts) {
+    for (const int32_t id : part.ids) out.push_back({id, 0, 0});
+    if (part.text != PostProcessor::Part::kSpecial)
+      out.insert(out.end(), tokens[part.text].begin(), tokens[part.text].end());
+  }
+  return out;
+}
+
+std::vector<int32_t> Tokenizer::encode_pair_as_stated(std::string_view text, std::string_view pair,
+                                                      bool add_special_tokens) const {
+  std::vector<int32_t> ids;
+  for (const Token& token : encode_pair(text, pair, add_special_tokens)) ids.push_back(token.id);
   state_->limits.pad(ids);
   return ids;
 }
@@ -295,9 +266,10 @@ void Tokenizer::trim_offsets(std::string_view text, std::vector<Token>& tokens) 
     for (size_t i = 0; i < tokens.size(); ++i) {
       Token& token = tokens[i];
       if (token.begin == token.end) continue;
-      const std::string_view spelled = state_->vocabulary.is_added(token.id)  // which may have taken spaces beside it
-                                           ? text.substr(token.begin, token.end - token.begin)
-                                           : state_->vocabulary.token(token.id).value_or("");
+      std::string_view spelled = state_->vocabulary.token(token.id).value_or("");
+      if (const std::string_view place = text.substr(token.begin, token.end - token.begin);
+          state_->vocabulary.is_added(token.id) && place.find(spelled) != std::string_view::npos)
+        spelled = place;  // found in the text, perhaps with spaces beside it; not what the model has for unknown words
       size_t leading = 0, trailing = 0;
       for (size_t at = 0; at < spelled.size() && is_space(unicode::next_char(spelled, at));) ++leading;
       for (size_t at = spelled.size(); at > 0 && is_space(unicode::previous_char(spelled, at));) ++trailing;

@@ -44,6 +44,13 @@ class Tokenizer {
   /// data set's affair. `tokenizers` does the same when it is used without transformers.
   std::vector<int32_t> encode_as_stated(std::string_view text, bool add_special_tokens) const;
 
+  /// A text and its pair, as the file's template has them and its `truncation` cuts them. Offsets are places in the
+  /// text that a token comes from, trimmed where the file says so; tokens of the template have none (0, 0).
+  std::vector<Token> encode_pair(std::string_view text, std::string_view pair, bool add_special_tokens) const;
+  /// The ids of encode_pair(), with the file's `padding`.
+  std::vector<int32_t> encode_pair_as_stated(std::string_view text, std::string_view pair,
+                                             bool add_special_tokens) const;
+
   /// encode() of many texts on several threads, in order.
   std::vector<std::vector<int32_t>> encode_batch(std::span<const std::string> texts, bool add_special_tokens,
                                                  int threads) const;

@@ -1,6 +1,6 @@
 #pragma once
 /// UTF-8 and the Unicode classes that `tokenizers` uses (engine/text/unicode_tables.cpp, generated). Pure functions
-/// over constant tables; no thread rules. Used inside engine/text only.
+/// over constant tables; no thread rules. Used by engine/text and engine/template.
 
 #include <cstddef>
 #include <cstdint>

@@ -278,4 +278,5 @@ def main(command, folder, seed="2", count="60", *files):
         write(folder, kind.__name__, kind(list(corpus(random.Random(1)))), rows)
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -42,6 +42,13 @@ TEST(TokenizeRows, LeavesSpecialTokensOutAndDecodes) {
   EXPECT_EQ(tokenize_rows(*tokenizer, {row[0]}, {.decode = true}), row);  // ids are taken as they are
 }
 
+TEST(TokenizeRows, PutsAPairWhereTheTemplateHasIt) {
+  const auto tokenizer = golden("llama2");  // <s> $A <s> $B
+  for (const char* key : {"pair", "text_pair"})
+    EXPECT_THAT(tokenize_rows(*tokenizer, {write_json(Value::map({{"text", ""}, {key, "<|end|>"}}))}, {}),
+                ElementsAre("{\"ids\": [1, 1, " + std::to_string(*tokenizer->token_id("<|end|>")) + "]}"));
+}
+
 TEST(TokenizeRows, CutsAndPadsAsTheFileStates) {
   const auto tokenizer = golden("wordlevel");  // at most 8, cut on the left; at least 6, in fours, filled on the left
   const auto count = [&](const std::string& text) {
@@ -57,12 +64,12 @@ TEST(TokenizeRows, CutsAndPadsAsTheFileStates) {
 
 TEST(TokenizeRows, NamesTheLineOfABadRow) {
   const auto tokenizer = golden("llama2");
-  const std::pair<const char*, const char*> bad[] = {
-      {"{", "stdin:8"},
-      {R"({"txt": "a"})", "want {\"text\""},
-      {"[]", "stdin:8"},
-      {R"({"text": 5})", "stdin:8"},
-      {R"({"text": "a", "text_pair": "b"})", "text_pair: pairs of texts are not implemented"}};
+  const std::pair<const char*, const char*> bad[] = {{"{", "stdin:8"},
+                                                     {R"({"txt": "a"})", "want {\"text\""},
+                                                     {"[]", "stdin:8"},
+                                                     {R"({"text": 5})", "stdin:8"},
+                                                     {R"({"text": "a", "pair": 5})", "pair: got 5, want a second text"},
+                                                     {R"({"ids": [1], "pair": "a"})", "want {\"text\""}};
   for (const auto& [line, message] : bad) {
     try {
       tokenize_rows(*tokenizer, {R"("fine")", line}, {.threads = 2, .first_line = 7});
