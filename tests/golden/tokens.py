@@ -1,6 +1,7 @@
 """Reference for tokens that a plan adds: transformers' resize_token_embeddings on the tiny models of tests/golden/adapters.
 
-    tokens.py make                    writes tests/golden/tokens.json: losses of SGD steps on the grown models (committed)
+    tokens.py make                    writes tests/golden/tokens.json: losses of SGD steps on the grown models, and what these compute
+                                      afterwards, for `ftengine parity` (tests/golden/tokens_*.safetensors; committed)
     tokens.py check MODEL TEXT        loads MODEL, which the engine merged, with its tokenizer; prints {"ids", "loss"} of TEXT
     tokens.py adapter BASE ADAPTER    loads ADAPTER in peft on BASE, resized as peft's users do it; prints its loss over the golden ids
 
@@ -9,6 +10,7 @@ New rows are transformers' but for the noise that it adds to their mean (a varia
 import json, os, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -47,6 +49,9 @@ def make():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        with torch.no_grad():
+            out = model(tokens(), labels=tokens())
+        save_file({"tokens": tokens(), "loss": out.loss, "logits": out.logits}, os.path.join(HERE, f"tokens_{tied}.safetensors"))
         cases[tied] = dict(size=size, losses=losses, row=model.get_input_embeddings().weight.data[41].tolist())
     json.dump(dict(ids=tokens().tolist(), cases=cases), open(os.path.join(HERE, "tokens.json"), "w"), indent=1)
 

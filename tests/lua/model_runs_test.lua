@@ -56,8 +56,8 @@ local function train(t, name, model, adapter, ranks)
 end
 
 --- Names of the tensors of a directory with one file of weights, sorted.
-local function tensors(folder)
-  local file = assert(io.open(folder .. "/model.safetensors", "rb"))
+local function tensors(folder, name)
+  local file = assert(io.open(folder .. "/" .. (name or "model.safetensors"), "rb"))
   local size, scale = 0, 1
   for byte in file:read(8):gmatch "." do size, scale = size + byte:byte() * scale, scale * 256 end
   local names = {}
@@ -101,6 +101,11 @@ for _, name in ipairs {
       "adapter = ft.lora { r = 4, target_modules = \"all-linear\" },", "2")
     ran(t, "merge", t.folder .. "/tuned-1", "-o", t.folder .. "/merged", "--base", "dequantized", "--dtype", "fp32")
     t.equal(tensors(t.folder .. "/merged"), names)
+    ran(t, "merge", t.folder .. "/tuned-1", "-o", t.folder .. "/adapter", "--adapter-only")
+    local adapted = {} -- as peft calls what it trains of this architecture
+    for tensor in pairs(golden.lora.grads) do adapted[#adapted + 1] = "base_model.model." .. tensor end
+    table.sort(adapted)
+    t.equal(tensors(t.folder .. "/adapter", "adapter_model.safetensors"), adapted)
     local written = native.read_json(t.folder .. "/merged/config.json")
     for key, value in pairs(config) do t.equal(written[key], value) end
     if config.attn_logit_softcapping then -- transformers takes no integer here

@@ -179,6 +179,19 @@ TEST_F(Tokens, GrowTablesAsTransformersDoes) {
     EXPECT_EQ(SafetensorsFile(merged / "model.safetensors").find("lm_head.weight") == nullptr, tied);
     EXPECT_EQ(Json::parse(slurp(merged / "config.json")).at("vocab_size"), size);
     EXPECT_NEAR(eval("run_" + std::string(name)), eval("merged_" + std::string(name)), 1e-6);
+    // Loss and logits of the grown model after its steps are transformers'; the run's directory computes what the
+    // merged one does.
+    const fs::path values =
+        fs::path(ft_source_dir()) / "tests/golden" / ("tokens_" + std::string(name) + ".safetensors");
+    std::map<std::string, std::string> answers;
+    for (const std::string& of : {"run_" + std::string(name), "merged_" + std::string(name)}) {
+      const Finished parity = ft({"parity", of, "--reference", values.string()});
+      EXPECT_EQ(parity.exit_code, 0) << parity.err;
+      const Finished said = ft({"generate", of, "--prompt", "ab<t>c<u>", "--max-new-tokens", "8", "--compute", "fp32"});
+      EXPECT_EQ(said.exit_code, 0) << said.err;
+      answers[said.out] = of;
+    }
+    EXPECT_EQ(answers.size(), 1U);
     // The tokenizer is the edited one, in the run and in what is merged.
     for (const fs::path& at : {folder_ / ("run_" + std::string(name)), merged}) {
       const Finished ids =
