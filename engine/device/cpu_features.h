@@ -12,4 +12,18 @@ Isa cpu_isa();
 void limit_cpu_isa(Isa isa);
 const char* to_string(Isa isa);
 
+/// Of a kernel's three builds, the one that the instruction set in use runs.
+template <class Kernels>
+const Kernels& for_isa(const Kernels& scalar, const Kernels& avx2, const Kernels& avx512) {
+  switch (cpu_isa()) {
+    case Isa::avx512:
+      return avx512;
+    case Isa::avx2:
+      return avx2;
+    case Isa::scalar:
+      break;
+  }
+  return scalar;
+}
+
 }  // namespace ft

@@ -19,41 +19,17 @@ extern const RowKernels<Fp16> kFp16;
 
 template <>
 const RowKernels<float>& row_kernels<float>() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return avx512::kFp32;
-    case Isa::avx2:
-      return avx2::kFp32;
-    case Isa::scalar:
-      break;
-  }
-  return scalar::kKernels<float>;
+  return for_isa(scalar::kKernels<float>, avx2::kFp32, avx512::kFp32);
 }
 
 template <>
 const RowKernels<Bf16>& row_kernels<Bf16>() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return avx512::kBf16;
-    case Isa::avx2:
-      return avx2::kBf16;
-    case Isa::scalar:
-      break;
-  }
-  return scalar::kKernels<Bf16>;
+  return for_isa(scalar::kKernels<Bf16>, avx2::kBf16, avx512::kBf16);
 }
 
 template <>
 const RowKernels<Fp16>& row_kernels<Fp16>() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return avx512::kFp16;
-    case Isa::avx2:
-      return avx2::kFp16;
-    case Isa::scalar:
-      break;
-  }
-  return scalar::kKernels<Fp16>;
+  return for_isa(scalar::kKernels<Fp16>, avx2::kFp16, avx512::kFp16);
 }
 
 }  // namespace ft

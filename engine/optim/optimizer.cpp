@@ -90,16 +90,7 @@ int64_t optimizer_step_bytes(const Value& description, const std::vector<Optimiz
 
 namespace update {
 
-const Kernels& kernels() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return kAvx512Kernels;
-    case Isa::avx2:
-      return kAvx2Kernels;
-    default:
-      return kScalarKernels;
-  }
-}
+const Kernels& kernels() { return for_isa(kScalarKernels, kAvx2Kernels, kAvx512Kernels); }
 
 Adamw8bit adamw8bit() {
   static const bool vbmi = __builtin_cpu_supports("avx512vbmi");

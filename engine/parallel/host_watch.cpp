@@ -20,12 +20,6 @@ namespace {
 constexpr std::chrono::seconds kComing{10};  // for a connection to a rank that has just been heard of
 constexpr const char* kNoAddress = "-";
 
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name[0] ? name : "?";
-}
-
 /// The machine, as people and its administrators know it.
 std::string named(const std::string& host, const std::string& address) {
   return host == address ? host : host + " (" + address + ")";

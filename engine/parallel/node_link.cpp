@@ -1,7 +1,5 @@
 #include "engine/parallel/node_link.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -18,12 +16,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kFirstWait{600}, kWaitForOthers{60};
 constexpr std::chrono::seconds kEndOfRanks{30};  // beyond the grace that every supervisor gives its ranks
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 /// One line. Ranks' last words may be bytes of any kind.
 std::string message(const Value& value) {

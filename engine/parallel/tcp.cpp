@@ -85,6 +85,12 @@ void Fd::reset() {
   fd_ = -1;
 }
 
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name[0] ? name : "?";
+}
+
 Fd listen_at(const std::string& address, int& port) {
   const Addresses found = addresses_of(address.empty() ? nullptr : address.c_str(), port);
   int error = EADDRNOTAVAIL;

@@ -31,6 +31,9 @@ class Fd {
   int fd_ = -1;
 };
 
+/// This machine's name as its system says it, "?" where it has none.
+std::string host_name();
+
 /// Listens on an address of this machine, or for "" on all of them, at a port, or for 0 at a free one, which is then
 /// set.   @throws Error(io)
 Fd listen_at(const std::string& address, int& port);

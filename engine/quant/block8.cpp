@@ -128,14 +128,7 @@ const block8::MapTables& block8_tables(Map8 map) {
 namespace {
 
 const block8::Kernels& kernels() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return block8::kAvx512Kernels;
-    case Isa::avx2:
-      return block8::kAvx2Kernels;
-    default:
-      return block8::kScalarKernels;
-  }
+  return for_isa(block8::kScalarKernels, block8::kAvx2Kernels, block8::kAvx512Kernels);
 }
 
 }  // namespace

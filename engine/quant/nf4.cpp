@@ -19,16 +19,7 @@ constexpr uint8_t kZeroPair = 0x77;  // two codes of the value 0: what padding h
 // As bitsandbytes' CPU backend floors a short block's absmax, also where it stores it (backends/default/ops.py).
 constexpr float kShortBlockAbsmax = 1e-38f;
 
-const Kernels& kernels() {
-  switch (cpu_isa()) {
-    case Isa::avx512:
-      return kAvx512Kernels;
-    case Isa::avx2:
-      return kAvx2Kernels;
-    default:
-      return kScalarKernels;
-  }
-}
+const Kernels& kernels() { return for_isa(kScalarKernels, kAvx2Kernels, kAvx512Kernels); }
 
 // A tensor's last block of fewer than 64 elements.
 float quantize_short_block(const float* x, int64_t count, uint8_t* codes) {

@@ -3,6 +3,7 @@
 #include <lua.hpp>
 
 #include "engine/error/error.h"
+#include "engine/formats/safetensors.h"
 #include "lua/bind/lua_clock.h"
 #include "lua/bind/native.h"
 #include "lua/bind/tensor.h"
@@ -96,10 +97,8 @@ Init init_of(const Value& entry, const std::string& path) {
   throw Error(ErrorKind::config, "got init '" + kind + "', want zeros, ones or normal").key(path);
 }
 
-std::string shape_text(const at::Tensor& tensor) {
-  std::string text = "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text += (i ? ", " : "") + std::to_string(tensor.size(i));
-  return text + "] " + dtype_text(tensor.scalar_type());
+std::string described(const at::Tensor& tensor) {
+  return shape_text(tensor.sizes()) + " " + dtype_text(tensor.scalar_type());
 }
 
 }  // namespace
@@ -209,8 +208,8 @@ at::Tensor LuaModule::forward(const at::Tensor& x, const Context& context) {
 void LuaModule::check_result(const at::Tensor& x, const at::Tensor& y) const {
   const bool fits = is_layer_ ? y.sizes() == x.sizes() && y.scalar_type() == x.scalar_type() : y.is_floating_point();
   if (fits) return;
-  throw Error(ErrorKind::shape, "forward returned " + shape_text(y) + ", want " +
-                                    (is_layer_ ? shape_text(x) + ", as it was given" : "floating point numbers"))
+  throw Error(ErrorKind::shape, "forward returned " + described(y) + ", want " +
+                                    (is_layer_ ? described(x) + ", as it was given" : "floating point numbers"))
       .key(name() + " (" + class_ + ")");
 }
 

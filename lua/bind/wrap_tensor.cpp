@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/error/error.h"
+#include "engine/formats/safetensors.h"
 #include "engine/parallel/scalar_type.h"
 #include "lua/bind/native.h"
 #include "lua/bind/tensor.h"
@@ -19,16 +20,10 @@ TensorScope* innermost = nullptr;  // of the one thread that runs Lua
 
 constexpr int64_t kMostListed = 1 << 20;  // elements that tolist copies
 
-std::string shape_text(const at::Tensor& tensor) {
-  std::string text = "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text += (i ? ", " : "") + std::to_string(tensor.size(i));
-  return text + "]";
-}
-
 std::string tensor_text(const void* object) {
   const auto& tensor = *static_cast<const at::Tensor*>(object);
   if (!tensor.defined()) return "Tensor (let go)";
-  return "Tensor " + shape_text(tensor) + " " + dtype_text(tensor.scalar_type()) +
+  return "Tensor " + shape_text(tensor.sizes()) + " " + dtype_text(tensor.scalar_type()) +
          (tensor.is_cpu() ? "" : " " + tensor.device().str());
 }
 

@@ -27,18 +27,13 @@
 #include "engine/parallel/nccl_settings.h"
 #include "engine/parallel/process_group.h"
 #include "engine/parallel/share_threads.h"
+#include "engine/parallel/tcp.h"
 #include "tools/cli/version.h"
 
 namespace ft {
 namespace {
 
 void line(const char* title, const std::string& text) { std::printf("%-14s%s\n", title, text.c_str()); }
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 /// The value after "key :" in a file of /proc, in its first such line.
 std::string proc_value(const char* file, const std::string& key) {
