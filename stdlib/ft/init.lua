@@ -53,11 +53,7 @@ local parts = { nn = "ft.nn", dpo = "ft.dpo", test = "ft.test", rules = "ft.rule
 return setmetatable(ft, {
   __index = function(_, key)
     if parts[key] then return require(parts[key]) end
-    local names = {}
-    for name in pairs(ft) do names[#names + 1] = name end
-    for name in pairs(parts) do names[#names + 1] = name end
-    table.sort(names)
-    local near = native.nearest(tostring(key), names)
+    local near = native.nearest(tostring(key), require("ft.sorted_keys")(ft, parts))
     native.raise {
       kind = "config", path = "ft", message = "has no '" .. tostring(key) .. "'",
       help = near and ("did you mean 'ft." .. near .. "'?") or nil,

@@ -1,6 +1,7 @@
 --- Tests in Lua: local test = require "ft.test"; test.case("says what holds", function(t) t.equal(1 + 1, 2) end).
 --- `ftengine test FILE-OR-FOLDER …` runs them; names are sentences.
 local native = require "ft.native"
+local quoted = require "ft.shell_word"
 
 local test = { cases = {} }
 
@@ -54,8 +55,6 @@ function checks.raises(body, piece)
   end
   return raised
 end
-
-local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 --- The shell's words for this program; a table before the arguments sets environment variables.
 local function command_of(first, ...)

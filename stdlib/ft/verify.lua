@@ -2,6 +2,7 @@
 --- norms come from one process's. The model keeps its architecture and tokenizer, with random weights of a few wide layers.
 --- Each layout is a run of this program, told by the environment what to be.
 local native = require "ft.native"
+local quoted = require "ft.shell_word"
 
 local verify = {}
 
@@ -64,8 +65,6 @@ function verify.shrink(plan)
   plan.save.out, plan.save.every, plan.save.final, plan.save.resume = os.getenv(folder_variable), 0, "sharded", nil
   plan.save.per_epoch = nil
 end
-
-local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 --- Runs one layout. @return rows of { loss =, grad_norm = }, or nil and what it said
 local function train(folder, number, layout)

@@ -4,6 +4,7 @@ local native = require "ft.native"
 local keys = require "ft.dialect.keys"
 local unsupported = require "ft.dialect.unsupported"
 local accepted = require "ft.dialect.accepted"
+local sorted_keys = require "ft.sorted_keys"
 
 local flags = {}
 
@@ -35,10 +36,7 @@ end
 local function help(file)
   print(("usage: ftengine run %s [--key value …]\n"):format(file))
   print("every key of the configuration is a flag; nested ones have a dot:")
-  local names = {}
-  for key in pairs(keys.known) do names[#names + 1] = key end
-  table.sort(names)
-  for _, key in ipairs(names) do
+  for _, key in ipairs(sorted_keys(keys.known)) do
     print(("  --%-34s %-18s %s"):format(key:gsub("_", "-"), keys.known[key].kind, keys.known[key].help
       or accepted.notes[key]))
   end

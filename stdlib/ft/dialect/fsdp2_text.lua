@@ -1,6 +1,7 @@
 --- A configuration in FSDP2's spelling, line by line, so that comments and order stay:
 --- `ftengine convert config.yml -o new.yml`.
 local renames = require "ft.dialect.renames"
+local sorted_keys = require "ft.sorted_keys"
 
 local fsdp2_text = {}
 
@@ -39,10 +40,9 @@ local function fsdp_lines(section, strategy, fsdp, version)
   if section and not section.lines[1]:match(":%s*{") then
     for i = 2, #section.lines do out[#out + 1] = line_of(section.lines[i], strategy) end
   else
-    local names = {}
-    for name in pairs(fsdp) do names[#names + 1] = name end
-    table.sort(names)
-    for _, name in ipairs(names) do out[#out + 1] = line_of(("  %s: %s"):format(name, tostring(fsdp[name])), strategy) end
+    for _, name in ipairs(sorted_keys(fsdp)) do
+      out[#out + 1] = line_of(("  %s: %s"):format(name, tostring(fsdp[name])), strategy)
+    end
   end
   if fsdp.offload_params == nil and strategy.offload then out[#out + 1] = "  offload_params: true" end
   if version == "1" and fsdp.sharding_strategy == nil and fsdp.reshard_after_forward == nil then

@@ -4,6 +4,7 @@ local native = require "ft.native"
 local keys = require "ft.dialect.keys"
 local unsupported = require "ft.dialect.unsupported"
 local accepted = require "ft.dialect.accepted"
+local sorted_keys = require "ft.sorted_keys"
 
 local Reader = {}
 Reader.__index = Reader
@@ -55,11 +56,8 @@ function Reader:device() return require("ft.device").facts("auto") end
 
 --- One option's declaration as the registry reads it.
 local function declared_of(list)
-  local names = {}
-  for key in pairs(list) do names[#names + 1] = key end
-  table.sort(names)
   local out = {}
-  for i, key in ipairs(names) do out[i] = { key = key, option = list[key] } end
+  for i, key in ipairs(sorted_keys(list)) do out[i] = { key = key, option = list[key] } end
   return out
 end
 
@@ -81,13 +79,6 @@ function Reader:typed(declared, block, path)
     self.faults[#self.faults + 1] = fault
   end
   return values
-end
-
-local function sorted_keys(...)
-  local names = {}
-  for _, list in ipairs { ... } do for key in pairs(list) do names[#names + 1] = key end end
-  table.sort(names)
-  return names
 end
 
 --- The only key that has a word among its parts, or begins with it: num_epochs for epochs, adam_epsilon for adam_eps.

@@ -1,12 +1,7 @@
 --- A configuration's plan as the recipe that states it: `ftengine convert config.yml -o recipe.lua`.
-local recipe_text = {}
+local sorted_keys = require "ft.sorted_keys"
 
-local function sorted(map)
-  local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
+local recipe_text = {}
 
 --- A key of a table as Lua writes it.
 local function key_text(name) return name:match("^[%a_][%w_]*$") and name or ("[%q]"):format(name) end
@@ -24,7 +19,9 @@ local function literal(value)
   if value.parts then return recipe_text.block(value) end
   local items = {}
   for i, item in ipairs(value) do items[i] = literal(item) end
-  if #items == 0 then for i, name in ipairs(sorted(value)) do items[i] = key_text(name) .. " = " .. literal(value[name]) end end
+  if #items == 0 then
+    for i, name in ipairs(sorted_keys(value)) do items[i] = key_text(name) .. " = " .. literal(value[name]) end
+  end
   return "{ " .. table.concat(items, ", ") .. " }"
 end
 
@@ -32,7 +29,7 @@ end
 function recipe_text.block(block)
   local items, first = {}, block.values.dir and block.constructor and "dir" or block.values.path and "path"
   if first then items[1] = literal(block.values[first]) end
-  for _, name in ipairs(sorted(block.values)) do
+  for _, name in ipairs(sorted_keys(block.values)) do
     if name ~= first then items[#items + 1] = name .. " = " .. literal(block.values[name]) end
   end
   local body = #items > 0 and "{ " .. table.concat(items, ", ") .. " }" or "{}"

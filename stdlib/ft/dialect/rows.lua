@@ -3,6 +3,7 @@
 local native = require "ft.native"
 local pairs_of = require "ft.dialect.pairs"
 local templates = require "ft.dialect.templates"
+local sorted_keys = require "ft.sorted_keys"
 
 local rows = {}
 
@@ -11,14 +12,6 @@ local kinds = {
   chat_template = "chat", sharegpt = "chat", alpaca = "alpaca", completion = "completion", pretokenized = "tokenized",
   input_output = "segments",
 }
-
---- A map's keys, sorted.
-local function sorted_keys(map)
-  local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 --- The format of conversations: the template that the model ships, or one by name.
 local function format_of(r, key, name)
