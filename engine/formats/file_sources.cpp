@@ -18,10 +18,11 @@ namespace fs = std::filesystem;
 using Kind = PickleNode::Kind;
 
 constexpr const char *kShardingInfo = "DCP_SHARDING_INFO", *kBin = "pytorch_model.bin",
-                     *kBinIndex = "pytorch_model.bin.index.json", *kModel = "model.safetensors",
-                     *kModelIndex = "model.safetensors.index.json", *kAdapter = "adapter_model.safetensors";
+                     *kFsdpBin = "pytorch_model_fsdp.bin", *kBinIndex = "pytorch_model.bin.index.json",
+                     *kModel = "model.safetensors", *kModelIndex = "model.safetensors.index.json",
+                     *kAdapter = "adapter_model.safetensors";
 
-constexpr const char* kWholeFiles[] = {kAdapter, kModelIndex, kModel};
+constexpr const char *kWholeFiles[] = {kAdapter, kModelIndex, kModel}, *kBinFiles[] = {kBin, kBinIndex, kFsdpBin};
 
 const std::string* sharding_info(const SafetensorsFile& file) {
   for (const auto& [key, text] : file.metadata())
@@ -116,11 +117,7 @@ void add_bin(TensorSourceBuilder& builder, const std::string& name, const std::m
     if (!dict.items[i]->is(Kind::text))
       throw Error(ErrorKind::format, "has " + describe(*dict.items[i]) + " for a tensor's name").at(place);
     held.emplace(dict.items[i]->text);
-    builder.add(
-        {unwrapped_name(std::string(dict.items[i]->text)),
-         tensor->dtype,
-         tensor->shape,
-         {{std::vector<int64_t>(tensor->shape.size(), 0), tensor->shape, tensor->stride, file, tensor->offset}}});
+    builder.add(whole_tensor(unwrapped_name(std::string(dict.items[i]->text)), *tensor, file));
   }
   for (const auto& [tensor, owner] : owners)
     if (owner == name && !held.contains(tensor))
@@ -183,7 +180,9 @@ TensorSource open_sharded_safetensors(const fs::path& path) {
 }
 
 bool is_pytorch_bin(const fs::path& path) {
-  if (fs::is_directory(path)) return fs::exists(path / kBin) || fs::exists(path / kBinIndex);
+  if (fs::is_directory(path))
+    return std::any_of(std::begin(kBinFiles), std::end(kBinFiles),
+                       [&](const char* name) { return fs::exists(path / name); });
   const std::string extension = path.extension().string();
   return fs::is_regular_file(path) && (extension == ".bin" || extension == ".pt" || extension == ".pth");
 }
@@ -193,7 +192,7 @@ TensorSource open_pytorch_bin(const fs::path& path) {
   const fs::path parent = path.parent_path();
   TensorSourceBuilder builder(!single ? path : parent.empty() ? fs::path(".") : parent);
   std::map<std::string, std::string> owners;
-  std::set<std::string> files{single ? path.filename().string() : kBin};
+  std::set<std::string> files{single ? path.filename().string() : fs::exists(path / kBin) ? kBin : kFsdpBin};
   if (indexed) {
     owners = read_index(path / kBinIndex);
     files.clear();
@@ -201,6 +200,29 @@ TensorSource open_pytorch_bin(const fs::path& path) {
   }
   for (const std::string& name : files) add_bin(builder, name, owners);
   return builder.finish("a PyTorch file of weights");
+}
+
+TensorSource open_bin_optimizer(const fs::path& file) {
+  TensorSourceBuilder builder(file.has_parent_path() ? file.parent_path() : fs::path("."));
+  const size_t number = builder.open(file.filename().string());
+  const TorchFile archive(builder.file(number));
+  const PickleNode* states = archive.root().find("state");
+  if (!states || !states->is(Kind::dict))
+    throw Error(ErrorKind::format, "holds " + describe(archive.root()) + ", want an optimizer's state")
+        .at(file.string());
+  for (size_t i = 0; i + 1 < states->items.size(); i += 2) {
+    const PickleNode &name = *states->items[i], &kept = *states->items[i + 1];
+    if (!name.is(Kind::text) || !kept.is(Kind::dict)) continue;
+    for (size_t j = 0; j + 1 < kept.items.size(); j += 2) {
+      const PickleNode &key = *kept.items[j], &value = *kept.items[j + 1];
+      if (key.is(Kind::text) && key.text == "step")
+        add_steps(builder, number, archive, value);
+      else if (const auto tensor = archive.tensor(value); tensor && key.is(Kind::text))
+        builder.add(
+            whole_tensor(unwrapped_name(std::string(name.text)) + "." + std::string(key.text), *tensor, number));
+    }
+  }
+  return builder.finish("an optimizer's file", SourcePart::optimizer);
 }
 
 }  // namespace ft

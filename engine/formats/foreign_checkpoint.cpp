@@ -56,12 +56,14 @@ std::optional<ForeignFiles> find_foreign_checkpoint(const fs::path& given) {
   const fs::path whole = whole_of(files.weights);
   const auto number = number_after(files.weights.filename().string(), kModelFolder);
   const fs::path beside = whole / (std::string(kOptimizerFolder) + std::to_string(number.value_or(0)));
-  files.optimizer = source_kind(beside) == SourceKind::dcp ? beside : files.weights;
+  if (is_dcp(beside)) files.optimizer = beside;
+  if (is_zero(files.weights)) files.optimizer = files.weights;
+  for (const char* name : {"optimizer.bin", "optimizer.pt"})
+    if (files.optimizer.empty()) files.optimizer = if_there(whole / name);
+  if (files.optimizer.empty() && fs::is_directory(files.weights)) files.optimizer = files.weights;
   files.trainer_state = if_there(whole / "trainer_state.json");
   files.adapter_config = if_there(whole / "adapter_config.json");
   if (files.adapter_config.empty()) files.adapter_config = if_there(files.weights / "adapter_config.json");
-  for (const char* name : {"optimizer.pt", "optimizer.bin"})
-    if (files.numbered.empty()) files.numbered = if_there(whole / name);
   return files;
 }
 
@@ -69,13 +71,13 @@ ForeignCheckpoint::ForeignCheckpoint(const fs::path& path) : SavedState(path) {
   const auto files = find_foreign_checkpoint(path);
   if (!files) throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
   weights_.emplace(open_weights(files->weights));
-  optimizer_ = open_optimizer_source(files->optimizer);
+  if (!files->optimizer.empty()) optimizer_ = open_optimizer_source(files->optimizer);
   engine_ = weights_->kind();
   add_weights();
   if (optimizer_)
     add_averages();
   else
-    numbered_ = files->numbered;
+    numbered_ = if_there(files->optimizer);
   find_step(*files);
 }
 

@@ -16,15 +16,14 @@ namespace ft {
 /// Where the parts of one lie. Paths that are empty: there is no such part.
 struct ForeignFiles {
   std::filesystem::path weights;         ///< for open_tensor_source, or a folder of safetensors
-  std::filesystem::path optimizer;       ///< for open_optimizer_source, which may find nothing there
+  std::filesystem::path optimizer;       ///< a folder or file for open_optimizer_source, which may find nothing there
   std::filesystem::path adapter_config;  ///< PEFT's
   std::filesystem::path trainer_state;   ///< transformers'
-  std::filesystem::path numbered;        ///< an optimizer's state without the parameters' names
 };
 
 /// Looks at names of files alone: the folder of one of the formats, or what accelerate, Axolotl and transformers'
-/// Trainer make of it: a folder with `pytorch_model_fsdp_0/` and `optimizer_0/`, with DeepSpeed's `latest`, or with
-/// safetensors and trainer_state.json. Nothing for another folder.
+/// Trainer make of it: a folder with `pytorch_model_fsdp_0/` and `optimizer_0/`, with `pytorch_model_fsdp.bin` and
+/// `optimizer.bin`, with DeepSpeed's `latest`, or with safetensors and trainer_state.json. Nothing for another folder.
 std::optional<ForeignFiles> find_foreign_checkpoint(const std::filesystem::path& path);
 
 class ForeignCheckpoint final : public SavedState {
@@ -38,7 +37,7 @@ class ForeignCheckpoint final : public SavedState {
 
   void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const override;
 
-  /// The state that is there and cannot be taken, or "".
+  /// The file of a state that does not name its parameters and is not taken, or "".
   const std::filesystem::path& numbered() const { return numbered_; }
 
  private:

@@ -48,6 +48,22 @@ std::vector<std::string> model_names(std::vector<std::vector<std::string>> paths
   return names;
 }
 
+SourceTensor whole_tensor(std::string name, const TorchTensor& tensor, size_t file) {
+  SourceTensor result{.name = std::move(name), .dtype = tensor.dtype, .shape = tensor.shape};
+  result.pieces.push_back(
+      {std::vector<int64_t>(tensor.shape.size(), 0), tensor.shape, tensor.stride, file, tensor.offset});
+  return result;
+}
+
+void add_steps(TensorSourceBuilder& builder, size_t file, const TorchFile& archive, const PickleNode& node) {
+  const std::string name = builder.file(file).path().filename().string();
+  if (node.is(PickleNode::Kind::integer)) return builder.add_steps(name, static_cast<double>(node.integer));
+  const std::optional<TorchTensor> number = archive.tensor(node);
+  if (!number || number->numel() != 1)
+    throw Error(ErrorKind::format, "counts its steps by " + describe(node)).at(builder.file(file).path().string());
+  builder.add_steps(name, builder.number(file, number->dtype, number->offset));
+}
+
 std::vector<std::string> optimizer_names(const std::vector<std::vector<std::string>>& paths) {
   constexpr std::string_view kState = "state.";
   std::vector<std::string> names;
@@ -100,11 +116,15 @@ TensorSource open_tensor_source(const fs::path& path) {
 }
 
 std::optional<TensorSource> open_optimizer_source(const fs::path& path) {
-  const SourceKind kind = source_kind(path);
-  if (kind != SourceKind::dcp && kind != SourceKind::zero) return std::nullopt;
-  TensorSource source =
-      kind == SourceKind::dcp ? open_dcp(path, SourcePart::optimizer) : open_zero(path, SourcePart::optimizer);
-  return source.tensors().empty() ? std::nullopt : std::optional(std::move(source));
+  std::optional<TensorSource> source;
+  if (fs::is_regular_file(path))
+    source = open_bin_optimizer(path);
+  else if (is_dcp(path))
+    source = open_dcp(path, SourcePart::optimizer);
+  else if (is_zero(path))
+    source = open_zero(path, SourcePart::optimizer);
+  if (source && source->tensors().empty()) source.reset();
+  return source;
 }
 
 }  // namespace ft

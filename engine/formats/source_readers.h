@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/formats/tensor_source.h"
+#include "engine/formats/torch_file.h"
 
 namespace ft {
 
@@ -26,9 +27,18 @@ TensorSource open_safetensors(const std::filesystem::path& path);
 bool is_zero(const std::filesystem::path& path);
 TensorSource open_zero(const std::filesystem::path& path, SourcePart part = SourcePart::model);
 
-/// pytorch_model.bin, pytorch_model.bin.index.json, or a file of torch.save.
+/// pytorch_model.bin, pytorch_model.bin.index.json, accelerate's pytorch_model_fsdp.bin, or a file of torch.save.
 bool is_pytorch_bin(const std::filesystem::path& path);
 TensorSource open_pytorch_bin(const std::filesystem::path& path);
+
+/// What an optimizer's state_dict() in a file keeps by parameters' names, as accelerate saves it with FULL_STATE_DICT
+/// (optimizer.bin). No tensors where it numbers its parameters, as torch by itself does.
+TensorSource open_bin_optimizer(const std::filesystem::path& file);
+
+/// A tensor of an archive as a source's, of one piece.
+SourceTensor whole_tensor(std::string name, const TorchTensor& tensor, size_t file);
+/// Notes an optimizer's count of steps, which may stand as a number or as a tensor. @throws Error(format) for another
+void add_steps(TensorSourceBuilder& builder, size_t file, const TorchFile& archive, const PickleNode& node);
 
 /// Names of a model's tensors from where they stood in what was saved: the only top-level key goes, and among several
 /// those but "model" (or "module") do. @return "" for an empty path and for what is not the model's.

@@ -99,7 +99,8 @@ std::optional<std::filesystem::path> find_tensor_source(const std::filesystem::p
 /// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
 TensorSource open_tensor_source(const std::filesystem::path& path);
 
-/// What an optimizer has left in such a checkpoint, or nothing where there is none.
+/// What an optimizer has left in such a checkpoint, or in a file of its own (optimizer.bin); nothing where there is
+/// none, or it does not name its parameters.
 /// @throws Error(format), Error(io)
 std::optional<TensorSource> open_optimizer_source(const std::filesystem::path& path);
 

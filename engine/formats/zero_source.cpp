@@ -161,9 +161,9 @@ class ZeroReader {
     const PickleNode* dict = states.find(stage_ >= 3 ? "optimizer_state_dict" : "base_optimizer_state");
     const PickleNode *inner = dict && dict->is(Kind::dict) ? dict->find("state") : dict,
                      *groups = dict ? dict->find("param_groups") : nullptr;
-    add_steps(opened, states.find("base_optimizer_state_step"), name);
+    add_steps(opened, states.find("base_optimizer_state_step"));
     for (const PickleNode* group : groups && groups->is_sequence() ? groups->items : std::vector<const PickleNode*>())
-      add_steps(opened, group->find("step"), name);
+      add_steps(opened, group->find("step"));
     for (size_t i = 0; inner && i < flats_.back().size(); ++i) {
       const PickleNode* kept = entry(*inner, i);
       for (size_t j = 0; kept && kept->is(Kind::dict) && j + 1 < kept->items.size(); j += 2)
@@ -172,7 +172,7 @@ class ZeroReader {
   }
 
   void add_state(const Opened& opened, const PickleNode& key, const PickleNode& value, const std::string& name) {
-    if (key.is(Kind::text) && key.text == "step") return add_steps(opened, &value, name);
+    if (key.is(Kind::text) && key.text == "step") return add_steps(opened, &value);
     const std::optional<TorchTensor> found = opened.archive->tensor(value);
     if (!found || found->shape.empty() || !key.is(Kind::text)) return;
     Flats& flats = states_[std::string(key.text)];
@@ -188,12 +188,8 @@ class ZeroReader {
     flats.back().push_back(std::move(kept));
   }
 
-  void add_steps(const Opened& opened, const PickleNode* node, const std::string& name) {
-    if (!node || node->is(Kind::none)) return;
-    if (node->is(Kind::integer)) return builder_.add_steps(name, static_cast<double>(node->integer));
-    const std::optional<TorchTensor> number = opened.archive->tensor(*node);
-    if (!number || number->numel() != 1) fail(name, "counts its steps by " + describe(*node));
-    builder_.add_steps(name, builder_.number(opened.file, number->dtype, number->offset));
+  void add_steps(const Opened& opened, const PickleNode* node) {
+    if (node && !node->is(Kind::none)) ft::add_steps(builder_, opened.file, *opened.archive, *node);
   }
 
   // An entry of a list, or of a dict by number; nullptr where there is none.
@@ -351,16 +347,10 @@ class ZeroReader {
     for (size_t i = 0; module && module->is(Kind::dict) && i + 1 < module->items.size(); i += 2) {
       const std::string name = text(*module->items[i]);
       if (listed.contains(name) || (shared && shared->find(name)) || (stage_ >= 3 && !named.contains(name))) continue;
-      if (const auto tensor = models_[0].archive->tensor(*module->items[i + 1])) more.push_back(whole(name, *tensor));
+      if (const auto tensor = models_[0].archive->tensor(*module->items[i + 1]))
+        more.push_back(whole_tensor(name, *tensor, models_[0].file));
     }
     std::move(more.begin(), more.end(), std::back_inserter(tensors_));
-  }
-
-  SourceTensor whole(std::string name, const TorchTensor& tensor) const {
-    SourceTensor result{.name = std::move(name), .dtype = tensor.dtype, .shape = tensor.shape};
-    result.pieces.push_back(
-        {std::vector<int64_t>(tensor.shape.size(), 0), tensor.shape, tensor.stride, models_[0].file, tensor.offset});
-    return result;
   }
 
   void add_frozen(const PickleNode& root) {

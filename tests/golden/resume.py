@@ -4,8 +4,10 @@
 
 A Llama of one layer is trained on four rows, all of them in every step, for SAVED steps of TOTAL by AdamW in fp32 under a linear
 schedule: whole ("full") and by LoRA ("lora"). Every engine saves the same moment: FSDP2 on two ranks by accelerate's own functions,
-torch.distributed.checkpoint with model and optimizer in one folder, DeepSpeed's ZeRO 1, 2 and 3. losses.json holds what one process
-of torch goes on to, with the moments and ("fresh") without them; full.safetensors and lora.safetensors what it ends with.
+sharded and whole, transformers' Trainer, torch.distributed.checkpoint with model and optimizer in one folder, DeepSpeed's ZeRO 1, 2
+and 3. losses.json holds what one process of torch goes on to, with the moments and ("fresh") without them; full.safetensors and
+lora.safetensors what it ends with, those with _saved what it had at that moment, and values.safetensors its logits and gradients
+then.
 """
 import argparse, json, os, shutil, socket, subprocess, sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -76,7 +78,7 @@ def trainer_state(path):
         json.dump({"epoch": float(SAVED), "global_step": SAVED, "max_steps": TOTAL}, f)
 
 
-def rank_fsdp(lora):
+def rank_fsdp(lora, full_state):
     from types import SimpleNamespace
     from accelerate import PartialState
     from accelerate.utils import FullyShardedDataParallelPlugin
@@ -91,9 +93,9 @@ def rank_fsdp(lora):
     fully_shard(model, mesh=mesh)
     optimizer = groups(adamw(model))
     train(model, optimizer, 0, SAVED)
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type="SHARDED_STATE_DICT")
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type="FULL_STATE_DICT" if full_state else "SHARDED_STATE_DICT")
     accelerator = SimpleNamespace(process_index=state.process_index, num_processes=state.num_processes)
-    out = folder("fsdp_lora" if lora else "fsdp", f"checkpoint-{SAVED}")
+    out = folder("fsdp" + "_full" * full_state + "_lora" * lora, f"checkpoint-{SAVED}")
     save_fsdp_model(plugin, accelerator, model, out, adapter_only=lora)
     save_fsdp_optimizer(plugin, accelerator, optimizer, model, out)
     if state.process_index == 0:
@@ -142,6 +144,23 @@ def rank_zero(lora, stage):
             os.remove(os.path.join(out, name))
 
 
+def trainer(lora):
+    """transformers' Trainer itself: its optimizer.pt numbers what it holds."""
+    from transformers import Trainer, TrainingArguments
+    name = "trainer_lora" if lora else "trainer"
+    arguments = TrainingArguments(
+        output_dir=folder(name), per_device_train_batch_size=len(ROWS), max_steps=TOTAL, save_steps=SAVED, save_total_limit=None,
+        learning_rate=LR, weight_decay=DECAY, warmup_steps=WARMUP, lr_scheduler_type="linear", max_grad_norm=0.0, optim="adamw_torch",
+        use_cpu=True, report_to=[], logging_strategy="no", disable_tqdm=True)
+    Trainer(model=tiny(lora), args=arguments, train_dataset=[{"input_ids": row, "labels": row} for row in ROWS]).train()
+    shutil.rmtree(os.path.join(HERE, name, f"checkpoint-{TOTAL}"))
+    kept = {"model.safetensors", "adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "trainer_state.json"}
+    out = os.path.join(HERE, name, f"checkpoint-{SAVED}")
+    for file in set(os.listdir(out)) - kept:
+        os.remove(os.path.join(out, file))
+    trainer_state(out)
+
+
 def ranks(world, *arguments):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -166,6 +185,7 @@ def reference(lora):
     moments = {f"{names[p]}.{key}": optimizer.state[p][key].clone() for p in optimizer.state for key in ("exp_avg", "exp_avg_sq")}
     if not lora:
         torch.save(saved, os.path.join(folder("bin"), "pytorch_model.bin"))
+        values(model)
     after = train(model, optimizer, SAVED, TOTAL)
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     kind = "lora" if lora else "full"
@@ -173,6 +193,16 @@ def reference(lora):
     save_file({**{n: saved[n] for n in trained}, **moments}, os.path.join(HERE, kind + "_saved.safetensors"))
     model.load_state_dict(saved)
     return {"before": before, "after": after, "fresh": train(model, groups(adamw(model)), SAVED, TOTAL)}
+
+
+def values(model):
+    """What tests/golden/parity/values.py stores, of the moment that the engines save."""
+    ids = torch.tensor(ROWS)
+    out = model(input_ids=ids, labels=ids)
+    out.loss.backward()
+    found = {"tokens": ids, "loss": out.loss, "logits": out.logits} | {"grad." + n: p.grad for n, p in model.named_parameters()}
+    save_file({name: value.detach().clone() for name, value in found.items()}, os.path.join(HERE, "values.safetensors"))
+    model.zero_grad(set_to_none=True)
 
 
 def make():
@@ -185,6 +215,9 @@ def make():
         f.writelines(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in ROWS)
     ranks(2, "fsdp")
     ranks(2, "fsdp", "--lora")
+    ranks(2, "fsdp", "--full-state")
+    for lora in (False, True):
+        trainer(lora)
     ranks(1, "joint", "--lora")
     for stage, world in ((1, 2), (2, 2), (3, 3)):
         ranks(world, "zero", "--stage", str(stage))
@@ -196,13 +229,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["make", "fsdp", "joint", "zero"])
     parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--full-state", action="store_true")
     parser.add_argument("--stage", type=int)
     a = parser.parse_args()
     torch.set_num_threads(1)
     if a.command == "make":
         make()
     elif a.command == "fsdp":
-        rank_fsdp(a.lora)
+        rank_fsdp(a.lora, a.full_state)
     elif a.command == "joint":
         rank_joint(a.lora)
     else:

@@ -126,6 +126,7 @@ TEST_F(ForeignResume, TakesTheStepsThatTorchTakes) {
   const Source sources[] = {{"fsdp/checkpoint-4", false, one},
                             {"fsdp/checkpoint-4", false, zero3},
                             {"fsdp/checkpoint-4/pytorch_model_fsdp_0", false, ddp},
+                            {"fsdp_full/checkpoint-4", false, one},
                             {"zero1", false, one},
                             {"zero2/global_step4", false, ddp},
                             {"zero3", false, one},
@@ -155,16 +156,12 @@ TEST_F(ForeignResume, TakesTheStepsThatTorchTakes) {
 
 // Weights alone: averages begin anew, and the run says so; the step is that of the files or of the folder's name.
 TEST_F(ForeignResume, GoesOnFromWeightsAlone) {
-  const fs::path fsdp = copy("fsdp/checkpoint-4"), bin = folder_ / "checkpoint-4", plain = folder_ / "trainer";
+  const fs::path fsdp = copy("fsdp/checkpoint-4"), bin = folder_ / "checkpoint-4", plain = copy("trainer/checkpoint-4");
   fs::remove_all(fsdp / "optimizer_0");
   fs::copy(golden("bin"), bin);
-  fs::create_directories(plain);  // as transformers' Trainer saves on one rank
-  fs::copy(golden("full_saved.safetensors"), plain / "model.safetensors");
-  fs::copy(fsdp / "trainer_state.json", plain / "trainer_state.json");
-  spill(plain / "optimizer.pt", "of torch");
   for (const fs::path& from : {fsdp, bin, plain}) {
     SCOPED_TRACE(from);
-    const std::string out = from.filename().string() + "_run";
+    const std::string out = "run";
     const Finished done = go_on(from, false, {"--nproc=1", "--out=" + out});
     ASSERT_EQ(done.exit_code, 0) << done.err;
     EXPECT_THAT(done.out + done.err, HasSubstr("no optimizer's state to go on with"));
@@ -246,6 +243,22 @@ TEST_F(ForeignResume, RefusesFilesThatAreNotWhole) {
     damage.act(at);
     expect_refused(go_on(at, false, two), damage.texts);
     fs::remove_all(at);
+  }
+}
+
+// With a config.json beside it such a folder is a model: its loss, logits and gradients are those of transformers.
+TEST_F(ForeignResume, IsAModelToCompareAndEvaluate) {
+  for (const char* name : {"fsdp/checkpoint-4", "zero1", "zero2", "zero3", "bin"}) {
+    SCOPED_TRACE(name);
+    const std::string model = copy(name).string();
+    fs::copy(golden("model/config.json"), fs::path(model) / "config.json");
+    const Finished parity = run({"parity", model, "--reference", golden("values.safetensors")}, folder_.path());
+    EXPECT_EQ(parity.exit_code, 0) << parity.err;
+    EXPECT_THAT(parity.out, HasSubstr("gradients  12 compared"));
+    const Finished eval = run({"eval", model, "rows.jsonl", "--json"}, folder_.path());
+    ASSERT_EQ(eval.exit_code, 0) << eval.err;
+    const double loss = Json::parse(eval.out).at("loss");
+    EXPECT_NEAR(loss, wanted("full", "after")[0], 5e-3);  // in whatever dtype this processor computes
   }
 }
 

@@ -42,6 +42,7 @@ void expect_near(const std::vector<float>& got, const std::vector<float>& want) 
 TEST(ForeignCheckpoint, HoldsMastersAveragesAndSteps) {
   for (const auto& [path, kind] :
        std::vector<std::pair<const char*, const char*>>{{"fsdp/checkpoint-4", "full"},
+                                                        {"fsdp_full/checkpoint-4", "full"},
                                                         {"zero1", "full"},
                                                         {"zero2", "full"},
                                                         {"zero3", "full"},
