@@ -26,7 +26,7 @@ using Maybe = std::optional<at::Tensor>;
 
 // What forward and backward share. Rows: tokens with a target.
 struct Rows {
-  at::Tensor x, weight, low, up, targets;  // [n, D], [V, D], [n, r], [V, r], [n]
+  at::Tensor x, weight, low, up, targets;  // [n, D], [V, D], [n, r], [V, r], [n]; all but targets in x's dtype
   double softcap = 0;
 
   int64_t size() const { return x.size(0); }
@@ -35,8 +35,8 @@ struct Rows {
   }
   /// fp32 logits of rows [at, at + count).
   at::Tensor logits(int64_t at, int64_t count) const {
-    at::Tensor made = at::mm(x.narrow(0, at, count), in_dtype(weight, x.scalar_type()).t()).to(at::kFloat);
-    if (low.defined()) made.add_(at::mm(low.narrow(0, at, count), in_dtype(up, x.scalar_type()).t()));
+    at::Tensor made = at::mm(x.narrow(0, at, count), weight.t()).to(at::kFloat);
+    if (low.defined()) made.add_(at::mm(low.narrow(0, at, count), up.t()));
     return softcap == 0 ? made : made.div_(softcap).tanh_().mul_(softcap);
   }
 };
@@ -69,9 +69,9 @@ struct TokenLogProbs : Function<TokenLogProbs> {
     const at::Tensor flat = targets.reshape({-1}), kept = targeted(flat, x);
     const auto take = [&](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}).index_select(0, kept); };
     const Rows rows{take(x),
-                    weight,
+                    in_dtype(weight, x.scalar_type()),
                     low ? take(*low) : at::Tensor(),
-                    up.value_or(at::Tensor()),
+                    up ? in_dtype(*up, x.scalar_type()) : at::Tensor(),
                     flat.to(kept.device()).index_select(0, kept),
                     softcap};
     const auto fp32 = x.options().dtype(at::kFloat);
@@ -83,7 +83,7 @@ struct TokenLogProbs : Function<TokenLogProbs> {
       const at::Tensor own = logits.gather(1, rows.targets.narrow(0, at, count).unsqueeze(1)).squeeze(1);
       found.narrow(0, at, count).copy_(at::sub(own, lse));
     }
-    node->save_for_backward({rows.x, weight, rows.low, rows.up, rows.targets, kept, norms});
+    node->save_for_backward({rows.x, weight, rows.low, up.value_or(at::Tensor()), rows.targets, kept, norms});
     node->saved_data["softcap"] = softcap;
     node->saved_data["owner"] = owner;
     node->saved_data["shape"] = x.sizes().vec();
@@ -92,21 +92,23 @@ struct TokenLogProbs : Function<TokenLogProbs> {
 
   static variable_list backward(AutogradContext* node, const variable_list& grads) {
     const auto s = node->get_saved_variables();
-    const Rows rows{s[0], s[1], s[2], s[3], s[4], node->saved_data["softcap"].toDouble()};
-    check_gathered(rows.weight, node->saved_data["owner"].toStringView());
-    if (rows.up.defined()) check_gathered(rows.up, node->saved_data["owner"].toStringView());
+    check_gathered(s[1], node->saved_data["owner"].toStringView());
+    if (s[3].defined()) check_gathered(s[3], node->saved_data["owner"].toStringView());
+    const at::ScalarType dtype = s[0].scalar_type();
+    const Rows rows{s[0], in_dtype(s[1], dtype),
+                    s[2], s[3].defined() ? in_dtype(s[3], dtype) : at::Tensor(),
+                    s[4], node->saved_data["softcap"].toDouble()};
     const bool adapted = rows.low.defined(), want_weight = node->needs_input_grad(1);
     const at::Tensor g = grads[0].reshape({-1}).index_select(0, s[5]).to(at::kFloat);
-    const at::ScalarType dtype = rows.x.scalar_type();
     at::Tensor gx = at::zeros_like(rows.x), glow, gup, gw;
     if (adapted) glow = at::zeros_like(rows.low);
     for (int64_t at = 0; at < rows.size(); at += rows.chunk()) {
       const int64_t count = std::min(rows.chunk(), rows.size() - at);
       const at::Tensor d = in_dtype(logit_grads(rows, at, count, s[6], g), dtype);
-      gx.narrow(0, at, count).copy_(at::mm(d, in_dtype(rows.weight, dtype)));
+      gx.narrow(0, at, count).copy_(at::mm(d, rows.weight));
       if (want_weight) add_to(gw, at::mm(d.t(), rows.x.narrow(0, at, count)));
       if (!adapted) continue;
-      glow.narrow(0, at, count).copy_(at::mm(d, in_dtype(rows.up, dtype)));
+      glow.narrow(0, at, count).copy_(at::mm(d, rows.up));
       add_to(gup, at::mm(d.t(), rows.low.narrow(0, at, count)));
     }
     const auto spread = [&](const at::Tensor& part) {

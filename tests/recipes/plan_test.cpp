@@ -44,6 +44,43 @@ for step, window in run:steps() do
 end
 )";
 
+// A preference loss.
+constexpr const char* kPairsRecipe = R"(local ft = require "ft"
+local opt = ft.options { out = { "output", default = "run" } }
+local plan = ft.plan {
+  model = ft.hf { "small", compute = "fp32" }, adapter = ft.lora { r = 8 }, optimizer = ft.adamw { lr = 1e-4 },
+  data = { train = ft.preference { "pairs.jsonl", seq_len = 256 } }, batch = { total = 4, micro = 2 }, max_steps = 2,
+  save = { dir = opt.out },
+}
+local run = plan:start()
+for step, window in run:steps() do
+  local row = ft.dpo.step(run, window, { beta = 0.1 })
+  run:update()
+  row.step = step
+  run:log(row)
+end
+)";
+
+// Answers to prompts, before a step of training that takes less.
+constexpr const char* kAnswersRecipe = R"(local ft = require "ft"
+local opt = ft.options { out = { "output", default = "run" } }
+local plan = ft.plan {
+  model = ft.hf { "small", compute = "fp32" }, adapter = ft.lora { r = 8 }, optimizer = ft.adamw { lr = 1e-4 },
+  data = { train = ft.tokenized { "rows.jsonl", seq_len = 256, pack = false },
+           test = ft.chat { "chats.jsonl", format = "chatml", seq_len = 1024 } },
+  batch = { total = 1, micro = 1 }, max_steps = 1, save = { dir = opt.out },
+}
+local run = plan:start()
+run:log { exact_match = run:evaluate("test", { generate = true, max_new_tokens = 3 }).exact_match }
+for step, window in run:steps() do
+  local tokens, loss = run:sum(window:tokens()), 0
+  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
+  run:update()
+  run:log { step = step, loss = run:sum(loss) }
+end
+run:finish()
+)";
+
 Json config(const char* architecture, const char* type, int64_t hidden, int64_t inner, int64_t layers, int64_t heads,
             int64_t kv_heads, int64_t head_dim, int64_t vocabulary, bool tied) {
   Json made = small_config();
@@ -161,7 +198,8 @@ double metered(const fs::path& run) {
 }
 
 /// Runs what the words say and holds its plan against the engine's meter, and against what was resident.
-void expect_planned(const Bench& bench, const std::vector<std::string>& words) {
+/// @param figure_of the line of the plan that tells the most that is held at a time
+void expect_planned(const Bench& bench, const std::vector<std::string>& words, const char* figure_of = "total") {
   std::vector<std::string> plan{"plan"}, train{"run"};
   plan.insert(plan.end(), words.begin(), words.end());
   train.insert(train.end(), words.begin(), words.end());
@@ -172,7 +210,7 @@ void expect_planned(const Bench& bench, const std::vector<std::string>& words) {
   const Finished ended = program.wait();
   ASSERT_EQ(ended.exit_code, 0) << ended.err;
 
-  const double total = figure(planned.out, "total"), floor = figure(planned.out, "the program itself");
+  const double total = figure(planned.out, figure_of), floor = figure(planned.out, "the program itself");
   const double meter = metered(bench / words.back());  // after --out
   ASSERT_GT(meter, 8e7);
   EXPECT_NEAR((total - floor) / meter, 1, 0.05) << planned.out << resident;
@@ -238,6 +276,41 @@ TEST(Plan, counts_experts) {
   experts["output_router_logits"] = true;
   spill(bench / "experts.json", experts.dump());
   expect_planned(bench, {"recipe.lua", "--nproc", "2", "--model", "experts.json", "--out", "run"});
+}
+
+// The tokenizer of small_model.h beside the model `small`. @return 100 words
+std::string with_tokenizer(const Bench& bench) {
+  const std::string kept = slurp(bench / "small/config.json");
+  write_model_parts(bench / "small");
+  spill(bench / "small/config.json", kept);
+  std::string words;
+  for (int i = 0; i < 100; ++i) words += i % 3 ? " river" : " green";
+  return words;
+}
+
+TEST(Plan, counts_the_pairs_of_a_preference_loss) {
+  const Bench bench;
+  const std::string words = with_tokenizer(bench);
+  std::string rows;
+  for (int row = 0; row < 8; ++row)
+    rows += Json({{"prompt", "the"}, {"chosen", words}, {"rejected", words + " cat"}}).dump() + "\n";
+  spill(bench / "pairs.jsonl", rows);
+  spill(bench / "pairs.lua", kPairsRecipe);
+  for (const char* ranks : {"1", "2"})
+    expect_planned(bench, {"pairs.lua", "--nproc", ranks, "--out", std::string("run") + ranks});
+}
+
+TEST(Plan, counts_the_cache_of_answers) {
+  const Bench bench;
+  const std::string words = with_tokenizer(bench);
+  std::string rows;
+  for (int row = 0; row < 24; ++row)
+    rows += Json({{"messages", {{{"role", "user"}, {"content", words}}, {{"role", "assistant"}, {"content", "cat"}}}}})
+                .dump() +
+            "\n";
+  spill(bench / "chats.jsonl", rows);
+  spill(bench / "answers.lua", kAnswersRecipe);
+  expect_planned(bench, {"answers.lua", "--nproc", "1", "--out", "run"}, "answers");
 }
 
 TEST(Plan, of_a_model_of_32_billion_from_its_config_alone) {
