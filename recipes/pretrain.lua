@@ -1,6 +1,6 @@
 -- Full training of a model that a config alone describes, from seeded random weights, on plain text.
---   luajit recipes/demo/make.lua && ftengine run recipes/pretrain.lua
---   ftengine run recipes/pretrain.lua --config DIR/config.json --tokenizer DIR --data text.jsonl --nproc 2
+--   ftengine run recipes/demo/make.lua && ftengine run recipes/pretrain.lua
+--   ftengine run recipes/pretrain.lua --model DIR/config.json --tokenizer DIR --data text.jsonl --nproc 2
 -- Its defaults make recipes/demo/model, the base of recipes/qlora_fsdp2.lua (recipes/demo/README.md).
 local ft = require "ft"
 
