@@ -53,10 +53,14 @@ Packing make_packing(const TokenRows& rows, int64_t seq_len, bool pack) {
   return out;
 }
 
+double packing_efficiency(const TokenRows& rows, const Packing& packing, int64_t seq_len) {
+  const double room = static_cast<double>(packing.size()) * static_cast<double>(seq_len * rows.options().together);
+  return room > 0 ? static_cast<double>(rows.num_tokens()) / room : 0;
+}
+
 std::string packing_report(const TokenRows& rows, const Packing& packing, int64_t seq_len) {
-  const double room = static_cast<double>(packing.size()) * static_cast<double>(seq_len);
-  return fmt::format("{} documents in {} rows of {}, {:.1f}% full", rows.size(), packing.size(), seq_len,
-                     room > 0 ? 100.0 * static_cast<double>(rows.num_tokens()) / room : 0.0);
+  return fmt::format("{} documents in {} rows of {}, {:.1f}% full", rows.size(), packing.size(),
+                     seq_len * rows.options().together, 100 * packing_efficiency(rows, packing, seq_len));
 }
 
 }  // namespace ft

@@ -60,7 +60,6 @@ std::string histogram_text(const std::vector<LengthBin>& bins, const Terminal& t
 }
 
 Value data_statistics(const TokenRows& rows, const Packing& packing, int64_t seq_len) {
-  const double room = static_cast<double>(packing.size()) * static_cast<double>(seq_len);
   Value::List lengths;
   for (const LengthBin& bin : length_histogram(rows))
     lengths.push_back(Value::map({{"from", bin.from}, {"to", bin.to}, {"count", bin.count}}));
@@ -70,7 +69,7 @@ Value data_statistics(const TokenRows& rows, const Packing& packing, int64_t seq
                      {"targets", rows.num_targets()},
                      {"rows", packing.size()},
                      {"packing", packing_report(rows, packing, seq_len)},
-                     {"efficiency", room > 0 ? static_cast<double>(rows.num_tokens()) / room : 0.0},
+                     {"efficiency", packing_efficiency(rows, packing, seq_len)},
                      {"truncated", counts.truncated},
                      {"tokens_cut", counts.tokens_cut},
                      {"dropped", counts.dropped},

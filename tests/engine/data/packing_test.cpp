@@ -52,6 +52,14 @@ TEST(Packing, TakesAMillionDocuments) {
   EXPECT_GT(packing.size(), 0);
 }
 
+TEST(Packing, DocumentsThatStandTogetherHaveRoomEach) {
+  TokenRows rows({.seq_len = 4, .together = 2});
+  for (const int32_t n : {2, 3, 4, 3}) rows.add(std::vector<int32_t>(n, 1), std::vector<int32_t>(n, 1));
+  const Packing packing = make_packing(rows, 4, true);
+  EXPECT_THAT(packing.rows, ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3)));
+  EXPECT_EQ(packing_report(rows, packing, 4), "4 documents in 2 rows of 8, 75.0% full");
+}
+
 TEST(Packing, WithoutPackingADocumentHasARow) {
   TokenRows rows;
   for (int32_t n = 2; n < 5; ++n) rows.add(std::vector<int32_t>(n, 1), std::vector<int32_t>(n, 1));
