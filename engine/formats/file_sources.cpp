@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -150,6 +151,24 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   return owners;
 }
 
+// How many parameters each group numbers; torch numbers them one after the other. Empty where it names them.
+std::vector<int64_t> numbered_groups(const PickleNode& root, const fs::path& file) {
+  const PickleNode* groups = root.find("param_groups");
+  const std::vector<const PickleNode*> none;
+  std::vector<int64_t> counts;
+  int64_t next = 0;
+  for (const PickleNode* group : groups && groups->is_sequence() ? groups->items : none) {
+    const PickleNode* numbers = group->find("params");
+    for (const PickleNode* number : numbers && numbers->is_sequence() ? numbers->items : none) {
+      if (number->is(Kind::text)) return {};
+      if (!number->is(Kind::integer) || number->integer != next++)
+        throw Error(ErrorKind::format, "numbers its parameters by " + describe(*number)).at(file.string());
+    }
+    counts.push_back(next - std::accumulate(counts.begin(), counts.end(), int64_t{0}));
+  }
+  return counts;
+}
+
 }  // namespace
 
 bool is_sharded_safetensors(const fs::path& path) {
@@ -212,16 +231,18 @@ TensorSource open_bin_optimizer(const fs::path& file) {
         .at(file.string());
   for (size_t i = 0; i + 1 < states->items.size(); i += 2) {
     const PickleNode &name = *states->items[i], &kept = *states->items[i + 1];
-    if (!name.is(Kind::text) || !kept.is(Kind::dict)) continue;
+    if (!(name.is(Kind::text) || name.is(Kind::integer)) || !kept.is(Kind::dict)) continue;
+    const std::string parameter =
+        name.is(Kind::text) ? unwrapped_name(std::string(name.text)) : std::to_string(name.integer);
     for (size_t j = 0; j + 1 < kept.items.size(); j += 2) {
       const PickleNode &key = *kept.items[j], &value = *kept.items[j + 1];
       if (key.is(Kind::text) && key.text == "step")
         add_steps(builder, number, archive, value);
       else if (const auto tensor = archive.tensor(value); tensor && key.is(Kind::text))
-        builder.add(
-            whole_tensor(unwrapped_name(std::string(name.text)) + "." + std::string(key.text), *tensor, number));
+        builder.add(whole_tensor(parameter + "." + std::string(key.text), *tensor, number));
     }
   }
+  builder.set_numbered_groups(numbered_groups(archive.root(), file));
   return builder.finish("an optimizer's file", SourcePart::optimizer);
 }
 

@@ -37,6 +37,16 @@ fs::path whole_of(const fs::path& weights) {
   return part ? weights.parent_path() : weights;
 }
 
+bool is_average(const std::string& key, DType dtype) {
+  return (key == "exp_avg" || key == "exp_avg_sq") && is_weight_dtype(dtype);
+}
+
+// The parameter's name or number, and the key, of a tensor that an optimizer keeps.
+std::pair<std::string, std::string> parts_of(const SourceTensor& stored) {
+  const size_t dot = stored.name.rfind('.');
+  return {stored.name.substr(0, dot), stored.name.substr(dot + 1)};
+}
+
 TensorSource open_weights(const fs::path& path) {
   return source_kind(path) == SourceKind::none ? open_safetensors(path) : open_tensor_source(path);
 }
@@ -72,12 +82,10 @@ ForeignCheckpoint::ForeignCheckpoint(const fs::path& path) : SavedState(path) {
   if (!files) throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
   weights_.emplace(open_weights(files->weights));
   if (!files->optimizer.empty()) optimizer_ = open_optimizer_source(files->optimizer);
+  optimizer_file_ = files->optimizer;
   engine_ = weights_->kind();
   add_weights();
-  if (optimizer_)
-    add_averages();
-  else
-    numbered_ = if_there(files->optimizer);
+  if (optimizer_ && !is_numbered()) add_averages(nullptr);
   find_step(*files);
 }
 
@@ -98,12 +106,34 @@ void ForeignCheckpoint::add_weights() {
   }
 }
 
-void ForeignCheckpoint::add_averages() {
+bool ForeignCheckpoint::name_averages(const std::vector<std::vector<std::string>>& groups) {
+  std::vector<std::string> names;
+  std::vector<int64_t> counts;
+  for (const std::vector<std::string>& group : groups) {
+    names.insert(names.end(), group.begin(), group.end());
+    counts.push_back(static_cast<int64_t>(group.size()));
+  }
+  if (counts != optimizer_->numbered_groups() || !optimizer_->steps()) return false;
+  if (optimizer_->tensors().size() != 2 * names.size()) return false;
+  for (const SourceTensor& stored : optimizer_->tensors()) {
+    const auto [number, key] = parts_of(stored);
+    const auto index = number_after(number, "");
+    if (!index || *index >= static_cast<int64_t>(names.size()) || !is_average(key, stored.dtype)) return false;
+    const Tensor* weight = find(names[static_cast<size_t>(*index)], "master");
+    if (!weight || weight->shape != stored.shape) return false;
+  }
+  add_averages(&names);
+  header_.set("optimizer_steps", *optimizer_->steps());
+  return true;
+}
+
+void ForeignCheckpoint::add_averages(const std::vector<std::string>* names) {
   const std::string place = optimizer_->path().string();
   for (const SourceTensor& stored : optimizer_->tensors()) {
-    const size_t dot = stored.name.rfind('.');
-    const std::string key = stored.name.substr(dot + 1), name = plain_name(stored.name.substr(0, dot));
-    if ((key != "exp_avg" && key != "exp_avg_sq") || !is_weight_dtype(stored.dtype))
+    const auto [parameter, key] = parts_of(stored);
+    const std::string name =
+        names ? (*names)[static_cast<size_t>(*number_after(parameter, ""))] : plain_name(parameter);
+    if (!is_average(key, stored.dtype))
       throw Error(ErrorKind::config, "keeps " + key + " in " + to_string(stored.dtype) + ", want AdamW's exp_avg and " +
                                          "exp_avg_sq in floating point: no other optimizer's state is taken over")
           .at(place)
@@ -143,7 +173,7 @@ void ForeignCheckpoint::find_step(const ForeignFiles& files) {
     for (const std::string_view before : {kStepFolder, kCheckpoint})
       if (!step) step = number_after(folder.filename().string(), before);
   header_ = Value::map({{"step", step.value_or(0)}});
-  if (optimizer_) header_.set("optimizer_steps", *optimizer_->steps());
+  if (optimizer_ && !is_numbered()) header_.set("optimizer_steps", *optimizer_->steps());
 }
 
 void ForeignCheckpoint::read(const std::string& name, const std::string& kind, int64_t begin, int64_t count,

@@ -37,8 +37,13 @@ class ForeignCheckpoint final : public SavedState {
 
   void read(const std::string& name, const std::string& kind, int64_t begin, int64_t count, void* out) const override;
 
-  /// The file of a state that does not name its parameters and is not taken, or "".
-  const std::filesystem::path& numbered() const { return numbered_; }
+  /// Whether there is an optimizer's state that numbers its parameters and does not name them (optimizer.pt): none is
+  /// taken unless name_averages says whose it is.
+  bool is_numbered() const { return optimizer_ && !optimizer_->numbered_groups().empty(); }
+  const std::filesystem::path& numbered_file() const { return optimizer_file_; }
+  /// Takes numbered averages.   @param groups parameters' names in the order of the numbers, by the optimizer's groups
+  /// @return false where their counts or shapes are others', or the state is not Adam's: nothing is taken then
+  bool name_averages(const std::vector<std::vector<std::string>>& groups);
 
  private:
   struct Stored {
@@ -46,11 +51,11 @@ class ForeignCheckpoint final : public SavedState {
     const SourceTensor* tensor;
   };
   void add_weights();
-  void add_averages();
+  void add_averages(const std::vector<std::string>* names);
   void add_stored(Tensor tensor, const TensorSource& source, const SourceTensor& stored);
   void find_step(const ForeignFiles& files);
 
-  std::filesystem::path numbered_;
+  std::filesystem::path optimizer_file_;
   std::optional<TensorSource> weights_, optimizer_;
   std::vector<Stored> stored_;  // of each tensor
 };

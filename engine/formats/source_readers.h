@@ -31,8 +31,8 @@ TensorSource open_zero(const std::filesystem::path& path, SourcePart part = Sour
 bool is_pytorch_bin(const std::filesystem::path& path);
 TensorSource open_pytorch_bin(const std::filesystem::path& path);
 
-/// What an optimizer's state_dict() in a file keeps by parameters' names, as accelerate saves it with FULL_STATE_DICT
-/// (optimizer.bin). No tensors where it numbers its parameters, as torch by itself does.
+/// An optimizer's state_dict() in a file: by parameters' names, as accelerate saves it with FULL_STATE_DICT
+/// (optimizer.bin), or by their numbers, as torch by itself does (optimizer.pt).
 TensorSource open_bin_optimizer(const std::filesystem::path& file);
 
 /// A tensor of an archive as a source's, of one piece.

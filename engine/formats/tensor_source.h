@@ -52,6 +52,9 @@ class TensorSource {
   const SourceTensor* find(const std::string& name) const;
   /// Steps that the optimizer has taken, of SourcePart::optimizer; nothing where it does not say.
   std::optional<int64_t> steps() const { return steps_; }
+  /// Of an optimizer that numbers its parameters and does not name them ("3.exp_avg"): how many each of its groups has,
+  /// one group's numbers after the other's. Empty where it names them.
+  const std::vector<int64_t>& numbered_groups() const { return groups_; }
   /// Reads elements [begin, begin + count) of the flattened tensor.
   void read(const SourceTensor& tensor, int64_t begin, int64_t count, void* out) const;
 
@@ -63,6 +66,7 @@ class TensorSource {
   std::vector<SourceTensor> tensors_;
   std::unordered_map<std::string, size_t> index_;
   std::optional<int64_t> steps_;
+  std::vector<int64_t> groups_;
 };
 
 /// What the readers of the formats fill. Each check names the tensor.
@@ -79,6 +83,7 @@ class TensorSourceBuilder {
   /// Notes how many steps the optimizer has taken for a parameter.
   /// @throws Error(format) for what is no such number, or not that of the others: averages of different ages.
   void add_steps(const std::string& parameter, double steps);
+  void set_numbered_groups(std::vector<int64_t> groups) { source_.groups_ = std::move(groups); }
   /// The number in a file, of an optimizer's count of steps.   @throws Error(format) for a dtype that counts nothing
   double number(size_t file, DType dtype, uint64_t offset) const;
   /// @throws Error(format) for a model without tensors.
@@ -99,8 +104,8 @@ std::optional<std::filesystem::path> find_tensor_source(const std::filesystem::p
 /// Opens what source_kind found.   @throws Error(format), Error(io); Error(config) for SourceKind::none.
 TensorSource open_tensor_source(const std::filesystem::path& path);
 
-/// What an optimizer has left in such a checkpoint, or in a file of its own (optimizer.bin); nothing where there is
-/// none, or it does not name its parameters.
+/// What an optimizer has left in such a checkpoint, or in a file of its own (optimizer.bin, optimizer.pt); nothing
+/// where there is none.
 /// @throws Error(format), Error(io)
 std::optional<TensorSource> open_optimizer_source(const std::filesystem::path& path);
 

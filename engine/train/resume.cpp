@@ -8,8 +8,8 @@
 #include "engine/error/error.h"
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/checkpoint_links.h"
-#include "engine/formats/foreign_checkpoint.h"
 #include "engine/formats/json.h"
+#include "engine/formats/trainer_order.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/train/saved_blocks.h"
 #include "engine/train/saved_place.h"
@@ -23,9 +23,8 @@ namespace fs = std::filesystem;
 std::optional<ResumePoint> open_foreign(const fs::path& path) {
   if (!find_foreign_checkpoint(path)) return std::nullopt;
   auto saved = std::make_unique<ForeignCheckpoint>(path);
-  std::string numbered = saved->numbered().string();
-  if (!numbered.empty()) numbered += " numbers its parameters and does not name them";
-  return ResumePoint{{}, std::move(saved), numbered};
+  ForeignCheckpoint* foreign = saved.get();
+  return ResumePoint{{}, std::move(saved), "", foreign};
 }
 
 // A run that has no checkpoint yet begins again: where its plan says that it began.
@@ -153,6 +152,18 @@ std::optional<ResumePoint> resume_point(const Value& plan) {
       .at(path.string())
       .key("--resume")
       .help("give the directory that the run printed when it started, or a checkpoint-<step>, latest or best in it");
+}
+
+void name_averages(ResumePoint& point, Model& model, const Value& plan) {
+  if (!point.foreign || !point.foreign->is_numbered()) return;
+  std::vector<std::string> trained;
+  for (const auto& [name, p] : trained_parameters(model)) trained.push_back(name);
+  const auto groups = trainer_groups(trained, plan.at("model").at("config").get("model_type", ""));
+  if (groups && point.foreign->name_averages(*groups)) return;
+  point.passed_over =
+      point.foreign->numbered_file().string() +
+      " numbers its parameters and does not name them: it is not AdamW's, or not of this plan's parameters "
+      "in the order of transformers' Trainer";
 }
 
 bool holds_optimizer(const SavedState& saved) {

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "engine/data/sampler.h"
-#include "engine/formats/saved_state.h"
+#include "engine/formats/foreign_checkpoint.h"
 #include "engine/optim/optimizer.h"
 #include "engine/train/sharded_model.h"
 
@@ -19,6 +19,7 @@ struct ResumePoint {
   std::filesystem::path directory;         ///< of the run; empty: a new one begins, from another engine's checkpoint
   std::unique_ptr<SavedState> checkpoint;  ///< null: the run stopped before its first one, and starts anew
   std::string passed_over = {};            ///< what is there, is not taken, and why; "" when there is no such thing
+  ForeignCheckpoint* foreign = nullptr;    ///< the checkpoint, where it is another engine's
 };
 
 /// What save.resume of a plan comes to: a checkpoint, a run's newest one, or with "auto" that of save.out if it holds a
@@ -26,6 +27,10 @@ struct ResumePoint {
 /// Nothing where the plan does not resume, or "auto" finds no run yet.
 /// @throws Error(config) for a path that is none of these, or "auto" without save.out.
 std::optional<ResumePoint> resume_point(const Value& plan);
+
+/// Finds the parameters that a state of transformers' Trainer keeps by numbers, where their order is known; else notes
+/// in `passed_over` that it is not taken.
+void name_averages(ResumePoint& point, Model& model, const Value& plan);
 
 /// Compares what a checkpoint holds with what the model trains.
 /// @throws Error(shape) naming parameters that are missing, unexpected or of another shape; Error(config) for another

@@ -291,6 +291,7 @@ std::shared_ptr<Run> Run::start(RunInputs inputs) {
   if (s.directory) check_weights(*s.directory, s.model.model());
   if (s.adapter) check_weights(*s.adapter, s.model.model());
   if (s.checkpoint()) {
+    name_averages(*s.resumed, s.model.model(), s.inputs.plan);
     check_resumable(*s.checkpoint(), s.model.model(), s.inputs.plan);
     restore_place(*s.checkpoint(), s.sampler);
   }

@@ -135,7 +135,10 @@ TEST_F(ForeignResume, TakesTheStepsThatTorchTakes) {
                             {"joint_lora", true, one},
                             {"joint_lora", true, ddp},
                             {"zero2_lora/checkpoint-4", true, one},
-                            {"zero3_lora/checkpoint-4", true, zero3}};
+                            {"zero3_lora/checkpoint-4", true, zero3},
+                            {"trainer/checkpoint-4", false, one},
+                            {"trainer/checkpoint-4", false, zero3},
+                            {"trainer_lora/checkpoint-4", true, ddp}};
   int number = 0;
   for (const Source& source : sources) {
     SCOPED_TRACE(source.path + (" " + source.layout.back()));
@@ -159,6 +162,9 @@ TEST_F(ForeignResume, GoesOnFromWeightsAlone) {
   const fs::path fsdp = copy("fsdp/checkpoint-4"), bin = folder_ / "checkpoint-4", plain = copy("trainer/checkpoint-4");
   fs::remove_all(fsdp / "optimizer_0");
   fs::copy(golden("bin"), bin);
+  // Numbers of other parameters than the plan's.
+  fs::copy(golden("trainer_lora/checkpoint-4/optimizer.pt"), plain / "optimizer.pt",
+           fs::copy_options::overwrite_existing);
   for (const fs::path& from : {fsdp, bin, plain}) {
     SCOPED_TRACE(from);
     const std::string out = "run";
