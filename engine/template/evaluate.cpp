@@ -158,7 +158,7 @@ Datum Evaluator::eval_slice(const Node& node) {
     return slice(object, start, stop, step);
   } catch (const Fault& fault) {  // jinja2 folds constants, by another way, which knows no errors
     if (fault.type != "TypeError") throw;
-    return Datum::undefined(object_name(object) + " has no element slice");
+    return Datum::undefined(fault.message, "TypeError");  // a use of it ends the folding, and Python then says this
   }
 }
 
@@ -269,12 +269,17 @@ Datum Evaluator::attribute(const Datum& object, const std::string& name) {
       "__format__",  "__sizeof__", "__dir__", "__subclasshook__", "__init_subclass__"};
   if (object.is_undefined()) use_undefined(object);
   if (object.is(Kind::name_space)) {
+    if (name == "__class__") return unsafe(object, name);
     if (const Datum* found = object.entries().find(name)) return *found;
     return missing(object, name);
   }
   if (name.starts_with("__") && std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal))
     return unsafe(object, name);
   if (object.is(Kind::loop) && !has_method(object, name)) return loop_attribute(object, name);
+  if (object.is_real() && name == "real") return object.is_int() ? Datum::integer(object.as_int()) : object;
+  if (object.is_real() && name == "imag") return object.is_int() ? Datum::integer(0) : Datum::number(0);
+  if (object.is_int() && (name == "numerator" || name == "denominator"))
+    return Datum::integer(name == "numerator" ? object.as_int() : 1);
   if (has_method(object, name)) return is_unsafe(object, name) ? unsafe(object, name) : method(object, name);
   if (object.is(Kind::dict))
     if (const Datum* found = object.entries().find(name)) return *found;

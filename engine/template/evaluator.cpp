@@ -45,6 +45,8 @@ Evaluator::Evaluator(std::vector<std::pair<std::string, Datum>> variables, const
     : scope_(std::make_shared<Scope>()), now_(std::move(now)) {
   for (auto& [name, value] : global_functions()) context_.insert_or_assign(name, std::move(value));
   for (auto& [name, value] : variables) context_.insert_or_assign(name, std::move(value));
+  context_.insert_or_assign("self",
+                            Datum::function("self", nullptr, "TemplateReference"));  // whose blocks there are none
   for (size_t i = 0; i < messages.size(); ++i) messages_.emplace(messages[i].identity(), static_cast<int>(i));
 }
 
@@ -132,7 +134,10 @@ Evaluator::Flow Evaluator::run(const Node& node) {
       break;
     case Is::filter_block: {
       const Datum value = Datum::string(captured(node.body, std::make_shared<Scope>(Scope{scope_, {}})));
-      emit(to_str(eval_filter(*node.kids[0], &value)));
+      const Datum made = eval_filter(*node.kids[0], &value);
+      if (!made.is_string())  // jinja2 joins what a template yields, and this without a str() around it
+        type_error("sequence item 0: expected str instance, " + type_name(made) + " found");
+      emit(made.str());
       break;
     }
     case Is::generation:
@@ -154,7 +159,18 @@ Evaluator::Flow Evaluator::run(const Node& node) {
   return Flow::normal;
 }
 
+/// What an assignment to an attribute checks before the value is computed.
+void Evaluator::check_target(const Node& target) {
+  if (target.is == Is::name) return;
+  if (target.is != Is::attribute_target) {
+    for (const NodePtr& kid : target.kids) check_target(*kid);
+  } else if (!eval_name(target).is(Kind::name_space)) {
+    raise("TemplateRuntimeError", "cannot assign attribute on non-namespace object");
+  }
+}
+
 void Evaluator::run_set(const Node& node) {
+  check_target(*node.kids[0]);
   const Datum value = eval(*node.kids[1]);
   assign(*node.kids[0], value);
   // {% for i in range(…) %}{% set message = messages[i] %}: the rest of the pass is this message's
@@ -190,7 +206,7 @@ void Evaluator::assign(const Node& target, const Datum& value) {
   if (target.is == Is::name) return store(target.text, value);
   if (target.is == Is::attribute_target) {
     const Datum space = eval_name(target);
-    if (!space.is(Kind::name_space)) raise("TemplateRuntimeError", "cannot assign attribute on non-namespace object");
+    if (!space.is(Kind::name_space)) return check_target(target);
     const std::string& name = target.kids[0]->text;
     if (name.starts_with("_"))
       raise("SecurityError", "Chat templates cannot store underscore-prefixed attributes on a namespace, but got " +
@@ -350,7 +366,8 @@ Datum Evaluator::call(const Datum& function, const Call& call) {
     return function.loop().recurse(*this, call.args[0]);
   }
   if (function.is(Kind::loop)) type_error("The loop must have the 'recursive' marker to be called recursively.");
-  if (!function.is(Kind::function)) type_error("'" + type_name(function) + "' object is not callable");
+  if (!function.is(Kind::function) || !function.function().body)
+    type_error("'" + type_name(function) + "' object is not callable");
   return function.function().body(*this, call);
 }
 

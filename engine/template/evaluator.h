@@ -61,6 +61,7 @@ class Evaluator {
   Datum call_macro(const Node& node, const ScopePtr& outer, const Call& call);
   void bind_parameters(const Node& node, const Call& call);
   void assign(const Node& target, const Datum& value);
+  void check_target(const Node& target);
   void store(const std::string& name, Datum value);
 
   Datum eval(const Node& node);

@@ -172,6 +172,7 @@ Datum replaced(Evaluator&, const Datum& value, const Call& call) {
 Datum indent(Evaluator&, const Datum& value, const Call& call) {
   const Bound args(call, "do_indent", {"width", "first", "blank"});
   if (value.is_undefined()) use_undefined(value);
+  if (value.is(Kind::list)) raise("AttributeError", "'list' object has no attribute 'splitlines'");
   if (!value.is_string()) type_error("unsupported operand type(s) for +=: '" + type_name(value) + "' and 'str'");
   const Datum width = args.get(0, Datum::integer(4));
   if (!width.is_string()) spend_product(1, std::max<int64_t>(want_int(width), 0));
@@ -190,7 +191,6 @@ Datum indent(Evaluator&, const Datum& value, const Call& call) {
 }
 
 Datum absolute(Evaluator&, const Datum& value, const Call&) {
-  if (value.is_undefined()) use_undefined(value);
   if (value.is_int()) return value.as_int() < 0 ? negative(value, false) : Datum::integer(value.as_int());
   if (value.is(Kind::number)) return Datum::number(std::abs(value.as_double()));
   type_error("bad operand type for abs(): '" + type_name(value) + "'");
@@ -200,7 +200,7 @@ Datum rounded(Evaluator&, const Datum& value, const Call& call) {
   const Bound args(call, "do_round", {"precision", "method"});
   const int64_t digits = args.integer(0, 0);
   const std::string method = args.has(1) ? to_str(args[1]) : "common";
-  if (value.is_undefined()) use_undefined(value);
+  if (value.is_undefined() && (method == "ceil" || method == "floor")) use_undefined(value);
   if (method != "common" && method != "ceil" && method != "floor")
     raise("FilterArgumentError", "method must be common, ceil or floor");
   if (!value.is_real()) type_error("type " + type_name(value) + " doesn't define __round__ method");
@@ -268,7 +268,9 @@ Datum truncate(Evaluator&, const Datum& value, const Call& call) {
   if (leeway < 0) raise("AssertionError", "expected leeway >= 0, got " + std::to_string(leeway));
   if (length_of(value) <= length + leeway) return value;
   const Datum head = slice(value, Datum::none(), Datum::integer(length - end_size), Datum::none());
-  if (!head.is_string()) type_error("'" + type_name(value) + "' object is not a string");
+  if (!head.is_string() && !args.flag(1))
+    raise("AttributeError", "'" + type_name(value) + "' object has no attribute 'rsplit'");
+  if (!head.is_string()) type_error("can only concatenate " + type_name(value) + " to " + type_name(value));
   if (args.flag(1)) return Datum::string(head.str() + end.str());
   return Datum::string(std::string(rsplit_at(head.str(), " ", 1).front()) + end.str());
 }

@@ -42,6 +42,7 @@ Datum make_dict(Evaluator& evaluator, const Call& call) {
   if (!call.args.empty() && call.args[0].is(Kind::dict)) {
     made.items = call.args[0].entries().items;
   } else if (!call.args.empty()) {
+    if (call.args[0].is_undefined()) use_undefined(call.args[0]);
     for (const Datum& pair : iterate(call.args[0])) {
       const std::vector<Datum> items = iterate(pair);
       if (items.size() != 2)

@@ -132,7 +132,6 @@ Datum first(Evaluator&, const Datum& value, const Call&) {
 
 std::vector<Datum> reversed_items(const Datum& value) {
   if (value.is(Kind::iterator)) type_error("'" + type_name(value) + "' object is not reversible");
-  if (value.is_undefined()) type_error("'Undefined' object is not reversible");
   std::vector<Datum> items = iterate(value);
   std::reverse(items.begin(), items.end());
   return items;
@@ -156,15 +155,19 @@ Datum items(Evaluator&, const Datum& value, const Call&) {
 }
 
 Datum reverse(Evaluator&, const Datum& value, const Call&) {
-  if (!value.is_string()) {
-    std::vector<Datum> out = value.is(Kind::iterator) || value.is_undefined() ? iterate(value) : reversed_items(value);
-    if (value.is(Kind::iterator) || value.is_undefined()) std::reverse(out.begin(), out.end());
+  if (value.is_string()) return slice(value, Datum::none(), Datum::none(), Datum::integer(-1));
+  try {
+    std::vector<Datum> out = iterate(value);
+    std::reverse(out.begin(), out.end());
     return Datum::sequence(Kind::iterator, std::move(out), "list_reverseiterator");
+  } catch (const Fault& fault) {
+    if (fault.type != "TypeError") throw;
+    raise("FilterArgumentError", "argument must be iterable");
   }
-  return slice(value, Datum::none(), Datum::none(), Datum::integer(-1));
 }
 
 Datum map(Evaluator& evaluator, const Datum& value, const Call& call) {
+  if (!truth(value)) return generator({});
   std::vector<Datum> out;
   if (call.args.empty() && !call.named.empty()) {
     const Bound args(call, "map", {"attribute", "default"});
@@ -184,6 +187,7 @@ Datum map(Evaluator& evaluator, const Datum& value, const Call& call) {
 template <bool wanted, bool by_attribute>
 Datum select(Evaluator& evaluator, const Datum& value, const Call& call) {
   constexpr size_t kSkipped = by_attribute ? 1 : 0;
+  if (!truth(value)) return generator({});
   std::vector<Datum> out;
   const std::vector<Datum> items = iterate(value);
   if (items.empty()) return generator({});

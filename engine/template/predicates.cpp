@@ -20,9 +20,10 @@ bool is_iterable(const Datum& value) {
     case Kind::boolean:
     case Kind::integer:
     case Kind::number:
-    case Kind::function:
     case Kind::name_space:
       return false;
+    case Kind::function:
+      return type_name(value) == "TemplateReference";  // it has items
     default:
       return true;
   }
@@ -35,7 +36,8 @@ bool is_sequence(const Datum& value) {
 
 bool is_callable(const Datum& value) {
   // Undefined has a __call__, which raises
-  return value.is(Kind::function) || value.is(Kind::loop) || value.is_undefined();
+  return (value.is(Kind::function) && type_name(value) != "TemplateReference") || value.is(Kind::loop) ||
+         value.is_undefined();
 }
 
 Datum remainder(const Datum& value, const Datum& by) { return arithmetic("%", value, by); }

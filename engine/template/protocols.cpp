@@ -193,8 +193,9 @@ std::string object_name(const Datum& value) {
     case Kind::string:
       return value.text().markup ? "markupsafe.Markup object" : "str object";
     case Kind::function:
-      return value.function().type == std::string_view("Macro") ? "jinja2.runtime.Macro object"
-                                                                : type_name(value) + " object";
+      if (const std::string type = type_name(value); type == "Macro" || type == "TemplateReference")
+        return "jinja2.runtime." + type + " object";
+      return type_name(value) + " object";
     default:
       return type_name(value) + " object";
   }
@@ -281,8 +282,11 @@ void append_repr(const Datum& value, std::string& out, int depth) {
              std::to_string(value.loop().items.size()) + ">";
       break;
     case Kind::function:
-      out += value.function().type == std::string_view("Macro") ? "<Macro " + repr(value.function().name) + ">"
-                                                                : "<function " + value.function().name + ">";
+      if (const std::string_view type = value.function().type; type == "TemplateReference")
+        out += "<TemplateReference None>";
+      else
+        out += type == "Macro" ? "<Macro " + repr(value.function().name) + ">"
+                               : "<function " + value.function().name + ">";
       break;
     case Kind::iterator:
       out += "<" + type_name(value) + " object>";
@@ -328,6 +332,7 @@ int64_t length_of(const Datum& value) {
 
 std::vector<Datum> iterate(const Datum& value) {
   if (!value.is(Kind::iterator) && !value.is(Kind::undefined) && (value.is_string() || !value.is_real())) {
+    if (type_name(value) == "TemplateReference") raise("KeyError", "0");  // it has items by their names alone
     if (value.is(Kind::none) || value.is(Kind::function) || value.is(Kind::name_space) || value.is(Kind::loop))
       type_error("'" + type_name(value) + "' object is not iterable");
     spend_steps(length_of(value));

@@ -262,24 +262,27 @@ std::vector<int32_t> Tokenizer::encode_pair_as_stated(std::string_view text, std
 /// byte_level.rs, process_offsets: a space is U+0020 as byte-level spells it, or white space as it stands.
 void Tokenizer::trim_offsets(std::string_view text, std::vector<Token>& tokens) const {
   const auto is_space = [](uint32_t c) { return c == byte_level::char_of(' ') || unicode::is_white_space(c); };
-  for (const PostProcessor::Trim& trim : state_->post_processor.trims) {
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      Token& token = tokens[i];
-      if (token.begin == token.end) continue;
-      std::string_view spelled = state_->vocabulary.token(token.id).value_or("");
-      if (const std::string_view place = text.substr(token.begin, token.end - token.begin);
-          state_->vocabulary.is_added(token.id) && place.find(spelled) != std::string_view::npos)
-        spelled = place;  // found in the text, perhaps with spaces beside it; not what the model has for unknown words
-      size_t leading = 0, trailing = 0;
-      for (size_t at = 0; at < spelled.size() && is_space(unicode::next_char(spelled, at));) ++leading;
-      for (size_t at = spelled.size(); at > 0 && is_space(unicode::previous_char(spelled, at));) ++trailing;
-      if ((i == 0 || token.begin == 0) && trim.add_prefix_space && leading == 1) leading = 0;
-      size_t begin = token.begin, end = token.end;
-      for (; leading > 0 && begin < end; --leading) unicode::next_char(text, begin);
-      for (; trailing > 0 && end > begin; --trailing) unicode::previous_char(text, end);
-      token.begin = static_cast<uint32_t>(begin);
-      token.end = static_cast<uint32_t>(end);
+  for (size_t i = 0; i < tokens.size() && !state_->post_processor.trims.empty(); ++i) {
+    Token& token = tokens[i];
+    if (token.begin == token.end) continue;
+    std::string_view spelled = state_->vocabulary.token(token.id).value_or("");
+    // An added token's is what was found, perhaps with spaces beside it. The model may have one for unknown words.
+    AlignedText found(text.substr(token.begin, token.end - token.begin), token.begin);
+    if (const AddedToken* added = state_->vocabulary.added_token(token.id)) {
+      if (added->normalized) state_->normalizer->apply(found);
+      if (found.text().find(spelled) != std::string_view::npos) spelled = found.text();
     }
+    size_t leading = 0, trailing = 0;
+    for (size_t at = 0; at < spelled.size() && is_space(unicode::next_char(spelled, at));) ++leading;
+    for (size_t at = spelled.size(); at > 0 && is_space(unicode::previous_char(spelled, at));) ++trailing;
+    size_t begin = token.begin, end = token.end;
+    for (const PostProcessor::Trim& trim : state_->post_processor.trims) {
+      const bool is_prefix = (i == 0 || begin == 0) && trim.add_prefix_space && leading == 1;
+      for (size_t n = is_prefix ? 0 : leading; n > 0 && begin < end; --n) unicode::next_char(text, begin);
+      for (size_t n = trailing; n > 0 && end > begin; --n) unicode::previous_char(text, end);
+    }
+    token.begin = static_cast<uint32_t>(begin);
+    token.end = static_cast<uint32_t>(end);
   }
 }
 

@@ -151,13 +151,13 @@ class Translator {
 
   Item class_item() {
     if (at_ >= in_.size()) refuse("regex class without an end");
-    if (in_[at_] == '\\') return escape();
+    if (in_[at_] == '\\') return escape(true);
     Item item;
     item.literal = unicode::next_char(in_, at_);
     return item;
   }
 
-  Item escape() {
+  Item escape(bool in_class = false) {
     if (at_ + 1 >= in_.size()) refuse("regex escape at the end of a pattern");
     const char c = in_[at_ + 1];
     at_ += 2;
@@ -165,7 +165,7 @@ class Translator {
     switch (c) {
       case 'p':
       case 'P':
-        return property(c == 'P');
+        return property(c == 'P', in_class);
       case 's':
       case 'S':
         return set_item(unicode::white_space_ranges(), c == 'S');
@@ -174,7 +174,7 @@ class Translator {
         return set_item(unicode::category_ranges("Nd"), c == 'D');
       case 'w':
       case 'W':
-        return set_item(unicode::property_ranges("word"), c == 'W');
+        return set_item(word(in_class), c == 'W');
       case 'n':
         item.literal = '\n';
         return item;
@@ -203,6 +203,16 @@ class Translator {
     return item;
   }
 
+  /// \w. Inside of a class Oniguruma looks up Latin-1 in another table, to which ² ³ ¹ ¼ ½ ¾ are no words.
+  static std::vector<Range> word(bool in_class) {
+    const std::vector<Range> ranges = unicode::property_ranges("word");
+    if (!in_class) return ranges;
+    std::vector<Range> others = unicode::complement(ranges);
+    for (const Range& range : {Range{0xB2, 0xB3}, Range{0xB9, 0xB9}, Range{0xBC, 0xBE}}) others.push_back(range);
+    unicode::merge_ranges(others);
+    return unicode::complement(others);
+  }
+
   static Item set_item(std::vector<Range> set, bool negated) {
     Item item;
     item.is_set = true;
@@ -211,7 +221,7 @@ class Translator {
   }
 
   /// \p{L}, \p{^L}, \p{Han}.
-  Item property(bool negated) {
+  Item property(bool negated, bool in_class) {
     const size_t close = in_.find('}', at_);
     if (!peek("{") || close == std::string_view::npos) refuse("regex property without braces");
     std::string_view name = in_.substr(at_ + 1, close - at_ - 1);
@@ -220,7 +230,7 @@ class Translator {
       negated = !negated;
       name.remove_prefix(1);
     }
-    std::vector<Range> set = unicode::property_ranges(name);
+    std::vector<Range> set = name == "Word" || name == "word" ? word(in_class) : unicode::property_ranges(name);
     if (set.empty()) refuse(fmt::format("regex property '\\p{{{}}}'", name));
     return set_item(std::move(set), negated);
   }

@@ -34,7 +34,11 @@ class Vocabulary {
   const Model& model() const { return *model_; }
   const std::vector<AddedToken>& added() const { return added_; }
   std::optional<int32_t> find(std::string_view token) const;
-  bool is_added(int32_t id) const { return added_by_id_.contains(id); }
+  /// An added token, or nullptr.
+  const AddedToken* added_token(int32_t id) const {
+    const auto it = added_by_id_.find(id);
+    return it == added_by_id_.end() ? nullptr : &added_[it->second];
+  }
   bool is_special(int32_t id) const;
   int64_t size() const;  ///< highest id + 1
   /// A token as the file spells it, or nothing for an id without one.

@@ -115,6 +115,13 @@ WRONG = [
 ]
 
 
+FOUND = [  # by drawing templates at random from all of the above
+    "{{ self }}{{ self is defined }}{{ self is callable }}{{ self is iterable }}{{ self or 1 }}", "{{ self.x }}{{ self.x is undefined }}", "{{ self.x.y }}", "{{ self() }}", "{{ self + 1 }}", "{{ raise_exception(self) }}", "{% macro m() %}{{ self }}{% endmacro %}{{ m() }}{% set self = 1 %}", "{{ self | tojson }}", "{% for x in self %}{% endfor %}",
+    "{{ none | map('length') | list }}{{ 0 | select('odd') | list }}{{ false | rejectattr('a') | list }}{{ nope | map('nope') | list }}", "{{ 5 | map('length') | list }}", "{{ nope | last is defined }}{{ nope | reverse | list }}", "{{ nope | last | default('q') }}", "{{ 5 | reverse }}", "{{ none | reverse }}", "{{ 5.5 | last }}",
+    "{{ true.real }}{{ (7).imag }}{{ 2.5.real }}{{ zero.numerator }}{{ zero.denominator }}", "{{ dict(nope) }}", "{{ namespace(a=1).__class__ }}", "{{ namespace(a=1).__init__ }}", "{{ -1[:-1] }}", "{{ (1)[::2] }}{{ none[1:] is defined }}", "{{ none[1:] - 1 }}",
+    "{% set y.z = nope.x %}", "{% set y, ns.z = nope.x %}", "{% set ns.y %}{{ nope.x }}{% endset %}", "{% filter length %}abc{% endfilter %}", "{% macro m() %}{% filter length %}abc{% endfilter %}{% endmacro %}{{ m() }}", "{% filter string %}abc{% endfilter %}",
+    "{{ nope | abs }}", "{{ nope | round }}", "{{ nope | round(method='floor') }}", "{{ [1, 2, 3, 4, 5, 6, 7, 8, 9] | truncate(3, leeway=0) }}", "{{ 5 | indent }}",
+]
 REST = [  # what public templates have beside the above, or are refused for
     "{{ '{}' | from_json }}",
     "{% trans %}a{% endtrans %}", "{% do words.append(1) %}", "{% debug %}",
@@ -153,7 +160,7 @@ def main():
     out.mkdir(exist_ok=True)
     with open(out / "cases.jsonl", "w") as file:
         file.write(json.dumps({"row": ROW}, ensure_ascii=False) + "\n")
-        for source in LOOPS + WHITE + VALUES + FILTERS + METHODS + MACROS + MARKS + WRONG + REST:
+        for source in LOOPS + WHITE + VALUES + FILTERS + METHODS + MACROS + MARKS + WRONG + FOUND + REST:
             row = expected(source)
             if row is None:
                 print("left out, an address is printed:", source)

@@ -192,6 +192,28 @@ TEST_F(TokenizerTest, RefusesPartsByName) {
   EXPECT_THAT(fault(), HasSubstr("truncation: strategy Odd is not implemented"));
 }
 
+// Oniguruma has two tables of what a word is, and looks Latin-1 up in another one inside of a class.
+TEST_F(TokenizerTest, TakesSomeNumbersForWordsOutsideOfClassesAlone) {
+  struct Case {
+    const char* pattern;
+    bool numbers, letters;  // whether it finds them
+  };
+  const Case cases[] = {{R"(\\w)", true, true},       {R"(\\W)", false, false},       {R"([\\w])", false, true},
+                        {R"([^\\w])", true, false},   {R"([\\W])", true, false},      {R"([^\\w\\s])", true, false},
+                        {R"(\\p{Word})", true, true}, {R"([\\p{Word}])", false, true}};
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.pattern);
+    write("tokenizer.json", std::string(R"({"model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"},
+      "pre_tokenizer": {"type": "Split", "behavior": "Removed", "invert": false, "pattern": {"Regex": ")") +
+                                one.pattern + R"("}}})");
+    const auto tokenizer = Tokenizer::load(folder_.path());
+    for (const char* text : {"²", "³", "¹", "¼", "½", "¾"})
+      EXPECT_EQ(tokenizer->encode(text, false).empty(), one.numbers) << text;
+    for (const char* text : {"a", "é", "٣", "ª"})
+      EXPECT_EQ(tokenizer->encode(text, false).empty(), one.letters) << text;
+  }
+}
+
 TEST_F(TokenizerTest, RefusesRegexConstructsByName) {
   const std::pair<const char*, const char*> patterns[] = {
       {R"(\\hx)", R"(regex escape '\h')"},
