@@ -13,6 +13,7 @@
 #include "engine/error/error.h"
 #include "engine/layers/cpu_ops.h"
 #include "engine/layers/fused_kernels.h"
+#include "engine/layers/low_rank_logits.h"
 #include "engine/parallel/add_in_pieces.h"
 
 namespace ft::cpu {
@@ -57,12 +58,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
   const at::Tensor rows = targeted_rows(targets.contiguous(), vocab);
   const at::Tensor target = targets.reshape({-1}).index_select(0, rows);
   const at::Tensor tokens = x.reshape({-1, width}), w = weight.to(x.scalar_type());
-  at::Tensor gx, gw, glow, gup, lows, b;
-  if (low) {
-    lows = low->reshape({-1, low->size(-1)});
-    b = up->to(x.scalar_type());
-    if (want_x) glow = at::zeros_like(lows), gup = at::zeros(up->sizes(), up->options().dtype(at::kFloat));
-  }
+  LowRankLogits addition(low, up, x.scalar_type(), want_x);
+  at::Tensor gx, gw;
   if (want_x) gx = at::zeros_like(tokens);
 
   const int64_t count = rows.numel();
@@ -77,8 +74,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t size = std::min(chunk, count - begin);
     const at::Tensor index = rows.narrow(0, begin, size), part = tokens.index_select(0, index);
-    at::Tensor logits = at::mm(part, w.t()), low_part;
-    if (low) logits.addmm_(low_part = lows.index_select(0, index), b.t());
+    at::Tensor logits = at::mm(part, w.t());
+    addition.add_to(logits, index);
     const auto losses = logits.scalar_type() == at::kFloat  ? chunk_losses<float>
                         : logits.scalar_type() == at::kHalf ? chunk_losses<Fp16>
                                                             : chunk_losses<Bf16>;
@@ -86,16 +83,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
     if (want_weight && whole) at::mm_out(gw, logits.t(), part);
     if (want_weight && !whole) add_in_pieces(gw.view({-1}), at::mm(logits.t(), part).view({-1}));
-    if (low && want_x) {
-      glow.index_copy_(0, index, at::mm(logits, b));
-      gup.add_(at::mm(logits.t(), low_part));
-    }
+    addition.backward(logits, index,
+                      [](at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) { sum.add_(at::mm(a.t(), b)); });
   }
   double total = 0;
   for (const double one : nll) total += one;
   at::Tensor loss = at::empty({}, x.options().dtype(at::kFloat));
   *loss.data_ptr<float>() = static_cast<float>(scale * total);
-  return {loss, want_x ? gx.view(x.sizes()) : gx, gw, glow.defined() ? glow.view(low->sizes()) : glow, gup};
+  return {loss, want_x ? gx.view(x.sizes()) : gx, gw, addition.low_grad(), addition.up_grad()};
 }
 
 }  // namespace ft::cpu

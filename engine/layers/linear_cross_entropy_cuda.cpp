@@ -14,6 +14,7 @@
 #include "engine/error/error.h"
 #include "engine/layers/cross_entropy_device.h"
 #include "engine/layers/cuda_ops.h"
+#include "engine/layers/low_rank_logits.h"
 #include "engine/parallel/scalar_type.h"
 
 namespace ft::cuda {
@@ -60,12 +61,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
   const at::Tensor targets = targets_in.reshape({-1}), rows = targeted_rows(targets, vocab);
   const at::Tensor target = targets.index_select(0, rows);
   const at::Tensor tokens = x.reshape({-1, width}), w = weight.to(x.scalar_type());
-  at::Tensor gx, gw, glow, gup, lows, b;
-  if (low) {
-    lows = low->reshape({-1, low->size(-1)});
-    b = up->to(x.scalar_type());
-    if (want_x) glow = at::zeros_like(lows), gup = at::zeros(up->sizes(), up->options().dtype(at::kFloat));
-  }
+  LowRankLogits addition(low, up, x.scalar_type(), want_x);
+  at::Tensor gx, gw;
   if (want_x) gx = at::zeros_like(tokens);
   if (want_weight) gw = at::zeros(weight.sizes(), weight.options().dtype(at::kFloat));
 
@@ -76,20 +73,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cr
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t size = std::min(chunk, count - begin);
     const at::Tensor index = rows.narrow(0, begin, size), part = tokens.index_select(0, index);
-    at::Tensor logits = at::mm(part, w.t()), low_part;
-    if (low) logits.addmm_(low_part = lows.index_select(0, index), b.t());
+    at::Tensor logits = at::mm(part, w.t());
+    addition.add_to(logits, index);
     device::cross_entropy({dtype_of(logits.scalar_type()), size, vocab, target.const_data_ptr<int64_t>() + begin},
                           logits.data_ptr(), gradient_scale, nll.data_ptr<double>() + begin,
                           c10::cuda::getCurrentCUDAStream());
     if (want_x) gx.index_copy_(0, index, at::mm(logits, w));
     if (want_weight) add_product(gw, logits, part);
-    if (low && want_x) {
-      glow.index_copy_(0, index, at::mm(logits, b));
-      add_product(gup, logits, low_part);
-    }
+    addition.backward(logits, index, add_product);
   }
   const at::Tensor loss = nll.sum().mul(scale).to(at::kFloat);
-  return {loss, want_x ? gx.view(x.sizes()) : gx, gw, glow.defined() ? glow.view(low->sizes()) : glow, gup};
+  return {loss, want_x ? gx.view(x.sizes()) : gx, gw, addition.low_grad(), addition.up_grad()};
 }
 
 }  // namespace ft::cuda

@@ -390,6 +390,24 @@ std::weak_ptr<ProcessGroup>& connected_group() {
   return group;
 }
 
+// Where rank 0's store is, and this rank's address on the way there.
+struct Way {
+  std::string master, address;
+};
+
+Way way_to_rank_0(const RankEnvironment& environment) {
+  std::string master = environment.master_addr;
+  auto address = local_address_towards(master, environment.master_port);
+  if (!address && environment.one_machine())  // a name of this machine's that nobody resolves
+    address = local_address_towards(master = "127.0.0.1", environment.master_port);
+  if (!address)
+    throw Error(ErrorKind::comm, "cannot resolve '" + master + "'")
+        .at("environment")
+        .key("MASTER_ADDR")
+        .help("name the machine of rank 0 by an address that this machine can reach");
+  return {master, *address};
+}
+
 }  // namespace
 
 std::shared_ptr<ProcessGroup> ProcessGroup::connected() { return connected_group().lock(); }
@@ -408,25 +426,16 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
   options.isServer = environment.rank == 0 && !agents_store;
   options.numWorkers = environment.world_size;
   options.timeout = timeout;
-  std::string master = environment.master_addr;
-  auto address = local_address_towards(master, environment.master_port);
-  if (!address && environment.one_machine())  // a name of this machine's that nobody resolves
-    address = local_address_towards(master = "127.0.0.1", environment.master_port);
-  const std::string place_text = master + ":" + std::to_string(environment.master_port);
-  if (!address)
-    throw Error(ErrorKind::comm, "cannot resolve '" + master + "'")
-        .at("environment")
-        .key("MASTER_ADDR")
-        .help("name the machine of rank 0 by an address that this machine can reach");
-  if (options.isServer) options.masterListenFd = listening_socket(*address, environment);
+  Way way = way_to_rank_0(environment);
+  if (options.isServer) options.masterListenFd = listening_socket(way.address, environment);
   // Where rank 0's machine takes its own name for loopback, others would look for it on their own.
-  if (!environment.one_machine() && is_loopback(*address)) address = network_address().value_or(*address);
-  BackendPlace place{environment.rank, environment.world_size, environment.local_rank, *address, timeout};
+  if (!environment.one_machine() && is_loopback(way.address)) way.address = network_address().value_or(way.address);
+  BackendPlace place{environment.rank, environment.world_size, environment.local_rank, way.address, timeout};
   if (const char* interface = std::getenv("GLOO_SOCKET_IFNAME"); interface && *interface)
     place.address = "if:" + std::string(interface);
   try {
     const StorePtr store = meeting("meeting the other ranks", environment.rank, nullptr, [&]() -> StorePtr {
-      StorePtr store = c10::make_intrusive<c10d::TCPStore>(master, options);
+      StorePtr store = c10::make_intrusive<c10d::TCPStore>(way.master, options);
       const char* attempt = std::getenv("TORCHELASTIC_RESTART_COUNT");
       if (agents_store)
         store =
@@ -436,12 +445,13 @@ std::shared_ptr<ProcessGroup> ProcessGroup::connect(const RankEnvironment& envir
     const auto group = std::make_shared<C10dGroup>(store, place);
     group->barrier();  // as in subgroup: nobody leaves before all have met
     if (!environment.one_machine() && silence.count() > 0)
-      group->keep(watch_hosts(*store, environment, *address, silence));
+      group->keep(watch_hosts(*store, environment, way.address, silence));
     connected_group() = group;
     return group;
   } catch (Error& error) {
     error.context("rank " + std::to_string(environment.rank) + " of " + std::to_string(environment.world_size) +
-                  " meeting the others at " + place_text + " over " + place.address);
+                  " meeting the others at " + way.master + ":" + std::to_string(environment.master_port) + " over " +
+                  place.address);
     throw;
   }
 }

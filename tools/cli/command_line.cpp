@@ -103,47 +103,83 @@ int64_t size_of(const std::string& text) {
   return 0;
 }
 
-/// The flag among `flags` that "--name" or "--name=text" begins, or nullptr.
-const NumberFlag* number_flag(std::span<const NumberFlag> flags, const std::string& argument) {
-  for (const NumberFlag& flag : flags)
+struct TextFlag {
+  const char* name;
+  std::string CommandLine::*value;
+  const char* want;
+  bool of_doctor;
+};
+constexpr TextFlag kTextFlags[] = {
+    {"--master-addr", &CommandLine::master_addr, "the first machine's name or address", true},
+    {"--resume", &CommandLine::resume, "auto, a run directory or a checkpoint", false},
+};
+
+/// The flag among `flags` that is "--name" or begins "--name=text", or nullptr.
+template <class Flag>
+const Flag* find_flag(std::span<const Flag> flags, const std::string& argument) {
+  for (const Flag& flag : flags)
     if (argument == flag.name || argument.rfind(std::string(flag.name) + "=", 0) == 0) return &flag;
   return nullptr;
 }
 
 /// What follows a flag, in its own word or the next one, which `next` then names.
-std::string text_of(const NumberFlag& flag, const std::vector<std::string>& arguments, size_t& next) {
-  const size_t name = std::string(flag.name).size();
-  if (arguments[next].size() > name) return arguments[next].substr(name + 1);
+std::string text_of(const std::string& flag, const std::vector<std::string>& arguments, size_t& next) {
+  if (arguments[next].size() > flag.size()) return arguments[next].substr(flag.size() + 1);
   return next + 1 < arguments.size() ? arguments[++next] : "";
+}
+
+/// Reads the flag at `next` where it is one of this program's, not the recipe's. False where it is not.
+bool read_flag(CommandLine& out, bool takes_recipe, const std::vector<std::string>& arguments, size_t& next) {
+  const std::string& argument = arguments[next];
+  const bool of_ranks = takes_recipe || out.command == "doctor";
+  if (const auto* flag = of_ranks ? find_flag<NumberFlag>(kNumberFlags, argument) : nullptr) {
+    const std::string text = text_of(flag->name, arguments, next);
+    int64_t& value = out.*flag->value;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > flag->most)
+      out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
+    return true;
+  }
+  if (const auto* flag = out.command == "plan" ? find_flag<NumberFlag>(kSizeFlags, argument) : nullptr) {
+    const std::string text = text_of(flag->name, arguments, next);
+    out.*flag->value = size_of(text);
+    if (out.*flag->value < flag->least)
+      out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
+    return true;
+  }
+  const auto* flag = find_flag<TextFlag>(kTextFlags, argument);
+  if (!flag || !(takes_recipe || (flag->of_doctor && of_ranks))) return false;
+  out.*flag->value = text_of(flag->name, arguments, next);
+  if ((out.*flag->value).empty()) out.wrong = std::string(flag->name) + ": want " + flag->want;
+  return true;
+}
+
+/// The nearest command, or what another program's does here.
+std::string unknown_command(const std::string& name) {
+  const std::string unknown = "unknown command '" + name + "'\n   help: ";
+  for (const ForeignCommand& foreign : kForeignCommands)
+    if (name == foreign.name) return unknown + "here it is " + foreign.here;
+  std::vector<std::string> names;
+  for (const Command& known : kCommands) names.emplace_back(known.name);
+  const std::string near = nearest(name, names);
+  return unknown + (near.empty() ? "" : "did you mean '" + near + "'?  ") + "commands: " + enumerate(names);
 }
 
 }  // namespace
 
 CommandLine read_command_line(const std::vector<std::string>& arguments) {
   CommandLine out;
-  if (arguments.size() < 2) {
-    out.wrong = "no command\n   help: ftengine --help lists them";
+  const auto refused = [&](std::string wrong) {
+    out.wrong = std::move(wrong);
     return out;
-  }
+  };
+  if (arguments.size() < 2) return refused("no command\n   help: ftengine --help lists them");
   out.command = arguments[1];
   if (out.command == "--help" || out.command == "-h" || out.command == "help") out.command = "--help";
   if (out.command == "--help" || out.command == "--version") return out;
   const auto* command =
       std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Command& c) { return c.name == out.command; });
-  if (command == std::end(kCommands)) {
-    for (const ForeignCommand& foreign : kForeignCommands)
-      if (out.command == foreign.name) {
-        out.wrong = "unknown command '" + out.command + "'\n   help: here it is " + foreign.here;
-        return out;
-      }
-    std::vector<std::string> names;
-    for (const Command& known : kCommands) names.emplace_back(known.name);
-    const std::string near = nearest(out.command, names);
-    out.wrong = "unknown command '" + out.command +
-                "'\n   help: " + (near.empty() ? "" : "did you mean '" + near + "'?  ") +
-                "commands: " + enumerate(names);
-    return out;
-  }
+  if (command == std::end(kCommands)) return refused(unknown_command(out.command));
   // After a recipe, --help asks for the recipe's own page; elsewhere for this program's.
   const auto asks = [](const std::string& word) { return word == "--help" || word == "-h"; };
   const auto end = command->takes_recipe ? arguments.begin() + std::min<size_t>(3, arguments.size()) : arguments.end();
@@ -153,10 +189,8 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
   }
   size_t next = 2;
   if (command->takes_recipe) {
-    if (arguments.size() < 3 || arguments[2].rfind("--", 0) == 0) {
-      out.wrong = out.command + " wants a recipe\n   help: ftengine " + out.command + " " + command->arguments;
-      return out;
-    }
+    if (arguments.size() < 3 || arguments[2].rfind("--", 0) == 0)
+      return refused(out.command + " wants a recipe\n   help: ftengine " + out.command + " " + command->arguments);
     out.file = arguments[next++];
   }
   for (; next < arguments.size(); ++next) {
@@ -165,34 +199,13 @@ CommandLine read_command_line(const std::vector<std::string>& arguments) {
       out.trace = true;
     } else if (out.command == "check" && argument == "--json") {
       out.json = true;
-    } else if (const NumberFlag* flag =
-                   command->takes_recipe || out.command == "doctor" ? number_flag(kNumberFlags, argument) : nullptr) {
-      const std::string text = text_of(*flag, arguments, next);
-      int64_t& value = out.*flag->value;
-      const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (text.empty() || read.ptr != text.data() + text.size() || value < flag->least || value > flag->most)
-        out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
-    } else if (const NumberFlag* flag = out.command == "plan" ? number_flag(kSizeFlags, argument) : nullptr) {
-      const std::string text = text_of(*flag, arguments, next);
-      out.*flag->value = size_of(text);
-      if (out.*flag->value < flag->least)
-        out.wrong = std::string(flag->name) + ": got '" + text + "', want " + flag->want;
-    } else if ((command->takes_recipe || out.command == "doctor") &&
-               (argument == "--master-addr" || argument.rfind("--master-addr=", 0) == 0)) {
-      out.master_addr = argument.size() > 13          ? argument.substr(14)
-                        : next + 1 < arguments.size() ? arguments[++next]
-                                                      : "";
-      if (out.master_addr.empty()) out.wrong = "--master-addr: want the first machine's name or address";
-    } else if (command->takes_recipe && (argument == "--resume" || argument.rfind("--resume=", 0) == 0)) {
-      out.resume = argument.size() > 8 ? argument.substr(9) : next + 1 < arguments.size() ? arguments[++next] : "";
-      if (out.resume.empty()) out.wrong = "--resume: want auto, a run directory or a checkpoint";
-    } else {
+    } else if (!read_flag(out, command->takes_recipe, arguments, next)) {
       out.flags.push_back(argument);
     }
   }
   if (out.command == "doctor" && !out.flags.empty())
-    out.wrong = "doctor: got '" + out.flags.front() +
-                "'\n   help: ftengine doctor [--nproc N] [--nnodes K --node-rank I --master-addr HOST]";
+    return refused("doctor: got '" + out.flags.front() +
+                   "'\n   help: ftengine doctor [--nproc N] [--nnodes K --node-rank I --master-addr HOST]");
   return out;
 }
 
