@@ -1,5 +1,6 @@
 #pragma once
-/// The sum of squares that clipping needs. Called by Run::clip; any thread; not collective.
+/// The sum of squares that clipping needs. Called for a unit at a time by squares_of_gradients (tensor_sums.h); any
+/// thread; not collective.
 
 #include <ATen/core/Tensor.h>
 

@@ -13,8 +13,9 @@ void watch_for_interrupts();
 /// The signal that asked to stop, 0 while none has come. Any thread.
 int interrupted();
 
-/// True once SIGUSR1 has come, until the wish is met. Any thread.
+/// True once SIGUSR1 has come, until met_wish_to_save. Any thread.
 bool asked_to_save();
+/// The run has saved: what comes from now on is another wish.
 void met_wish_to_save();
 
 /// What main returns after an interrupt: 128 + signal.

@@ -21,8 +21,8 @@ struct StepMeasures {
   int64_t peak_memory = 0;         ///< bytes, the most so far on rank 0: VmHWM
   int64_t peak_tensor_memory = 0;  ///< bytes, the most so far of rank 0's tensors on the host (memory_meter.h)
   int64_t device_memory = 0;       ///< bytes that tensors take of rank 0's GPU now; for the live line
-  int64_t peak_device_memory =
-      0;  ///< bytes, the most that tensors took of rank 0's GPU so far; written where it has one
+  /// Bytes, the most that tensors took of rank 0's GPU so far; written where it has one.
+  int64_t peak_device_memory = 0;
 };
 
 class Metrics {

@@ -18,8 +18,8 @@ struct StartReport {
   int ranks = 1;
   int threads = 1;                   ///< of each rank
   std::vector<std::string> devices;  ///< of each rank: "cpu", "cuda:0 NVIDIA H200"; equal ones are counted
-  std::string
-      layout;  ///< "fsdp2: parameters, gradients and optimizer state split over 2 ranks, resharded after forward"
+  /// "fsdp2: parameters, gradients and optimizer state split over 2 ranks, resharded after forward".
+  std::string layout;
   std::string update;   ///< what updates overlap; "" nothing
   std::string compute;  ///< "fp32 (this CPU has no AVX512-BF16)"
 
