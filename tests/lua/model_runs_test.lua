@@ -56,8 +56,8 @@ local function train(t, name, model, adapter, ranks)
 end
 
 --- Names of the tensors of a directory with one file of weights, sorted.
-local function tensors(folder, name)
-  local file = assert(io.open(folder .. "/" .. (name or "model.safetensors"), "rb"))
+local function tensors(folder, weights)
+  local file = assert(io.open(folder .. "/" .. (weights or "model.safetensors"), "rb"))
   local size, scale = 0, 1
   for byte in file:read(8):gmatch "." do size, scale = size + byte:byte() * scale, scale * 256 end
   local names = {}
