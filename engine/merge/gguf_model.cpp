@@ -113,6 +113,23 @@ std::vector<float> llama3_factors(const Value& rope, double theta, int64_t head_
   return factors;
 }
 
+// What yarn has beside its factor, under the keys of llama.cpp's converter; what its kernel does not know is refused.
+void put_yarn(GgufKeys& keys, const Value& rope, const std::string& prefix) {
+  constexpr std::pair<const char*, const char*> kFactors[] = {
+      {"attention_factor", "yarn_attn_factor"}, {"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}};
+  for (const auto& [theirs, ours] : kFactors)
+    if (const Value* stated = rope.find(theirs); stated && stated->is_number())
+      keys.put(prefix + ours, static_cast<float>(stated->as_number()));
+  if (const Value* length = rope.find("original_max_position_embeddings"); length && length->is_integer())
+    keys.put(prefix + "original_context_length", static_cast<uint32_t>(length->as_integer()));
+  for (const char* key : {"mscale", "mscale_all_dim"})
+    if (rope.get(key, 0.0) != 0)
+      throw Error(ErrorKind::config, "has no key in GGUF for this architecture")
+          .key(std::string("rope_parameters.") + key);
+  if (!rope.get("truncate", true))
+    throw Error(ErrorKind::config, "got false, want true for GGUF").key("rope_parameters.truncate");
+}
+
 void put_rope(GgufModel& model, const Value& config, const std::string& prefix, const Shape& shape) {
   const Value* rope = rope_of(config);
   const double theta =
@@ -123,9 +140,7 @@ void put_rope(GgufModel& model, const Value& config, const std::string& prefix, 
   if (type == "linear" || type == "yarn") {
     model.keys.put(prefix + "rope.scaling.type", type);
     model.keys.put(prefix + "rope.scaling.factor", static_cast<float>(rope->at("factor").as_number()));
-    if (type == "yarn" && rope->find("original_max_position_embeddings"))
-      model.keys.put(prefix + "rope.scaling.original_context_length",
-                     static_cast<uint32_t>(rope->at("original_max_position_embeddings").as_integer()));
+    if (type == "yarn") put_yarn(model.keys, *rope, prefix + "rope.scaling.");
   } else if (type == "llama3") {
     GgufPart part{{"rope_freqs.weight", GgufType::f32, {shape.head_dim / 2}}};
     part.values = llama3_factors(*rope, theta, shape.head_dim);

@@ -184,6 +184,29 @@ TEST(Export, WritesGgufInQ8WhereRowsAreLongEnough) {
   }
 }
 
+TEST(Export, WritesYarnIntoGgufWithWhatItSays) {
+  const TemporaryDirectory directory;
+  fs::copy(foreign("model"), directory / "in", fs::copy_options::recursive);
+  Value config = read_json(directory / "in/config.json");
+  config.set("rope_parameters", Value::map({{"rope_type", "yarn"},
+                                            {"rope_theta", 1e4},
+                                            {"factor", 4.0},
+                                            {"original_max_position_embeddings", 64},
+                                            {"attention_factor", 0.5},
+                                            {"beta_fast", 4.0},
+                                            {"beta_slow", 2}}));
+  test::spill(directory / "in/config.json", write_json(config));
+  merge({.input = directory / "in", .output = directory / "out", .format = MergeFormat::gguf});
+  const Gguf gguf(directory / "out/model.gguf");
+  const std::string scaling = "llama.rope.scaling.";
+  EXPECT_EQ(gguf.keys.at(scaling + "type"), "yarn");
+  EXPECT_EQ(gguf.keys.at(scaling + "factor"), std::to_string(4.f));
+  EXPECT_EQ(gguf.keys.at(scaling + "original_context_length"), "64");
+  EXPECT_EQ(gguf.keys.at(scaling + "yarn_attn_factor"), std::to_string(0.5f));
+  EXPECT_EQ(gguf.keys.at(scaling + "yarn_beta_fast"), std::to_string(4.f));
+  EXPECT_EQ(gguf.keys.at(scaling + "yarn_beta_slow"), std::to_string(2.f));
+}
+
 // A tiny Gemma 3 of six layers: one's norms, windows and rotation as the config of a directory says them.
 Value write_gemma(const fs::path& folder) {
   fs::create_directories(folder);
@@ -296,6 +319,10 @@ TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
   EXPECT_ERROR(merge(options), config, "got 'mamba'");
   with("rope_parameters", Value::map({{"rope_type", "longrope"}, {"rope_theta", 1e4}}));
   EXPECT_ERROR(merge(options), config, "got 'longrope'");
+  for (const auto& [key, value] : {std::pair("mscale", Value(0.7)), {"truncate", Value(false)}}) {
+    with("rope_parameters", Value::map({{"rope_type", "yarn"}, {"factor", 4.0}, {key, value}}));
+    EXPECT_ERROR(merge(options), config, key);
+  }
   with("num_attention_heads", 4);
   EXPECT_ERROR(merge(options), shape, "heads of");
   test::spill(directory / "in/config.json", write_json(config));
