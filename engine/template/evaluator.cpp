@@ -384,6 +384,7 @@ Datum Evaluator::make_namespace(const Call& call) {
   if (call.args.size() > 1) type_error("dict expected at most 1 argument, got " + std::to_string(call.args.size()));
   if (!call.args.empty()) {
     const Datum& from = call.args[0];
+    if (from.is_undefined()) use_undefined(from);
     if (from.is(Kind::dict)) {
       for (const auto& [key, value] : from.entries().items) set(key, value);
     } else {

@@ -146,7 +146,7 @@ NodePtr Parser::statement() {
   if (tag == "break" || tag == "continue") {
     NodePtr node = make(tag == "break" ? Is::break_ : Is::continue_);
     take();
-    if (loops_ == 0) raise("SyntaxError", "'" + tag + "' outside loop");
+    node->flag = loops_ == 0;  // Python says so, once all of the template is parsed
     return node;
   }
   static constexpr std::string_view kLacking[] = {"block", "extends", "include", "import", "from", "autoescape"};
@@ -309,7 +309,24 @@ void check_all(const std::vector<NodePtr>& nodes, bool soft) {
     if (node) check_names(*node, soft);
 }
 
+bool names_loop(const Node& target) {
+  if (target.is == Is::name) return target.text == "loop";
+  return target.is != Is::attribute_target && std::any_of(target.kids.begin(), target.kids.end(),
+                                                          [](const NodePtr& kid) { return kid && names_loop(*kid); });
+}
+
+bool assigns_loop(const Node& node) {
+  const bool assigns = node.is == Is::for_ || node.is == Is::set || node.is == Is::set_block;
+  if (assigns && names_loop(*node.kids[0])) return true;
+  const auto any = [](const std::vector<NodePtr>& nodes) {
+    return std::any_of(nodes.begin(), nodes.end(), [](const NodePtr& kid) { return kid && assigns_loop(*kid); });
+  };
+  return any(node.body) || any(node.otherwise);
+}
+
 void check_names(const Node& node, bool soft) {
+  if (node.is == Is::for_ && assigns_loop(node))
+    raise("TemplateAssertionError", "Can't assign to special loop variable in for-loop target");
   if (!soft && ((node.is == Is::filter && !is_filter(node.text)) || (node.is == Is::test && !is_test(node.text))))
     raise("TemplateAssertionError",
           std::string("No ") + (node.is == Is::filter ? "filter" : "test") + " named '" + node.text + "'.");
@@ -358,11 +375,21 @@ void mark_macros(const std::vector<NodePtr>& nodes) {
   }
 }
 
+void check_flow(const std::vector<NodePtr>& nodes) {
+  for (const NodePtr& node : nodes) {
+    if (node->flag && (node->is == Is::break_ || node->is == Is::continue_))
+      raise("SyntaxError", std::string(node->is == Is::break_ ? "'break'" : "'continue'") + " outside loop");
+    check_flow(node->body);
+    check_flow(node->otherwise);
+  }
+}
+
 }  // namespace
 
 std::vector<NodePtr> parse(std::string_view source) {
   std::vector<NodePtr> body = Parser(lex(source)).run();
   check_all(body, false);
+  check_flow(body);
   mark_macros(body);
   return body;
 }

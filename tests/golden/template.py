@@ -121,6 +121,8 @@ FOUND = [  # by drawing templates at random from all of the above
     "{{ true.real }}{{ (7).imag }}{{ 2.5.real }}{{ zero.numerator }}{{ zero.denominator }}", "{{ dict(nope) }}", "{{ namespace(a=1).__class__ }}", "{{ namespace(a=1).__init__ }}", "{{ -1[:-1] }}", "{{ (1)[::2] }}{{ none[1:] is defined }}", "{{ none[1:] - 1 }}",
     "{% set y.z = nope.x %}", "{% set y, ns.z = nope.x %}", "{% set ns.y %}{{ nope.x }}{% endset %}", "{% filter length %}abc{% endfilter %}", "{% macro m() %}{% filter length %}abc{% endfilter %}{% endmacro %}{{ m() }}", "{% filter string %}abc{% endfilter %}",
     "{{ nope | abs }}", "{{ nope | round }}", "{{ nope | round(method='floor') }}", "{{ [1, 2, 3, 4, 5, 6, 7, 8, 9] | truncate(3, leeway=0) }}", "{{ 5 | indent }}",
+    "{{ namespace(nope) }}", "{% for loop in words %}{% endfor %}", "{% for a, (b, loop) in words %}{% endfor %}", "{% for x in words %}{% if x %}{% set loop = 1 %}{% endif %}{% endfor %}", "{% for x in words %}{% macro m(loop) %}{{ loop }}{% endmacro %}{{ m(x) }}{% endfor %}", "{% set loop = 1 %}{{ loop }}", "{% for x in words %}{% set loop.y = 1 %}{% endfor %}",
+    "{% break %}{{ a b }}", "{% continue %}{{ 1 | nofilter }}", "{% if false %}{% break %}{% endif %}", "{% for x in [1] %}{% else %}{% break %}{% endfor %}",
 ]
 REST = [  # what public templates have beside the above, or are refused for
     "{{ '{}' | from_json }}",
