@@ -17,8 +17,8 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr int64_t kSaved = 4, kTotal = 8;
-constexpr double kLoss = 3e-6;    // fp32 sums in another order, relative
-constexpr double kWeight = 2e-5;  // the same, eight steps of 2e-2 deep
+constexpr double kLoss = 2e-6;    // fp32 sums in another order, relative
+constexpr double kWeight = 5e-6;  // the same, eight steps of 2e-2 deep
 
 fs::path golden(const std::string& name) { return fs::path(ft_source_dir()) / "tests/golden/resume" / name; }
 
@@ -27,13 +27,14 @@ local opt = ft.options {
   model = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 8 }, every = { "integer", default = 0 },
   r = { "integer", default = 0 }, alpha = { "number", default = 6 }, bits = { "integer", default = 32 },
   sgd = { "boolean", default = false }, targets = { "list", default = { "q_proj", "v_proj", "down_proj" } },
-  unfrozen = { "list", default = {} }, parallel = { "profile", default = "single" },
+  unfrozen = { "list", default = {} }, parallel = { "profile", default = "single" }, tensor = { "integer", default = 1 },
 }
 local schedule = ft.linear { warmup = 2 }
 local plan = ft.plan {
   model = ft.hf { opt.model, compute = "fp32" },
   adapter = opt.r > 0 and ft.lora { r = opt.r, alpha = opt.alpha, dropout = 0, target_modules = opt.targets } or nil,
-  unfrozen_parameters = opt.unfrozen, parallel = opt.parallel,
+  unfrozen_parameters = opt.unfrozen,
+  parallel = opt.tensor > 1 and ft.fsdp2 { tensor_parallel_size = opt.tensor } or opt.parallel,
   data = { train = ft.tokenized { "rows.jsonl", seq_len = 12, pack = false, shuffle = false } },
   optimizer = opt.sgd and ft.sgd { lr = 0.02, schedule = schedule }
     or ft.adamw { lr = 0.02, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0.1, bits = opt.bits, schedule = schedule },
@@ -93,7 +94,7 @@ class ForeignResume : public testing::Test {
     EXPECT_FALSE(fs::exists(folder_ / "refused"));
   }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 double worst(const std::vector<double>& got, const std::vector<double>& want) {
@@ -122,7 +123,7 @@ double worst_weight(const fs::path& checkpoint, const char* kind) {
 
 TEST_F(ForeignResume, TakesTheStepsThatTorchTakes) {
   const std::vector<std::string> one{"--nproc=1"}, ddp{"--nproc=2", "--parallel=ddp"},
-      zero3{"--nproc=2", "--parallel=zero3"};
+      zero3{"--nproc=2", "--parallel=zero3"}, tensor{"--nproc=2", "--tensor=2"};
   const Source sources[] = {{"fsdp/checkpoint-4", false, one},
                             {"fsdp/checkpoint-4", false, zero3},
                             {"fsdp/checkpoint-4/pytorch_model_fsdp_0", false, ddp},
@@ -130,7 +131,8 @@ TEST_F(ForeignResume, TakesTheStepsThatTorchTakes) {
                             {"zero1", false, one},
                             {"zero2/global_step4", false, ddp},
                             {"zero3", false, one},
-                            {"zero3", false, zero3},
+                            {"zero3", false, tensor},
+                            {"zero3_lora/checkpoint-4", true, tensor},
                             {"fsdp_lora/checkpoint-4", true, zero3},
                             {"joint_lora", true, one},
                             {"joint_lora", true, ddp},
