@@ -17,6 +17,8 @@ Datum range(Evaluator&, const Call& call) {
   if (call.args.empty() || call.args.size() > 3)
     type_error(call.args.empty() ? "range expected at least 1 argument, got 0"
                                  : "range expected at most 3 arguments, got " + std::to_string(call.args.size()));
+  for (const Datum& arg : call.args)
+    if (arg.is_undefined()) type_error("'Undefined' object cannot be interpreted as an integer");
   int64_t values[3] = {0, 0, 1};
   if (call.args.size() == 1)
     values[1] = want_int(call.args[0]);

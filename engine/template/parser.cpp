@@ -342,7 +342,7 @@ void check_names(const Node& node, bool soft) {
   if (node.arguments.list) check_names(*node.arguments.list, inside);
   if (node.arguments.map) check_names(*node.arguments.map, inside);
   for (const auto& [name, value] : node.parameters)
-    if (value) check_names(*value, inside);
+    if (value) check_names(*value, node.is == Is::with ? soft : inside);
 }
 
 /// Which of the names that a macro is given unasked its body uses.
