@@ -294,7 +294,7 @@ TEST_F(Runs, AResumedRunEqualsTheUninterruptedOneToTheBit) {
 TEST_F(Runs, ResumingRefusesWhatDoesNotFit) {
   const Finished nowhere = ft(qlora(exact_, {"--resume=nowhere"}));
   EXPECT_EQ(nowhere.exit_code, 1);
-  EXPECT_THAT(nowhere.err, HasSubstr("is neither a run directory nor a checkpoint in one"));
+  EXPECT_THAT(nowhere.err, HasSubstr("is neither a run directory, nor a checkpoint in one"));
   const Finished no_directory = ft(qlora(exact_, {"--resume=auto"}));
   EXPECT_EQ(no_directory.exit_code, 1);
   EXPECT_THAT(no_directory.err, HasSubstr("give it with --out DIR"));
