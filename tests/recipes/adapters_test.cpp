@@ -79,7 +79,7 @@ class Adapters : public testing::Test {
   }
   Finished ft(std::vector<std::string> words) { return run(words, folder_.path()); }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 class PeftCase : public Adapters, public testing::WithParamInterface<const char*> {

@@ -23,7 +23,7 @@ size_t count(const std::string& text, const std::string& part) {
 class BadInput : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
+    shared_ = std::make_unique<TemporaryDirectory>();
     good_ = pretrained(shared_->path());
     ASSERT_FALSE(good_.empty());
     write_chats(*shared_ / "chats.jsonl");
@@ -65,12 +65,12 @@ class BadInput : public testing::Test {
   /// The same input through `eval`.
   Finished eval(const std::string& file = "chats.jsonl") { return run({"eval", "model", file}, folder_.path()); }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
   static fs::path good_;
-  Folder folder_;
+  TemporaryDirectory folder_;
   fs::path model_, recipe_;
 };
-std::unique_ptr<Folder> BadInput::shared_;
+std::unique_ptr<TemporaryDirectory> BadInput::shared_;
 fs::path BadInput::good_;
 
 TEST_F(BadInput, GoodInputPasses) {  // else the tests below would show nothing

@@ -19,7 +19,7 @@ class ColumnRuns : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (!have_plugin()) return;
-    shared_ = std::make_unique<Folder>();
+    shared_ = std::make_unique<TemporaryDirectory>();
     const fs::path model = pretrained(shared_->path());
     ASSERT_FALSE(model.empty());
     copy_of(model, *shared_ / "model");
@@ -48,12 +48,12 @@ class ColumnRuns : public testing::Test {
     return out;
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
   static fs::path recipe_;
   static std::vector<std::string> json_;
   static std::string said_;
 };
-std::unique_ptr<Folder> ColumnRuns::shared_;
+std::unique_ptr<TemporaryDirectory> ColumnRuns::shared_;
 fs::path ColumnRuns::recipe_;
 std::vector<std::string> ColumnRuns::json_;
 std::string ColumnRuns::said_;

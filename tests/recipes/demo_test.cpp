@@ -7,7 +7,7 @@ namespace ft::test {
 namespace {
 
 TEST(Demo, LearnsWhatTheBaseCannotDo) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   Program recipe({"run", (fs::path(ft_source_dir()) / "recipes/qlora_fsdp2.lua").string(), "--out=run"}, folder.path());
   const Finished done = recipe.wait(std::chrono::seconds(600));  // 45 s on two quiet cores
   ASSERT_EQ(done.exit_code, 0) << done.err;

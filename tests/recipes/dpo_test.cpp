@@ -38,7 +38,7 @@ class Dpo : public testing::Test {
     words.insert(words.end(), more.begin(), more.end());
     return run(words, folder_.path());
   }
-  Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 TEST_F(Dpo, LossesAndRewardsAreTrls) {

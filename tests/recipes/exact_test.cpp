@@ -28,13 +28,7 @@ double first_norms(const std::vector<Json>& a, const std::vector<Json>& b) {
 
 class Exact : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    const fs::path model = pretrained(shared_->path());
-    ASSERT_FALSE(model.empty());
-    copy_of(model, *shared_ / "model");
-    write_chats(*shared_ / "chats.jsonl");
-  }
+  static void SetUpTestSuite() { shared_ = folder_of_model(); }
   static void TearDownTestSuite() { shared_.reset(); }
 
   /// Runs a recipe in a directory of its own, in fp32 or as told. @return its rows of metrics.jsonl
@@ -51,10 +45,10 @@ class Exact : public testing::Test {
     return done.exit_code == 0 ? metrics(*shared_ / out / "run") : std::vector<Json>();
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
   static std::string compute_;
 };
-std::unique_ptr<Folder> Exact::shared_;
+std::unique_ptr<TemporaryDirectory> Exact::shared_;
 std::string Exact::compute_ = "fp32";
 
 class Fp16 : public Exact {

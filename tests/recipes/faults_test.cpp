@@ -63,11 +63,7 @@ run:finish()
 
 class Faults : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    write_model_parts(*shared_ / "parts");
-    write_corpus(*shared_ / "corpus.jsonl");
-  }
+  static void SetUpTestSuite() { shared_ = folder_of_parts(); }
   static void TearDownTestSuite() { shared_.reset(); }
 
   static fs::path folder() { return shared_->path(); }
@@ -117,9 +113,9 @@ class Faults : public testing::Test {
     return names;
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
 };
-std::unique_ptr<Folder> Faults::shared_;
+std::unique_ptr<TemporaryDirectory> Faults::shared_;
 
 /// The fault comes at step 3 on rank 1, which leaves a file as it happens.
 std::string on_rank_1(const std::string& fault) {

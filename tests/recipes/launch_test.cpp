@@ -68,7 +68,7 @@ class Launch : public testing::Test {
     return all;
   }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
 
  private:
   void set(const std::string& name, const std::string& value) {

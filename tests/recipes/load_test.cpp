@@ -120,7 +120,7 @@ struct Observed {
 };
 
 TEST(Load, HoldsItsOwnShareAndReadsEachByteOnce) {
-  const Folder folder;
+  const TemporaryDirectory folder;
   const int64_t bytes = write_model(folder / "model");
   spill(folder / "rows.jsonl", "{\"input_ids\": [1, 2, 3]}\n{\"input_ids\": [1, 2, 3]}\n");
   spill(folder / "load.lua", kRecipe);

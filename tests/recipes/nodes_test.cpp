@@ -88,7 +88,7 @@ class Nodes : public testing::Test {
     return false;
   }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
   int port_ = free_port();
 
  private:

@@ -46,11 +46,7 @@ run:finish()
 
 class Overlap : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    write_model_parts(*shared_ / "parts");
-    write_corpus(*shared_ / "corpus.jsonl");
-  }
+  static void SetUpTestSuite() { shared_ = folder_of_parts(); }
   static void TearDownTestSuite() { shared_.reset(); }
 
   static fs::path folder() { return shared_->path(); }
@@ -83,9 +79,9 @@ class Overlap : public testing::Test {
     EXPECT_GE(shards, 4);
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
 };
-std::unique_ptr<Folder> Overlap::shared_;
+std::unique_ptr<TemporaryDirectory> Overlap::shared_;
 
 TEST_F(Overlap, ChangesNoBitOfARunNorOfItsCheckpoints) {
   for (const int ranks : {1, 2}) {

@@ -68,7 +68,7 @@ local plan = ft.plan {
   model = ft.hf { "small", compute = "fp32" }, adapter = ft.lora { r = 8 }, optimizer = ft.adamw { lr = 1e-4 },
   data = { train = ft.tokenized { "rows.jsonl", seq_len = 256, pack = false },
            test = ft.chat { "chats.jsonl", format = "chatml", seq_len = 1024 } },
-  batch = { total = 1, micro = 1 }, max_steps = 1, save = { dir = opt.out },
+  batch = { total = 2, micro = 1 }, max_steps = 1, save = { dir = opt.out },
 }
 local run = plan:start()
 run:log { exact_match = run:evaluate("test", { generate = true, max_new_tokens = 3 }).exact_match }
@@ -148,8 +148,8 @@ void write_rows(const fs::path& file) {
   spill(file, rows);
 }
 
-/// Folder with the recipe, the model `small`, and rows of data.
-struct Bench : Folder {
+/// TemporaryDirectory with the recipe, the model `small`, and rows of data.
+struct Bench : TemporaryDirectory {
   Bench() {
     setenv("OMP_NUM_THREADS", "1", 1);  // stacks and scratch are a thread's
     spill(path() / "recipe.lua", kRecipe);
@@ -310,7 +310,8 @@ TEST(Plan, counts_the_cache_of_answers) {
             "\n";
   spill(bench / "chats.jsonl", rows);
   spill(bench / "answers.lua", kAnswersRecipe);
-  expect_planned(bench, {"answers.lua", "--nproc", "1", "--out", "run"}, "answers");
+  for (const char* ranks : {"1", "2"})
+    expect_planned(bench, {"answers.lua", "--nproc", ranks, "--out", std::string("run") + ranks}, "answers");
 }
 
 TEST(Plan, of_a_model_of_32_billion_from_its_config_alone) {

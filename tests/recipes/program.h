@@ -53,6 +53,4 @@ Finished shell(const std::string& line, const fs::path& folder);
 fs::path recipe(const std::string& name, const fs::path& folder,
                 const std::vector<std::pair<std::string, std::string>>& replaced = {});
 
-using Folder = TemporaryDirectory;
-
 }  // namespace ft::test

@@ -33,13 +33,7 @@ TEST(Recipes, AreShortAndInTheTable) {
 /// One pre-trained base for all tests.
 class SmallRecipes : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    const fs::path model = pretrained(shared_->path());
-    ASSERT_FALSE(model.empty());
-    copy_of(model, *shared_ / "model");
-    write_chats(*shared_ / "chats.jsonl");
-  }
+  static void SetUpTestSuite() { shared_ = folder_of_model(); }
   static void TearDownTestSuite() { shared_.reset(); }
 
   /// Runs a recipe into `out`. @return its rows of metrics.jsonl
@@ -72,9 +66,9 @@ class SmallRecipes : public testing::Test {
     EXPECT_TRUE(fs::exists(*shared_ / (name + "-merged/model.safetensors")));
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
 };
-std::unique_ptr<Folder> SmallRecipes::shared_;
+std::unique_ptr<TemporaryDirectory> SmallRecipes::shared_;
 
 TEST_F(SmallRecipes, FullTrainsEveryWeight) { learns("full", 0.1, {"--lr=0.003", "--nproc=2"}); }
 

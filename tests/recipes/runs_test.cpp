@@ -43,11 +43,7 @@ double loss_of(const Finished& eval) {
 class Runs : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    const fs::path model = pretrained(shared_->path());
-    ASSERT_FALSE(model.empty());
-    copy_of(model, *shared_ / "model");
-    write_chats(*shared_ / "chats.jsonl");
+    shared_ = folder_of_model();
     write_chats(*shared_ / "unseen.jsonl", 12);
     // fp32, so that ranks and merges can be compared sharply; saves often.
     exact_ = recipe("qlora_fsdp2.lua", shared_->path(),
@@ -64,11 +60,11 @@ class Runs : public testing::Test {
     return loss_of(ft({"eval", dir, "unseen.jsonl", "--json", "--compute=fp32"}));
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
   static fs::path exact_;
   static Finished first_;
 };
-std::unique_ptr<Folder> Runs::shared_;
+std::unique_ptr<TemporaryDirectory> Runs::shared_;
 fs::path Runs::exact_;
 Finished Runs::first_;
 
@@ -244,7 +240,7 @@ TEST_F(Runs, TheGatesAboveNoticeAWrongSumAndAnotherSeed) {
   const double wanted = metrics(run_directory()).at(3).at("loss");
   for (auto planted : plants) {
     planted.insert(planted.end(), {{"compute = \"auto\"", "compute = \"fp32\""}});
-    const Folder other;
+    const TemporaryDirectory other;
     ASSERT_EQ(
         ft(qlora(recipe("qlora_fsdp2.lua", other.path(), planted), {"--out=" + (other / "run").string()})).exit_code,
         0);
@@ -329,7 +325,7 @@ class Interrupted : public Runs {
   }
   fs::path out() const { return where_ / "run"; }
 
-  Folder where_;
+  TemporaryDirectory where_;
   std::unique_ptr<Program> program_;
 };
 

@@ -55,9 +55,7 @@ run:finish()
 class Saves : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    shared_ = std::make_unique<Folder>();
-    write_model_parts(*shared_ / "parts");
-    write_corpus(*shared_ / "corpus.jsonl");
+    shared_ = folder_of_parts();
     write_corpus(*shared_ / "val.jsonl", 12);
   }
   static void TearDownTestSuite() { shared_.reset(); }
@@ -103,9 +101,9 @@ class Saves : public testing::Test {
     return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
   }
 
-  static std::unique_ptr<Folder> shared_;
+  static std::unique_ptr<TemporaryDirectory> shared_;
 };
-std::unique_ptr<Folder> Saves::shared_;
+std::unique_ptr<TemporaryDirectory> Saves::shared_;
 
 constexpr const char* kMeasure = "run:log { step = step, val_loss = run:evaluate('val').loss }";
 

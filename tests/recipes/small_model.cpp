@@ -102,6 +102,20 @@ fs::path pretrained(const fs::path& folder) {
   return {};
 }
 
+std::unique_ptr<TemporaryDirectory> folder_of_parts() {
+  auto folder = std::make_unique<TemporaryDirectory>();
+  write_model_parts(*folder / "parts");
+  write_corpus(*folder / "corpus.jsonl");
+  return folder;
+}
+
+std::unique_ptr<TemporaryDirectory> folder_of_model() {
+  auto folder = std::make_unique<TemporaryDirectory>();
+  if (const fs::path model = pretrained(*folder); !model.empty()) copy_of(model, *folder / "model");
+  write_chats(*folder / "chats.jsonl");
+  return folder;
+}
+
 fs::path copy_of(const fs::path& model, const fs::path& folder) {
   fs::create_directories(folder);
   for (const auto& entry : fs::directory_iterator(model)) fs::copy(entry.path(), folder / entry.path().filename());

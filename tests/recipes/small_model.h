@@ -3,6 +3,7 @@
 /// tests/golden/text/qwen with ChatML's tokens added, sentences from a counter.
 
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -25,6 +26,10 @@ void write_chats(const fs::path& file, int rows = 160);
 
 /// Pre-trains for a few steps by recipes/pretrain.lua. @return the merged Hugging Face directory, its weights in fp32
 fs::path pretrained(const fs::path& folder);
+/// What the tests of a suite share: a folder with `parts` (write_model_parts) and corpus.jsonl.
+std::unique_ptr<TemporaryDirectory> folder_of_parts();
+/// The same with `model`, pre-trained, and chats.jsonl.
+std::unique_ptr<TemporaryDirectory> folder_of_model();
 /// A copy of `model` in `folder` to be damaged.
 fs::path copy_of(const fs::path& model, const fs::path& folder);
 

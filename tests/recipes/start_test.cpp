@@ -174,7 +174,7 @@ class Start : public testing::Test {
     write_adapter(folder_ / "adapter");
   }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 // An adapter that the engine wrote leads on from where its run ended.

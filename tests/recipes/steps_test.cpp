@@ -170,7 +170,7 @@ class Steps : public testing::TestWithParam<std::string> {
     return most;
   }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
   int number_ = 0;
 };
 

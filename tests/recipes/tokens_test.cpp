@@ -154,7 +154,7 @@ class Tokens : public testing::Test {
   }
   static std::vector<double> gold_losses(const char* name) { return gold().at("cases").at(name).at("losses"); }
 
-  Folder folder_;
+  TemporaryDirectory folder_;
 };
 
 TEST_F(Tokens, GrowTablesAsTransformersDoes) {
