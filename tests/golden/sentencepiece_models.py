@@ -3,7 +3,7 @@
     python tests/golden/sentencepiece_models.py write tests/golden/sentencepiece
     python tests/golden/sentencepiece_models.py fuzz FOLDER SEED COUNT [MODEL …]   # COUNT fresh texts each; others' tokenizer.model too
 
-Needs `sentencepiece` and the last transformers that has slow Llama and Gemma tokenizers (4.57); `fuzz` trains its Unigram models with
+Needs `sentencepiece` 0.2.0 (later ones give no places) and the last transformers that has slow Llama and Gemma tokenizers (4.57); `fuzz` trains its Unigram models with
 the library's own nmt_nfkc rules, whose 240 KB are too many to be kept. Each folder gets tokenizer.model, tokenizer_config.json and
 gold.jsonl, which test_text reads, from the folder FTENGINE_SENTENCEPIECE_FUZZ names for a fuzz. A row has text, ids (bos and eos as the
 configuration says), plain (without), decode and skip by the decoders that transformers 5 gives these tokenizers, and for texts without

@@ -51,6 +51,13 @@ test.case("special tokens are those of the file, or left out", function(t)
   t.equal(output(t, folder .. " --no-special --threads 2", '""\n'), '{"ids": []}\n')
 end)
 
+test.case("a pair of texts stands where the template has it", function(t)
+  local folder = "tests/golden/text_kinds/llama2" -- <s> $A <s> $B
+  t.equal(output(t, folder, '{"text": "", "pair": "<|end|>"}\n'), '{"ids": [1, 1, 556]}\n')
+  t.equal(output(t, folder .. " --no-special", '{"text": "<|end|>", "pair": "<|end|>"}\n'), '{"ids": [556, 556]}\n')
+  t.contains(output(t, folder, '{"text": "a", "pair": null}\n'), "want a second text")
+end)
+
 test.case("a SentencePiece model is read where there is no tokenizer.json", function(t)
   t.equal(output(t, "tests/golden/sentencepiece/llama", '""\n'), '{"ids": [1]}\n')
   t.equal(output(t, "tests/golden/sentencepiece/llama --no-special --decode", '{"ids": [1, 436, 438]}\n'),

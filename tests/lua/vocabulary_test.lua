@@ -34,6 +34,19 @@ embeddings_skip_upcast: true
   t.equal(native.tokenizer("recipes/demo/model"):token_id("<think>"), nil) -- the model's own stays as it is
 end)
 
+test.case("tokens join a SentencePiece model", function(t)
+  local config = native.read_json("recipes/demo/model/config.json")
+  config.vocab_size, config.eos_token_id, config.pad_token_id = 480, 2, nil
+  local folder = t.write("config.json", native.to_json(config)):match("(.*)/")
+  t.write("tokenizer.model", io.open("tests/golden/sentencepiece/llama/tokenizer.model", "rb"):read("*a"))
+  local lines = head:gsub("base_model: [^\n]+", "base_model: " .. folder):gsub("type: chat_template", "type: completion")
+  local answer = t.check(t.write("config.yml", lines .. 'tokens: ["<think>"]\nspecial_tokens: { pad_token: "<pad>" }\n'))
+  local model = answer.normalized.model
+  t.equal(model.new_tokens, { { content = "<pad>", id = 480 }, { content = "<think>", id = 481 } })
+  t.equal(model.grown.rows, 482)
+  t.equal(native.read_json(model.tokenizer .. "/tokenizer_config.json").added_tokens_decoder["481"].content, "<think>")
+end)
+
 test.case("a configuration without new tokens leaves the tokenizer where it is", function(t)
   local model = plan_of(t, 'special_tokens: { eos_token: "<|im_end|>" }\n').normalized.model
   t.equal(model.tokenizer, model.dir)

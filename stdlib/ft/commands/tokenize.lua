@@ -1,4 +1,4 @@
---- ftengine tokenize DIR < ROWS.jsonl: the ids of each row's text, {"ids": […]} a line; --decode adds their text.
+--- ftengine tokenize DIR < ROWS.jsonl: the ids of each row's text, and its pair, {"ids": […]} a line; --decode adds their text.
 --- --debug shows a data set as training sees it: every token beside its label.
 local answer_lines = require "ft.commands.answer_lines"
 local flags = require "ft.commands.flags"
