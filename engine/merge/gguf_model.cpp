@@ -29,28 +29,31 @@ constexpr Names kLayer[] = {{"input_layernorm", "attn_norm"},    {"post_attentio
                             {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
                             {"mlp.down_proj", "ffn_down"}};
 
+// "blk.3.attn_q.weight" of a layer's tensor: `module` is what stands behind "model.layers.".   @return "" for none
+// known
+std::string gguf_layer_name(std::string_view module, std::string_view suffix, bool gemma) {
+  int layer = 0;
+  const std::from_chars_result read = std::from_chars(module.data(), module.data() + module.size(), layer);
+  if (read.ec != std::errc() || read.ptr == module.data() + module.size() || *read.ptr != '.') return "";
+  module.remove_prefix(static_cast<size_t>(read.ptr + 1 - module.data()));
+  const std::span<const Names> tables[] = {kGemmaLayer, kLayer};
+  for (const std::span<const Names> table : gemma ? std::span(tables) : std::span(tables).subspan(1))
+    for (const auto& [theirs, ours] : table)
+      if (module == theirs) return "blk." + std::to_string(layer) + "." + std::string(ours) + std::string(suffix);
+  return "";
+}
+
 // @param gemma its norms are called otherwise, and llama.cpp reads neither biases nor a head of it
 std::string gguf_name(const std::string& name, bool gemma) {
+  constexpr std::string_view kLayers = "model.layers.";
   const size_t dot = name.rfind('.');
   const std::string_view suffix = dot == std::string::npos ? std::string_view() : std::string_view(name).substr(dot);
-  std::string_view module = std::string_view(name).substr(0, dot);
+  const std::string_view module = std::string_view(name).substr(0, dot);
   if (suffix == ".weight" || (suffix == ".bias" && !gemma)) {
     for (const auto& [theirs, ours] : kTop)
       if (module == theirs && !(gemma && theirs == "lm_head")) return std::string(ours) + std::string(suffix);
-    constexpr std::string_view kLayers = "model.layers.";
     if (module.starts_with(kLayers)) {
-      module.remove_prefix(kLayers.size());
-      int layer = 0;
-      const auto [end, error] = std::from_chars(module.data(), module.data() + module.size(), layer);
-      module.remove_prefix(static_cast<size_t>(end - module.data()));
-      const auto named = [&](std::span<const Names> table) -> std::string {
-        for (const auto& [theirs, ours] : table)
-          if (error == std::errc() && module == "." + std::string(theirs))
-            return "blk." + std::to_string(layer) + "." + std::string(ours) + std::string(suffix);
-        return "";
-      };
-      std::string found = gemma ? named(kGemmaLayer) : "";
-      if (found.empty()) found = named(kLayer);
+      const std::string found = gguf_layer_name(module.substr(kLayers.size()), suffix, gemma);
       if (!found.empty()) return found;
     }
   }
