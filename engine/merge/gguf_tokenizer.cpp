@@ -213,7 +213,7 @@ void add_pieces(GgufKeys& keys, const std::vector<fs::path>& files, const fs::pa
   }
   for (const Value& token : content.tree.at("added_tokens").as_list()) {
     const int64_t id = token.at("id").as_integer();
-    if (id >= vocabulary || (id < static_cast<int64_t>(content.vocab.size()) && !is_listed(id))) continue;
+    if (id < 0 || id >= vocabulary || (id < static_cast<int64_t>(content.vocab.size()) && !is_listed(id))) continue;
     const std::string text = token.at("content").as_string();
     const bool is_special = token.get("special", false) || looks_special(text);
     set(tokens, is_special ? text : with_spaces(text), id, is_special ? kControl : kUserDefined);

@@ -21,6 +21,7 @@
 #include "engine/merge/gguf_model.h"
 #include "engine/schema/registry.h"
 #include "engine/template/chat_template.h"
+#include "engine/text/sentencepiece_file.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft::fuzz {
@@ -124,6 +125,7 @@ void tokenizer(std::span<const uint8_t> bytes) {
   const MemoryFile memory(bytes, "tokenizer.json");
   const auto made = Tokenizer::load(memory.path());
   made->encode("Ein Text, a text: 12 日本 <s>\n\t é", true);
+  made->encode_pair_as_stated("Ein Text", "a text: 12 日本 <s>\n\t é", true);
 }
 
 void sentencepiece(std::span<const uint8_t> bytes) {
@@ -131,6 +133,9 @@ void sentencepiece(std::span<const uint8_t> bytes) {
   const auto made = Tokenizer::load(memory.path());
   for (const char* text : {"Ein Text, a text: 12 日本 <s>\n\t é", "  Ａ½ ﬁx▁\u200b▁"})
     made->decode(made->encode(text, true), false);
+  (void)rename_piece(text_of(bytes), made->vocab_size() / 2, "a name");
+  GgufKeys keys;
+  add_gguf_tokenizer(keys, {memory.path()}, 1000);
 }
 
 // GGUF's keys are written from a tokenizer.json of anyone's.

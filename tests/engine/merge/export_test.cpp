@@ -336,6 +336,11 @@ TEST(Export, RefusesByNameWhatGgufHasNoPlaceFor) {
     fs::copy_file(fs::path(FT_GOLDEN_DIR) / "sentencepiece" / name / "tokenizer.model",
                   directory / "in/tokenizer.model", fs::copy_options::overwrite_existing);
   };
+  pieces("llama");
+  test::spill(directory / "in/tokenizer_config.json", R"({"added_tokens_decoder": {"-5": {"content": "<x>"}}})");
+  GgufKeys keys;
+  add_gguf_tokenizer(keys, companion_files(directory / "in"), 600);  // an id that no table has is left out
+  fs::remove(directory / "in/tokenizer_config.json");
   pieces("unigram");
   EXPECT_ERROR(merge(options), config, "a Unigram model is not what llama.cpp's tokenizer 'llama' does");
   pieces("bpe_rules");
