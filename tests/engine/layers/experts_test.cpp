@@ -12,6 +12,7 @@
 #include "engine/error/error.h"
 #include "engine/quant/nf4.h"
 #include "tests/engine/layers/model_fixture.h"
+#include "tests/thrown.h"
 
 namespace ft::testing {
 namespace {
@@ -59,12 +60,7 @@ Value decoder(const std::vector<Value>& blocks) {
 }
 
 std::string refusal(const Value& description, const ModelOptions& options) {
-  try {
-    Model model(description, options);
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
+  return test::refusal([&] { Model model(description, options); });
 }
 
 Parameter& parameter(Model& model, const std::string& name) {
@@ -163,12 +159,7 @@ TEST(Experts, DenseLayersBesideThemAreAdaptedAlone) {
   };
   EXPECT_NO_THROW(check_names_of_experts(adapted({.exclude_modules = ".*experts.*"})));
   EXPECT_NO_THROW(check_names_of_experts(adapted({.target_modules = ".*experts.*"})));
-  try {
-    check_names_of_experts(adapted({}));
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("LoRA on model.layers.1.mlp.gate_proj and on experts'"), std::string::npos);
-  }
+  EXPECT_ERROR(check_names_of_experts(adapted({})), config, "LoRA on model.layers.1.mlp.gate_proj and on experts'");
 }
 
 TEST(Experts, TensorParallelismIsRefused) {

@@ -19,6 +19,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/parallel/shard_layout.h"
 #include "tests/ranks/ranks.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -248,17 +249,12 @@ TEST(ParameterGroups, GiveTheFirstGroupThatFitsItsRateAndDecay) {
 
 std::string refusal(const std::string& groups) {
   Pieces pieces({{"layers.0.q_proj.weight", {2, 128}}}, 0, 1);
-  try {
-    build_optimizer(with_groups(groups), pieces.pieces);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "taken";
+  return test::refusal([&] { build_optimizer(with_groups(groups), pieces.pieces); });
 }
 
 TEST(ParameterGroups, AreRefusedWhereTheyMeanNothing) {
-  EXPECT_EQ(refusal(R"([{"pattern": "q_proj", "lr": 0.1}])"), "taken");
-  EXPECT_EQ(refusal("[]"), "taken");
+  EXPECT_EQ(refusal(R"([{"pattern": "q_proj", "lr": 0.1}])"), "was taken");
+  EXPECT_EQ(refusal("[]"), "was taken");
   EXPECT_THAT(refusal(R"([{"pattern": "q_porj", "lr": 0.1}])"),
               testing::AllOf(testing::HasSubstr("optimizer.groups[1].pattern: got 'q_porj'"),
                              testing::HasSubstr("did you mean 'q_proj'?")));

@@ -10,6 +10,7 @@
 #include "engine/error/error.h"
 #include "engine/parallel/cuda_plugin.h"
 #include "engine/parallel/process_group.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -65,14 +66,10 @@ std::shared_ptr<ComputeDevice> device_for(const DeviceWish& wish, int local_rank
 }
 
 std::string refusal(const DeviceWish& wish, int local_rank, GpuAccess& gpus) {
-  try {
-    device_for(wish, local_rank, gpus);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::config);
-    EXPECT_FALSE(error.help().empty());
-    return error.what();
-  }
-  return "";
+  const Error error = test::thrown([&] { device_for(wish, local_rank, gpus); });
+  EXPECT_EQ(error.kind(), ErrorKind::config);
+  EXPECT_FALSE(error.help().empty());
+  return error.what();
 }
 
 class DeviceChoice : public ::testing::Test {

@@ -5,6 +5,7 @@
 
 #include "engine/error/error.h"
 #include "tests/ranks/ranks.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -59,12 +60,7 @@ TEST(MeshShape, WorksOutTheShardAxis) {
 }
 
 std::string refusal(const Value& mesh, int ranks) {
-  try {
-    MeshShape::from_plan(Value::map({{"mesh", mesh}}), ranks);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal([&] { MeshShape::from_plan(Value::map({{"mesh", mesh}}), ranks); });
 }
 
 TEST(MeshShape, SaysWhatWouldFit) {
@@ -81,13 +77,8 @@ TEST(MeshShape, SaysWhatWouldFit) {
 }
 
 TEST(Mesh, MustFitTheWorld) {
-  try {
-    const Mesh mesh({.shard = 2, .tensor = 2}, ProcessGroup::single());
-    FAIL() << "4 ranks on one";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(),
-                testing::HasSubstr("parallel.mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there are 1"));
-  }
+  EXPECT_THAT(test::refusal([] { const Mesh mesh({.shard = 2, .tensor = 2}, ProcessGroup::single()); }),
+              testing::HasSubstr("parallel.mesh: the axes (2 × shard, 2 × tensor) make 4 ranks, but there are 1"));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "engine/error/error.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -52,13 +53,9 @@ std::optional<RankEnvironment> with(const Variables& variables) {
 }
 
 std::string refusal(const Variables& variables) {
-  try {
-    with(variables);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::config);
-    return error.what();
-  }
-  return "";
+  const Error error = test::thrown([&] { with(variables); });
+  EXPECT_EQ(error.kind(), ErrorKind::config);
+  return error.what();
 }
 
 class RankEnvironmentTest : public testing::Test {

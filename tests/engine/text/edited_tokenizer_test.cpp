@@ -4,17 +4,17 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/text/tokenizer.h"
 #include "tests/engine/text/common.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -39,16 +39,11 @@ constexpr const char* kTokenizer = R"({
 constexpr const char* kConfig = R"({"bos_token": "<s>", "model_max_length": 1000000000000000019884624838656,
   "added_tokens_decoder": {"5": {"content": "<s>", "special": true}}, "additional_special_tokens": ["<r0>"]})";
 
-std::string slurp(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+using test::slurp;
 
 class EditedTokenizer : public testing::Test {
  protected:
-  EditedTokenizer() : folder_(fs::temp_directory_path() / ("ft_edited_" + std::to_string(getpid()))) {
-    fs::remove_all(folder_);
-    fs::create_directories(source());
+  EditedTokenizer() {
     write("tokenizer.json", kTokenizer);
     write("tokenizer_config.json", kConfig);
     write("special_tokens_map.json", R"({"bos_token": "<s>"})");
@@ -57,21 +52,15 @@ class EditedTokenizer : public testing::Test {
     write("chat_template.jinja", "{{ messages }}");
     write("weights.bin", "not a tokenizer's");
   }
-  ~EditedTokenizer() override { fs::remove_all(folder_); }
 
   fs::path source() const { return folder_ / "model"; }
-  void write(const std::string& name, const std::string& text) { std::ofstream(source() / name) << text; }
+  void write(const std::string& name, const std::string& text) { test::spill(source() / name, text); }
   fs::path edit(const Value& edits) const { return edited_tokenizer(source(), edits, folder_ / "cache"); }
   std::string refused(const Value& edits) const {
-    try {
-      edit(edits);
-      return "nothing";
-    } catch (const Error& error) {
-      return error.what();
-    }
+    return test::refusal([&] { edit(edits); });
   }
 
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
 };
 
 TEST_F(EditedTokenizer, GivesNewTokensTheNextIds) {
@@ -158,14 +147,10 @@ TEST_F(EditedTokenizer, RefusesWhatItCannotDo) {
 /// (tests/golden/sentencepiece_tokens.py).
 class EditedPieces : public testing::TestWithParam<std::string> {
  protected:
-  EditedPieces()
-      : folder_(fs::temp_directory_path() / ("ft_pieces_" + std::to_string(getpid()))),
-        golden_(read_json(fs::path(FT_GOLDEN_DIR) / "sentencepiece_tokens.json").at(GetParam())) {
-    fs::remove_all(folder_);
+  EditedPieces() : golden_(read_json(fs::path(FT_GOLDEN_DIR) / "sentencepiece_tokens.json").at(GetParam())) {
     fs::create_directories(source());
     for (const char* name : {"tokenizer.model", "tokenizer_config.json"}) fs::copy(model() / name, source() / name);
   }
-  ~EditedPieces() override { fs::remove_all(folder_); }
 
   fs::path source() const { return folder_ / "model"; }
   fs::path model() const { return fs::path(FT_GOLDEN_DIR) / "sentencepiece" / golden_.at("model").as_string(); }
@@ -187,7 +172,7 @@ class EditedPieces : public testing::TestWithParam<std::string> {
     for (const auto& [token, id] : golden_.at("new").as_map()) EXPECT_EQ(tokenizer->token_id(token), id.as_integer());
   }
 
-  fs::path folder_;
+  const test::TemporaryDirectory folder_;
   Value golden_;
 };
 
