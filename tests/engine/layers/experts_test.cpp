@@ -146,10 +146,11 @@ TEST(Experts, AdaptersThatPeftCannotLoadAreRefusedByName) {
   contains(with({.target_modules = Value::list({"up_proj", "down_proj"})}, {mixture()}), "one of gate and up");
   contains(with({.target_modules = Value::list({"gate_proj", "up_proj"})}, {mixture()}), "without down");
   contains(with({.target_modules = ".*experts\\.[01]\\..*"}, {mixture()}), "LoRA on some and not on others");
-  EXPECT_EQ(with({.rank_pattern = Value::map({{"q_proj", 8}})}, {mixture()}), "");
-  EXPECT_EQ(with({.use_rslora = true, .target_modules = Value::list({"q_proj", "down_proj"})}, {mixture()}), "");
-  EXPECT_EQ(with({}, {mixture()}), "");
-  EXPECT_EQ(with({.dropout = 0.1, .exclude_modules = ".*experts.*"}, {mixture(), feed_forward("mlp")}), "");
+  EXPECT_EQ(with({.rank_pattern = Value::map({{"q_proj", 8}})}, {mixture()}), "was taken");
+  EXPECT_EQ(with({.use_rslora = true, .target_modules = Value::list({"q_proj", "down_proj"})}, {mixture()}),
+            "was taken");
+  EXPECT_EQ(with({}, {mixture()}), "was taken");
+  EXPECT_EQ(with({.dropout = 0.1, .exclude_modules = ".*experts.*"}, {mixture(), feed_forward("mlp")}), "was taken");
 }
 
 // In target_modules PEFT takes gate_proj for the experts' wherever it stands.
