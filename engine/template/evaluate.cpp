@@ -267,14 +267,16 @@ Datum Evaluator::attribute(const Datum& object, const std::string& name) {
       "__delattr__", "__hash__",   "__eq__",  "__ne__",           "__lt__",
       "__le__",      "__gt__",     "__ge__",  "__reduce__",       "__reduce_ex__",
       "__format__",  "__sizeof__", "__dir__", "__subclasshook__", "__init_subclass__"};
+  const bool internal =
+      name.starts_with("__") && std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal);
+  if (object.is_undefined() && internal && name != "__dict__") return unsafe(object, name);
   if (object.is_undefined()) use_undefined(object);
   if (object.is(Kind::name_space)) {
     if (name == "__class__") return unsafe(object, name);
     if (const Datum* found = object.entries().find(name)) return *found;
     return missing(object, name);
   }
-  if (name.starts_with("__") && std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal))
-    return unsafe(object, name);
+  if (internal) return unsafe(object, name);
   if (object.is(Kind::loop) && !has_method(object, name)) return loop_attribute(object, name);
   if (object.is_real() && name == "real") return object.is_int() ? Datum::integer(object.as_int()) : object;
   if (object.is_real() && name == "imag") return object.is_int() ? Datum::integer(0) : Datum::number(0);

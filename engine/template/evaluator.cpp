@@ -267,11 +267,8 @@ Evaluator::Flow Evaluator::run_loop(const Node& node, const std::shared_ptr<Loop
   static const std::string kLoop = "loop";
   const int message = message_;
   const bool int_item = std::exchange(int_item_, int_items);
-  const auto leave = [&](Flow flow) {
-    int_item_ = int_item;
-    return flow;
-  };
   const Datum self = Datum::loop(loop);
+  bool completed = false;  // what jinja2 tells an empty loop by: a pass that runs to its end
   for (size_t i = 0; i < loop->items.size(); ++i) {
     spend_steps(1);
     loop->index0 = static_cast<int64_t>(i);
@@ -282,9 +279,13 @@ Evaluator::Flow Evaluator::run_loop(const Node& node, const std::shared_ptr<Loop
     if (const int own = message_of(loop->items[i]); own >= 0) message_ = own;
     const Flow flow = run(node.body);
     message_ = message;
+    completed |= flow == Flow::normal;
     if (flow == Flow::break_) break;
   }
-  return leave(Flow::normal);
+  int_item_ = int_item;
+  if (completed) return Flow::normal;
+  const Enter enter(*this, std::make_shared<Scope>(Scope{scope_, {}}));
+  return run(node.otherwise);
 }
 
 Datum Evaluator::macro(const Node& node) {
