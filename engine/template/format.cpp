@@ -158,6 +158,7 @@ class PercentArguments {
   }
 
   Datum named(std::string_view key) {
+    if (given_.is_undefined()) use_undefined(given_);
     if (!given_.is(Kind::dict)) type_error("format requires a mapping");
     const Datum* found = given_.entries().find(key);
     if (!found) raise("KeyError", repr(key));
@@ -165,9 +166,9 @@ class PercentArguments {
   }
 
   void check_all_used() const {
-    const bool used = tuple_ ? next_ >= given_.items().items.size()
-                             : next_ > 0 || given_.is(Kind::dict) || given_.is(Kind::list) || given_.is(Kind::view) ||
-                                   given_.is(Kind::range);
+    const bool has_items = given_.is(Kind::dict) || given_.is(Kind::list) || given_.is(Kind::view) ||
+                           given_.is(Kind::range) || given_.is_undefined() || type_name(given_) == "TemplateReference";
+    const bool used = tuple_ ? next_ >= given_.items().items.size() : next_ > 0 || has_items;
     if (!used) type_error("not all arguments converted during string formatting");
   }
 

@@ -124,6 +124,7 @@ FOUND = [  # by drawing templates at random from all of the above
     "{% for x in [1, 2] %}{{ x }}{% break %}{% else %}E{% endfor %}", "{% for x in [1, 2] %}{{ x }}{% continue %}{% else %}E{% endfor %}", "{% for x in [1, 2] %}{{ x }}{% if x == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}",
     "{% for x in [1, 2] %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% else %}E{% endfor %}", "{% for y in [1, 2] %}{% for x in [1] %}{% break %}{% else %}{{ y }}{% continue %}{% endfor %}n{% else %}E{% endfor %}",
     "{{ nope.__class__ is defined }}", "{{ nope.__class__ }}", "{{ nope.__foo__ }}", "{{ nope.__dict__ }}", "{{ nope['__class__'] }}",
+    "{{ 'a' % nope }}{{ 'a' % self }}{{ 'a' % words }}", "{{ 'a' % 1 }}", "{{ 'a' % loop }}", "{{ '%(k)s' % nope }}", "{{ '%s%s' % nope }}",
     "{{ namespace(nope) }}", "{{ range(nope) }}", "{% if false %}{% with a = 1 is notest %}{% endwith %}{% endif %}ok", "{% if false %}{% with %}{{ 1 is notest }}{% endwith %}{% endif %}", "{% for loop in words %}{% endfor %}", "{% for a, (b, loop) in words %}{% endfor %}", "{% for x in words %}{% if x %}{% set loop = 1 %}{% endif %}{% endfor %}", "{% for x in words %}{% macro m(loop) %}{{ loop }}{% endmacro %}{{ m(x) }}{% endfor %}", "{% set loop = 1 %}{{ loop }}", "{% for x in words %}{% set loop.y = 1 %}{% endfor %}",
     "{% break %}{{ a b }}", "{% continue %}{{ 1 | nofilter }}", "{% if false %}{% break %}{% endif %}", "{% for x in [1] %}{% else %}{% break %}{% endfor %}",
 ]
