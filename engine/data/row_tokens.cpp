@@ -4,8 +4,8 @@
 #include "engine/data/row_stream.h"
 #include "engine/data/token_cache.h"
 #include "engine/data/token_rows.h"
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
-#include "engine/text/parallel_for.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft {
@@ -108,7 +108,7 @@ void read_token_rows(TokenRows& rows, RowStream& stream, const RowToTokens& toke
       window.push_back(how.prepare ? how.prepare(std::move(*row)) : std::move(*row));
     }
     made.assign(window.size(), {});
-    parallel_for(window.size(), how.threads, [&](size_t i) { made[i] = tokens(window[i]); });
+    parallel_for(window.size(), {how.threads}, [&](size_t i) { made[i] = tokens(window[i]); });
     for (size_t i = 0; i < window.size(); ++i) rows.add(made[i].ids, made[i].labels, window[i].origin);
     if (how.writer) how.writer->add(rows);
     if (how.advance) how.advance(stream.bytes_read() - told);

@@ -9,10 +9,10 @@
 #include <span>
 #include <string_view>
 
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
 #include "engine/formats/safetensors.h"
 #include "engine/merge/gguf_gemma.h"
-#include "engine/merge/parallel_chunks.h"
 #include "engine/merge/tensor_stream.h"
 #include "engine/tensor/half.h"
 
@@ -303,7 +303,7 @@ void write_gguf(const MergeInput& input, const GgufModel& model, const std::file
     for (int64_t row = 0; row < encoder.rows(); row += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, encoder.rows() - row);
       block.resize(static_cast<size_t>(rows) * encoder.row_bytes());
-      parallel_chunks(threads, (rows + chunk - 1) / chunk, [&](int64_t i) {
+      parallel_for(static_cast<size_t>((rows + chunk - 1) / chunk), {threads, /*at_a_time=*/1}, [&](int64_t i) {
         const int64_t first = i * chunk;
         encoder.encode(row + first, std::min(chunk, rows - first),
                        block.data() + static_cast<size_t>(first) * encoder.row_bytes());

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <span>
 
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
 #include "engine/formats/bnb_weight.h"
 #include "engine/formats/json.h"
 #include "engine/formats/safetensors.h"
-#include "engine/merge/parallel_chunks.h"
 #include "engine/merge/tensor_stream.h"
 #include "engine/quant/dynamic_map.h"
 #include "engine/quant/nf4.h"
@@ -76,7 +76,7 @@ Parts quantize(const MergeInput& source, const MergeTensor& tensor, int threads)
   std::vector<std::byte> block;
   for (int64_t first = 0; stream.next(block);) {  // blocks are whole groups, but the last
     const auto elements = static_cast<int64_t>(block.size() / width);
-    parallel_chunks(threads, nf4::num_groups(elements), [&](int64_t g) {
+    parallel_for(static_cast<size_t>(nf4::num_groups(elements)), {threads, /*at_a_time=*/1}, [&](int64_t g) {
       const auto at = static_cast<size_t>(first + g);
       sums[at] = nf4::quantize_codes(tensor.target, block.data() + static_cast<size_t>(g * nf4::kGroup) * width,
                                      std::min(nf4::kGroup, elements - g * nf4::kGroup), records.data() + at * record,

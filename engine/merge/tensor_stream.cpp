@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/device/parallel_for.h"
 #include "engine/merge/fold.h"
 #include "engine/merge/lora_terms.h"
-#include "engine/merge/parallel_chunks.h"
 #include "engine/quant/nf4.h"
 #include "engine/tensor/half.h"
 
@@ -50,7 +50,7 @@ bool TensorStream::next(std::vector<std::byte>& block) {
   if (count <= 0) return false;
   const size_t width = byte_size(tensor_.target);
   block.resize(static_cast<size_t>(count) * width);
-  parallel_chunks(threads_, chunks_of(count), [&](int64_t i) {
+  parallel_for(static_cast<size_t>(chunks_of(count)), {threads_, /*at_a_time=*/1}, [&](int64_t i) {
     const int64_t begin = i * kChunk;
     chunk(at_ + begin, std::min(kChunk, count - begin), block.data() + static_cast<size_t>(begin) * width);
   });
@@ -115,7 +115,7 @@ void TensorStream::fold(int64_t begin, int64_t count, float* weight) const {
 void TensorStream::measure_rows() {
   const int64_t numel = tensor_.numel(), in = tensor_.shape[1];
   std::vector<std::vector<double>> parts(static_cast<size_t>(chunks_of(numel)));
-  parallel_chunks(threads_, chunks_of(numel), [&](int64_t i) {
+  parallel_for(static_cast<size_t>(chunks_of(numel)), {threads_, /*at_a_time=*/1}, [&](int64_t i) {
     const int64_t begin = i * kChunk, count = std::min(kChunk, numel - begin);
     const std::vector<float> weight = adapted(begin, count);
     std::vector<double>& sums = parts[static_cast<size_t>(i)];
@@ -137,7 +137,7 @@ void TensorStream::measure_rows() {
 float TensorStream::measure_offset() const {
   const int64_t numel = tensor_.numel();
   std::vector<double> sums(static_cast<size_t>(nf4::num_groups(numel)));
-  parallel_chunks(threads_, chunks_of(numel), [&](int64_t i) {
+  parallel_for(static_cast<size_t>(chunks_of(numel)), {threads_, /*at_a_time=*/1}, [&](int64_t i) {
     const int64_t begin = i * kChunk, count = std::min(kChunk, numel - begin);
     const size_t width = byte_size(tensor_.stored);
     std::vector<std::byte> raw(static_cast<size_t>(count) * width);

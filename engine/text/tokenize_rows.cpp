@@ -2,9 +2,9 @@
 
 #include <charconv>
 
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
-#include "engine/text/parallel_for.h"
 #include "engine/text/tokenizer.h"
 
 namespace ft {
@@ -56,7 +56,7 @@ std::string tokenize_row(const Tokenizer& tokenizer, const std::string& line, co
 std::vector<std::string> tokenize_rows(const Tokenizer& tokenizer, const std::vector<std::string>& lines,
                                        const TokenizeRows& options) {
   std::vector<std::string> out(lines.size());
-  parallel_for(lines.size(), options.threads, [&](size_t i) {
+  parallel_for(lines.size(), {options.threads}, [&](size_t i) {
     const std::string place = "stdin:" + std::to_string(options.first_line + static_cast<int64_t>(i));
     try {
       out[i] = tokenize_row(tokenizer, lines[i], place, options);

@@ -3,6 +3,7 @@
 #include <limits>
 #include <mutex>
 
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/text/aligned_text.h"
@@ -10,7 +11,6 @@
 #include "engine/text/decoder.h"
 #include "engine/text/length_limits.h"
 #include "engine/text/normalizer.h"
-#include "engine/text/parallel_for.h"
 #include "engine/text/post_processor.h"
 #include "engine/text/pre_tokenizer.h"
 #include "engine/text/sentencepiece_file.h"
@@ -213,7 +213,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
 std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::string> texts, bool add_special_tokens,
                                                           int threads) const {
   std::vector<std::vector<int32_t>> out(texts.size());
-  parallel_for(texts.size(), threads, [&](size_t i) { out[i] = encode(texts[i], add_special_tokens); });
+  parallel_for(texts.size(), {threads}, [&](size_t i) { out[i] = encode(texts[i], add_special_tokens); });
   return out;
 }
 

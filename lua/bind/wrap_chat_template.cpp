@@ -2,10 +2,10 @@
 #include <lua.hpp>
 
 #include "engine/data/chat_labels.h"
+#include "engine/device/parallel_for.h"
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/template/chat_template.h"
-#include "engine/text/parallel_for.h"
 #include "engine/text/tokenizer.h"
 #include "lua/bind/chat_choice.h"
 #include "lua/bind/native.h"
@@ -66,7 +66,7 @@ int rows(lua_State* L) {
     const bool keep_going = given.get("keep_going", false);
     const int64_t first = given.get("first_line", 1);
     std::vector<std::string> out(list.is_list() ? list.as_list().size() : 0);
-    parallel_for(out.size(), static_cast<int>(given.get("threads", 1)), [&](size_t i) {
+    parallel_for(out.size(), {static_cast<int>(given.get("threads", 1))}, [&](size_t i) {
       const std::string place = "stdin:" + std::to_string(first + static_cast<int64_t>(i));
       out[i] = render_row(*chat, list.as_list()[i].as_string(), place, keep_going);
     });
