@@ -1,16 +1,21 @@
 /// Files that hold tensors by name: safetensors with DCP_SHARDING_INFO, and what torch.save wrote (.bin, .pt, .pth).
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <optional>
 #include <set>
+#include <span>
+#include <utility>
 
 #include "engine/error/error.h"
 #include "engine/formats/json.h"
 #include "engine/formats/safetensors.h"
 #include "engine/formats/source_readers.h"
 #include "engine/formats/torch_file.h"
+#include "engine/quant/dynamic_map.h"
 
 namespace ft {
 namespace {
@@ -151,6 +156,49 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   return owners;
 }
 
+// What bitsandbytes calls AdamW's averages, in fp32 or as codes, and the scales of the codes' blocks
+// (bitsandbytes/optim/optimizer.py). Later versions keep all but the step in a dict of its own, which FSDP passes over.
+constexpr std::pair<std::string_view, const char*> kBlockKeys[] = {
+    {"state1", "exp_avg"}, {"state2", "exp_avg_sq"}, {"absmax1", "exp_avg_scale"}, {"absmax2", "exp_avg_sq_scale"}};
+constexpr std::string_view kBlockDict = "__bnb_optimizer_quant_state__";
+
+// Codes mean the same numbers where their map is ours, up to the rounding of whoever made it.
+void check_map(const InputFile& file, const std::string& parameter, std::string_view key, const TorchTensor& map) {
+  std::array<float, 256> got{};
+  if (map.dtype == DType::f32 && map.shape == std::vector<int64_t>{256} && map.is_contiguous())
+    file.read(map.offset, std::as_writable_bytes(std::span(got)));
+  const std::array<float, 256>& want = key == "qmap1" ? signed_dynamic_map() : unsigned_dynamic_map();
+  const auto near = [](float a, float b) { return std::abs(a - b) <= 1e-6f * std::abs(b); };
+  if (!std::equal(got.begin(), got.end(), want.begin(), near))
+    throw Error(ErrorKind::config, "has codes of another map than bitsandbytes' dynamic one (" + std::string(key) + ")")
+        .at(file.path().string())
+        .key(parameter);
+}
+
+// What an optimizer keeps of a parameter.
+void add_state(TensorSourceBuilder& builder, size_t file, const TorchFile& archive, const std::string& parameter,
+               const PickleNode& kept) {
+  for (const PickleNode* dict : {&kept, kept.find(kBlockDict)})
+    for (size_t i = 0; dict && dict->is(Kind::dict) && i + 1 < dict->items.size(); i += 2) {
+      const PickleNode &key = *dict->items[i], &value = *dict->items[i + 1];
+      if (!key.is(Kind::text)) continue;
+      if (key.text == "step") {
+        add_steps(builder, file, archive, value);
+        continue;
+      }
+      const auto tensor = archive.tensor(value);
+      if (!tensor) continue;
+      if (key.text == "qmap1" || key.text == "qmap2") {
+        check_map(builder.file(file), parameter, key.text, *tensor);
+        continue;
+      }
+      const auto* known = std::find_if(std::begin(kBlockKeys), std::end(kBlockKeys),
+                                       [&](const auto& block) { return block.first == key.text; });
+      const std::string name = known == std::end(kBlockKeys) ? std::string(key.text) : known->second;
+      builder.add(whole_tensor(parameter + "." + name, *tensor, file));
+    }
+}
+
 // How many parameters each group numbers; torch numbers them one after the other. Empty where it names them.
 std::vector<int64_t> numbered_groups(const PickleNode& root, const fs::path& file) {
   const PickleNode* groups = root.find("param_groups");
@@ -234,13 +282,7 @@ TensorSource open_bin_optimizer(const fs::path& file) {
     if (!(name.is(Kind::text) || name.is(Kind::integer)) || !kept.is(Kind::dict)) continue;
     const std::string parameter =
         name.is(Kind::text) ? unwrapped_name(std::string(name.text)) : std::to_string(name.integer);
-    for (size_t j = 0; j + 1 < kept.items.size(); j += 2) {
-      const PickleNode &key = *kept.items[j], &value = *kept.items[j + 1];
-      if (key.is(Kind::text) && key.text == "step")
-        add_steps(builder, number, archive, value);
-      else if (const auto tensor = archive.tensor(value); tensor && key.is(Kind::text))
-        builder.add(whole_tensor(parameter + "." + std::string(key.text), *tensor, number));
-    }
+    add_state(builder, number, archive, parameter, kept);
   }
   builder.set_numbered_groups(numbered_groups(archive.root(), file));
   return builder.finish("an optimizer's file", SourcePart::optimizer);

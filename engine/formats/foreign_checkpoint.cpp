@@ -9,6 +9,7 @@
 #include "engine/formats/model_directory.h"
 #include "engine/formats/peft_names.h"
 #include "engine/formats/source_readers.h"
+#include "engine/quant/block8.h"
 #include "engine/tensor/half.h"
 
 namespace ft {
@@ -16,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kModelFolder = "pytorch_model_fsdp_", kStepFolder = "global_step",
+constexpr std::string_view kScale = "_scale", kModelFolder = "pytorch_model_fsdp_", kStepFolder = "global_step",
                            kCheckpoint = "checkpoint-", kOptimizerFolder = "optimizer_";
 
 // "global_step500", "global_step" -> 500.
@@ -37,14 +38,45 @@ fs::path whole_of(const fs::path& weights) {
   return part ? weights.parent_path() : weights;
 }
 
-bool is_average(const std::string& key, DType dtype) {
-  return (key == "exp_avg" || key == "exp_avg_sq") && is_weight_dtype(dtype);
-}
-
 // The parameter's name or number, and the key, of a tensor that an optimizer keeps.
 std::pair<std::string, std::string> parts_of(const SourceTensor& stored) {
   const size_t dot = stored.name.rfind('.');
   return {stored.name.substr(0, dot), stored.name.substr(dot + 1)};
+}
+
+bool is_average(const SourceTensor& stored) {
+  const std::string key = parts_of(stored).second;
+  return key == "exp_avg" || key == "exp_avg_sq";
+}
+
+// An average in floating point, or codes of one, or the scales of the codes' blocks.
+bool is_adams(const TensorSource& all, const SourceTensor& stored) {
+  if (is_average(stored))
+    return is_weight_dtype(stored.dtype) || (stored.dtype == DType::u8 && all.find(stored.name + std::string(kScale)));
+  if (!stored.name.ends_with(kScale) || stored.dtype != DType::f32) return false;
+  const SourceTensor* codes = all.find(stored.name.substr(0, stored.name.size() - kScale.size()));
+  return codes && is_average(*codes) && codes->dtype == DType::u8;
+}
+
+// What is kept of a weight has its shape, but scales, one a block.
+bool fits(const SourceTensor& stored, const SavedState::Tensor* weight) {
+  if (!weight) return false;
+  if (is_average(stored)) return stored.shape == weight->shape;
+  return stored.shape == std::vector<int64_t>{(weight->numel() + kBlock8 - 1) / kBlock8};
+}
+
+// The optimizer's file can go without the weights.
+std::optional<TensorSource> open_optimizer(const fs::path& path) {
+  try {
+    return open_optimizer_source(path);
+  } catch (const Error& error) {
+    if (!fs::is_regular_file(path)) throw;
+    throw Error(error.kind(), error.message())
+        .at(error.where())
+        .key(error.path())
+        .help((error.help().empty() ? "" : error.help() + "; ") + "move " + path.string() +
+              " away to begin with fresh averages");
+  }
 }
 
 TensorSource open_weights(const fs::path& path) {
@@ -81,7 +113,7 @@ ForeignCheckpoint::ForeignCheckpoint(const fs::path& path) : SavedState(path) {
   const auto files = find_foreign_checkpoint(path);
   if (!files) throw Error(ErrorKind::config, "holds no checkpoint of a kind that is read here").at(path.string());
   weights_.emplace(open_weights(files->weights));
-  if (!files->optimizer.empty()) optimizer_ = open_optimizer_source(files->optimizer);
+  if (!files->optimizer.empty()) optimizer_ = open_optimizer(files->optimizer);
   optimizer_file_ = files->optimizer;
   engine_ = weights_->kind();
   add_weights();
@@ -114,13 +146,12 @@ bool ForeignCheckpoint::name_averages(const std::vector<std::vector<std::string>
     counts.push_back(static_cast<int64_t>(group.size()));
   }
   if (counts != optimizer_->numbered_groups() || !optimizer_->steps()) return false;
-  if (optimizer_->tensors().size() != 2 * names.size()) return false;
-  for (const SourceTensor& stored : optimizer_->tensors()) {
-    const auto [number, key] = parts_of(stored);
-    const auto index = number_after(number, "");
-    if (!index || *index >= static_cast<int64_t>(names.size()) || !is_average(key, stored.dtype)) return false;
-    const Tensor* weight = find(names[static_cast<size_t>(*index)], "master");
-    if (!weight || weight->shape != stored.shape) return false;
+  const std::vector<SourceTensor>& kept = optimizer_->tensors();
+  if (std::count_if(kept.begin(), kept.end(), is_average) != 2 * static_cast<int64_t>(names.size())) return false;
+  for (const SourceTensor& stored : kept) {
+    const auto index = number_after(parts_of(stored).first, "");
+    if (!index || *index >= static_cast<int64_t>(names.size()) || !is_adams(*optimizer_, stored)) return false;
+    if (!fits(stored, find(names[static_cast<size_t>(*index)], "master"))) return false;
   }
   add_averages(&names);
   header_.set("optimizer_steps", *optimizer_->steps());
@@ -133,20 +164,20 @@ void ForeignCheckpoint::add_averages(const std::vector<std::string>* names) {
     const auto [parameter, key] = parts_of(stored);
     const std::string name =
         names ? (*names)[static_cast<size_t>(*number_after(parameter, ""))] : plain_name(parameter);
-    if (!is_average(key, stored.dtype))
+    if (!is_adams(*optimizer_, stored))
       throw Error(ErrorKind::config, "keeps " + key + " in " + to_string(stored.dtype) + ", want AdamW's exp_avg and " +
                                          "exp_avg_sq in floating point: no other optimizer's state is taken over")
           .at(place)
           .key(name)
           .help("merge the checkpoint, and begin a run with what comes of that");
     const Tensor* weight = find(name, "master");
-    if (!weight || weight->shape != stored.shape)
+    if (!fits(stored, weight))
       throw Error(ErrorKind::format, "keeps " + key + " of shape " + shape_text(stored.shape) + ", the weights hold " +
                                          (weight ? shape_text(weight->shape) : std::string("no such parameter")))
           .at(place)
           .key(name);
     tensors_[number_of(name, "master")].trained = true;
-    add_stored({name, key, DType::f32, stored.shape}, *optimizer_, stored);
+    add_stored({name, key, stored.dtype == DType::u8 ? DType::u8 : DType::f32, stored.shape}, *optimizer_, stored);
   }
   if (!optimizer_->steps())
     throw Error(ErrorKind::config,
@@ -178,8 +209,9 @@ void ForeignCheckpoint::find_step(const ForeignFiles& files) {
 
 void ForeignCheckpoint::read(const std::string& name, const std::string& kind, int64_t begin, int64_t count,
                              void* out) const {
-  const Stored& stored = stored_[number_of(name, kind)];
-  if (stored.tensor->dtype == DType::f32) return stored.source->read(*stored.tensor, begin, count, out);
+  const size_t number = number_of(name, kind);
+  const Stored& stored = stored_[number];
+  if (stored.tensor->dtype == tensors_[number].dtype) return stored.source->read(*stored.tensor, begin, count, out);
   std::vector<std::byte> raw(static_cast<size_t>(count) * byte_size(stored.tensor->dtype));
   stored.source->read(*stored.tensor, begin, count, raw.data());
   to_fp32(stored.tensor->dtype, raw.data(), count, static_cast<float*>(out));

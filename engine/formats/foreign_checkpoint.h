@@ -1,7 +1,8 @@
 #pragma once
 /// Another engine's training checkpoint as a state that a run goes on from: weights in any format of tensor_source.h or
-/// safetensors, Adam's averages where torch.distributed.checkpoint or DeepSpeed keep them, the count of steps. Values
-/// come as fp32. Opened by resuming runs, on every rank; reads are by ranges.
+/// safetensors, Adam's averages where torch.distributed.checkpoint, DeepSpeed or a file of torch.save keep them, the
+/// count of steps. Values come as fp32, bitsandbytes' averages of 8 bits as codes and scales of blocks like ours.
+/// Opened by resuming runs, on every rank; reads are by ranges.
 
 #include <filesystem>
 #include <optional>

@@ -32,7 +32,9 @@ bool is_pytorch_bin(const std::filesystem::path& path);
 TensorSource open_pytorch_bin(const std::filesystem::path& path);
 
 /// An optimizer's state_dict() in a file: by parameters' names, as accelerate saves it with FULL_STATE_DICT
-/// (optimizer.bin), or by their numbers, as torch by itself does (optimizer.pt).
+/// (optimizer.bin), or by their numbers, as torch by itself does (optimizer.pt). What bitsandbytes keeps has AdamW's
+/// names then: exp_avg and exp_avg_sq in fp32, or as codes with exp_avg_scale and exp_avg_sq_scale.
+/// @throws Error(config) for codes of another map than ours (dynamic_map.h), besides what a file's faults bring
 TensorSource open_bin_optimizer(const std::filesystem::path& file);
 
 /// A tensor of an archive as a source's, of one piece.

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -10,6 +11,7 @@
 #include "engine/formats/checkpoint_links.h"
 #include "engine/formats/json.h"
 #include "engine/formats/trainer_order.h"
+#include "engine/optim/adamw.h"
 #include "engine/parallel/scalar_type.h"
 #include "engine/train/saved_blocks.h"
 #include "engine/train/saved_place.h"
@@ -106,17 +108,40 @@ void check_masters(const SavedState& checkpoint, const std::map<std::string, con
         .at(checkpoint.path().string());
 }
 
-// Another engine's averages are Adam's, in floating point.
-void check_averages(const SavedState& saved, const std::map<std::string, const Parameter*>& trained,
-                    const Value& optimizer) {
+// Another engine's averages are Adam's, in floating point or, by bitsandbytes, in 8 bits but for small parameters and
+// for embeddings.
+void check_bits(const SavedState& saved, const std::map<std::string, const Parameter*>& trained,
+                const Value& optimizer) {
   const std::string kind = optimizer.get("kind", "adamw");
   const int64_t bits = optimizer.get("bits", int64_t{32});
-  if (kind != "adamw" || bits != 32)
-    throw Error(ErrorKind::config, "holds AdamW's averages in floating point, and the plan's optimizer is " + kind +
+  const bool codes = std::any_of(saved.tensors().begin(), saved.tensors().end(),
+                                 [](const SavedState::Tensor& tensor) { return tensor.dtype == DType::u8; });
+  const bool large = std::any_of(trained.begin(), trained.end(),
+                                 [](const auto& each) { return each.second->full_numel() >= kSmallestQuantized; });
+  // Of small parameters alone, every AdamW keeps the same.
+  const bool fits = kind == "adamw" && ((!codes && !large) || codes == (bits == 8));
+  if (!fits)
+    throw Error(ErrorKind::config, std::string("holds AdamW's averages in ") + (codes ? "8 bits" : "floating point") +
+                                       ", and the plan's optimizer is " + kind +
                                        (kind == "adamw" ? " with " + std::to_string(bits) + " bits" : ""))
         .at(saved.path().string())
         .key("optimizer")
-        .help("set ft.adamw { bits = 32 } (optimizer: adamw_torch), or merge the checkpoint and begin a run with that");
+        .help(std::string("set ft.adamw { bits = ") +
+              (codes ? "8 } (optimizer: adamw_torch_8bit)" : "32 } (optimizer: adamw_torch)") +
+              ", or merge the checkpoint and begin a run with that");
+  for (const SavedState::Tensor& average : saved.tensors())
+    if (const auto p = trained.find(average.name);
+        average.dtype == DType::u8 && p != trained.end() && p->second->full_numel() < kSmallestQuantized)
+      throw Error(ErrorKind::config, "keeps " + average.kind + " in 8 bits, which is in fp32 here for fewer than " +
+                                         std::to_string(kSmallestQuantized) + " elements")
+          .at(saved.path().string())
+          .key(average.name)
+          .help("merge the checkpoint, and begin a run with what comes of that");
+}
+
+void check_averages(const SavedState& saved, const std::map<std::string, const Parameter*>& trained,
+                    const Value& optimizer) {
+  check_bits(saved, trained, optimizer);
   std::vector<std::string> missing;
   for (const auto& [name, p] : trained)
     for (const char* average : {"exp_avg", "exp_avg_sq"})

@@ -80,24 +80,38 @@ void fill(const at::Tensor& state, const void* values) {
   to.copy_(at::from_blob(const_cast<void*>(values), state.sizes(), state.options().device(at::kCPU)));
 }
 
-void quantize_anew(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& codes,
-                   const StateTensor& scales, const Cut& cut) {
-  const Map8 map = codes.key.ends_with("_sq") ? Map8::without_sign : Map8::with_sign;
-  const SavedScales saved(checkpoint, parameter, scales.key, cut);
+Map8 map_of(const StateTensor& codes) { return codes.key.ends_with("_sq") ? Map8::without_sign : Map8::with_sign; }
+
+std::vector<float> decoded(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& codes,
+                           const SavedScales& saved) {
   std::vector<uint8_t> bytes(static_cast<size_t>(codes.count));
   read_at(checkpoint, place_of_state(parameter, codes), bytes.data());
-  std::vector<float> values(bytes.size()), made(static_cast<size_t>(scales.count));
+  std::vector<float> values(bytes.size());
   for_each_run(parameter, codes.begin, codes.count, [&](const SliceRun& run) {
     for (int64_t done = 0; done < run.count;) {
       const SavedScales::Run block = saved.at(run.whole + done);
       const int64_t count = std::min(block.count, run.count - done), at = run.local - codes.begin + done;
-      dequantize_block8(map, bytes.data() + at, block.scale, count, values.data() + at);
+      dequantize_block8(map_of(codes), bytes.data() + at, block.scale, count, values.data() + at);
       done += count;
     }
   });
+  return values;
+}
+
+std::vector<float> floats(const SavedState& checkpoint, const Parameter& parameter, const StateTensor& codes) {
+  std::vector<float> values(static_cast<size_t>(codes.count));
+  Piece place = place_of_state(parameter, codes);
+  place.dtype = DType::f32;
+  read_at(checkpoint, place, values.data());
+  return values;
+}
+
+void quantize(const std::vector<float>& values, const StateTensor& codes, const StateTensor& scales) {
+  std::vector<uint8_t> bytes(values.size());
+  std::vector<float> made(static_cast<size_t>(scales.count));
   for (int64_t block = 0; block < scales.count; ++block) {
     const int64_t at = block * kBlock8, count = std::min(kBlock8, codes.count - at);
-    made[static_cast<size_t>(block)] = quantize_block8(map, values.data() + at, count, bytes.data() + at);
+    made[static_cast<size_t>(block)] = quantize_block8(map_of(codes), values.data() + at, count, bytes.data() + at);
   }
   fill(codes.value, bytes.data());
   fill(scales.value, made.data());
@@ -118,10 +132,16 @@ bool read_cut_anew(const SavedState& checkpoint, const Parameter& parameter, con
   const StateTensor *codes = find(states, state.name, key),
                     *scales = find(states, state.name, key + std::string(kScale));
   if (!codes || !scales) return false;
+  const SavedState::Tensor* saved = checkpoint.find(state.name, key);
+  if (!checkpoint.engine().empty() && saved && saved->dtype == DType::f32) {
+    if (!is_scale) quantize(floats(checkpoint, parameter, *codes), *codes, *scales);
+    return true;
+  }
   if (checkpoint.contains(state.name, place_of_state(parameter, *scales).kind)) return false;
   const auto cut = saved_cut(checkpoint, state.name, scales->key);
-  if (!cut || !checkpoint.contains(state.name, key)) return false;
-  if (!is_scale) quantize_anew(checkpoint, parameter, *codes, *scales, *cut);
+  if (!cut || !saved) return false;
+  if (!is_scale)
+    quantize(decoded(checkpoint, parameter, *codes, {checkpoint, parameter, scales->key, *cut}), *codes, *scales);
   return true;
 }
 

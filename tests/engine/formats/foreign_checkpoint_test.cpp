@@ -3,14 +3,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <random>
 #include <span>
 
 #include "engine/error/error.h"
+#include "engine/formats/json.h"
 #include "engine/formats/peft_names.h"
 #include "engine/formats/safetensors.h"
+#include "engine/formats/trainer_order.h"
+#include "engine/quant/dynamic_map.h"
 #include "tests/temporary_directory.h"
 #include "tests/thrown.h"
 
@@ -29,6 +33,12 @@ std::vector<float> values(const SavedState& saved, const SavedState::Tensor& ten
   std::vector<float> out(static_cast<size_t>(tensor.numel()));
   saved.read(tensor.name, tensor.kind, 0, tensor.numel(), out.data());
   return out;
+}
+
+std::vector<std::string> names_of(const SavedState& saved) {
+  std::vector<std::string> names;
+  for (const SavedState::Tensor& tensor : saved.tensors()) names.push_back(tensor.name);
+  return names;
 }
 
 // Engines add up in orders of their own, four steps deep.
@@ -81,6 +91,68 @@ TEST(ForeignCheckpoint, HoldsMastersAveragesAndSteps) {
       EXPECT_TRUE(std::equal(part.begin(), part.end(), got.begin() + begin));
     }
   }
+}
+
+// What bitsandbytes has of each tensor by its own sums (the script's).
+TEST(ForeignCheckpoint, HoldsCodesAndScalesOfBitsandbytes) {
+  const Value losses = read_json(golden("losses.json"));
+  for (const char* kind : {"blocks_full", "blocks_lora"}) {
+    SCOPED_TRACE(kind);
+    ForeignCheckpoint saved(golden(kind) / "checkpoint-4");
+    ASSERT_TRUE(saved.is_numbered());
+    ASSERT_TRUE(saved.name_averages(*trainer_groups(names_of(saved), "llama")));
+    EXPECT_EQ(saved.header().at("optimizer_steps").as_integer(), 4);
+    const Value::Map& sums = losses.at(kind).at("sums").as_map();
+    size_t coded = 0;
+    for (const SavedState::Tensor& tensor : saved.tensors()) coded += tensor.dtype == DType::u8;
+    EXPECT_EQ(2 * coded, sums.size());
+    for (const auto& [place, sum] : sums) {
+      SCOPED_TRACE(place);
+      const size_t dot = place.rfind('.');
+      const std::string name = plain_name(place.substr(0, dot)), what = place.substr(dot + 1);
+      const SavedState::Tensor* tensor = saved.find(name, what);
+      ASSERT_NE(tensor, nullptr);
+      if (what.ends_with("_scale")) {
+        double total = 0;
+        for (const float scale : values(saved, *tensor)) total += scale;
+        EXPECT_NEAR(total, sum.as_number(), 1e-12 * total);
+        continue;
+      }
+      ASSERT_EQ(tensor->dtype, DType::u8);
+      std::vector<uint8_t> codes(static_cast<size_t>(tensor->numel()));
+      saved.read(name, what, 0, tensor->numel(), codes.data());
+      int64_t total = 0;
+      for (size_t i = 0; i < codes.size(); ++i) total += static_cast<int64_t>(i % 1009 + 1) * codes[i];
+      EXPECT_EQ(total, sum.as_integer());
+    }
+  }
+}
+
+// An optimizer's file that is not read says how to go on without: what a pickle may not name, codes of another map.
+TEST(ForeignCheckpoint, SaysToMoveAnUnreadOptimizerAway) {
+  const TemporaryDirectory directory;
+  fs::copy(golden("blocks_full/checkpoint-4"), directory / "checkpoint-4");
+  const fs::path file = directory / "checkpoint-4/optimizer.pt";
+  const std::string whole = slurp(file);
+  for (const float value : {signed_dynamic_map()[7], unsigned_dynamic_map()[7]}) {
+    std::string bytes = whole;
+    const size_t at = bytes.find(std::string(std::bit_cast<std::array<char, 4>>(value).data(), 4));
+    ASSERT_NE(at, std::string::npos);
+    bytes[at + 1] ^= 1;
+    spill(file, bytes);
+    const Error error = test::thrown([&] { ForeignCheckpoint saved(directory / "checkpoint-4"); });
+    EXPECT_EQ(error.kind(), ErrorKind::config);
+    EXPECT_THAT(error.what(), HasSubstr(value < 0 ? "(qmap1)" : "(qmap2)"));
+    EXPECT_THAT(error.what(), HasSubstr("move " + file.string() + " away to begin with fresh averages"));
+  }
+  std::string bytes = whole;
+  const std::string known = "_rebuild_tensor_v2";
+  for (size_t at = 0; (at = bytes.find(known, at)) != std::string::npos;)
+    bytes.replace(at, known.size(), "_rebuild_tensor_v9");
+  spill(file, bytes);
+  const Error error = test::thrown([&] { ForeignCheckpoint saved(directory / "checkpoint-4"); });
+  EXPECT_THAT(error.what(), HasSubstr("_rebuild_tensor_v9"));
+  EXPECT_THAT(error.what(), HasSubstr("away to begin with fresh averages"));
 }
 
 // bf16 weights come as fp32, exactly; without averages nobody knows what was trained.
@@ -165,17 +237,26 @@ TEST(ForeignCheckpoint, SurvivesEveryByteChanged) {
   const TemporaryDirectory directory;
   fs::copy(golden("zero2_lora"), directory / "zero2_lora", fs::copy_options::recursive);
   fs::copy(golden("fsdp_lora"), directory / "fsdp_lora", fs::copy_options::recursive);
+  fs::copy(golden("blocks_lora"), directory / "blocks_lora", fs::copy_options::recursive);
+  fs::rename(directory / "blocks_lora/codes.pt", directory / "blocks_lora/checkpoint-4/optimizer.pt");
   std::mt19937 random(7);
   for (const char* name : {"zero2_lora/checkpoint-4/global_step4/zero_pp_rank_0_mp_rank_00_optim_states.pt",
-                           "fsdp_lora/checkpoint-4/optimizer_0/.metadata"}) {
-    const std::string whole = slurp(golden(name));
+                           "fsdp_lora/checkpoint-4/optimizer_0/.metadata", "blocks_lora/checkpoint-4/optimizer.pt"}) {
+    const std::string whole = slurp(directory / name);
+    const fs::path from = directory / *fs::path(name).begin() / "checkpoint-4";
     for (size_t at = 0; at < whole.size(); at += 1 + random() % 8) {
       std::string bytes = whole;
       bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+      fs::remove(directory / name);  // some file systems bring one that is truncated to the disk when it is closed
       spill(directory / name, bytes);
       try {
-        const ForeignCheckpoint saved((directory / name).parent_path().parent_path());
-        for (const SavedState::Tensor& tensor : saved.tensors()) values(saved, tensor);
+        ForeignCheckpoint saved(from);
+        if (saved.is_numbered()) saved.name_averages(*trainer_groups(names_of(saved), "llama"));
+        for (const SavedState::Tensor& tensor : saved.tensors()) {
+          const int64_t count = std::min<int64_t>(tensor.numel(), 64);
+          float last[64];
+          saved.read(tensor.name, tensor.kind, tensor.numel() - count, count, last);
+        }
       } catch (const Error& error) {
         EXPECT_NE(error.kind(), ErrorKind::internal) << at << ": " << error.what();
       }
