@@ -15,6 +15,7 @@
 #include "engine/formats/safetensors.h"
 #include "engine/formats/source_readers.h"
 #include "engine/formats/torch_file.h"
+#include "engine/quant/block8.h"
 #include "engine/quant/dynamic_map.h"
 
 namespace ft {
@@ -175,6 +176,17 @@ void check_map(const InputFile& file, const std::string& parameter, std::string_
         .key(parameter);
 }
 
+// bitsandbytes before 0.45 has blocks of 2048 elements: their scales are shown as those of eight of ours each. The last
+// ones may be beyond the tensor's end.
+TorchTensor in_our_blocks(TorchTensor scales, const std::optional<TorchTensor>& codes) {
+  constexpr int64_t kEarlier = 2048, kTimes = kEarlier / kBlock8;
+  if (!codes || scales.shape.size() != 1 || codes->numel() <= kBlock8) return scales;
+  if (scales.shape[0] != (codes->numel() + kEarlier - 1) / kEarlier) return scales;
+  scales.shape.push_back(kTimes);
+  scales.stride.push_back(0);
+  return scales;
+}
+
 // What an optimizer keeps of a parameter.
 void add_state(TensorSourceBuilder& builder, size_t file, const TorchFile& archive, const std::string& parameter,
                const PickleNode& kept) {
@@ -186,8 +198,11 @@ void add_state(TensorSourceBuilder& builder, size_t file, const TorchFile& archi
         add_steps(builder, file, archive, value);
         continue;
       }
-      const auto tensor = archive.tensor(value);
+      auto tensor = archive.tensor(value);
       if (!tensor) continue;
+      if (const PickleNode* codes = dict->find(key.text == "absmax1" ? "state1" : "state2");
+          codes && key.text.starts_with("absmax"))
+        tensor = in_our_blocks(*tensor, archive.tensor(*codes));
       if (key.text == "qmap1" || key.text == "qmap2") {
         check_map(builder.file(file), parameter, key.text, *tensor);
         continue;

@@ -58,11 +58,12 @@ bool is_adams(const TensorSource& all, const SourceTensor& stored) {
   return codes && is_average(*codes) && codes->dtype == DType::u8;
 }
 
-// What is kept of a weight has its shape, but scales, one a block.
+// What is kept of a weight has its shape, but scales, one a block; from larger blocks there may be some more.
 bool fits(const SourceTensor& stored, const SavedState::Tensor* weight) {
   if (!weight) return false;
   if (is_average(stored)) return stored.shape == weight->shape;
-  return stored.shape == std::vector<int64_t>{(weight->numel() + kBlock8 - 1) / kBlock8};
+  const int64_t blocks = (weight->numel() + kBlock8 - 1) / kBlock8;
+  return stored.numel() == blocks || (stored.shape.size() == 2 && stored.numel() >= blocks);
 }
 
 // The optimizer's file can go without the weights.

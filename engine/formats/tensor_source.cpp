@@ -30,11 +30,12 @@ class Gather {
   void add(uint64_t offset, size_t to, size_t bytes) {
     constexpr uint64_t kLargest = 1 << 20, kGap = 4096;
     if (bytes >= kLargest / 2) return flush(), file_.read(offset, {out_ + to, bytes});
-    const bool near = !runs_.empty() && offset >= end_ && offset - end_ <= kGap && offset + bytes - begin_ <= kLargest;
+    const bool near =
+        !runs_.empty() && offset >= begin_ && offset <= end_ + kGap && offset + bytes - begin_ <= kLargest;
     if (!near) flush();
-    if (runs_.empty()) begin_ = offset;
+    if (runs_.empty()) begin_ = end_ = offset;
     runs_.push_back({offset, to, bytes});
-    end_ = offset + bytes;
+    end_ = std::max(end_, offset + bytes);
   }
   void flush() {
     if (runs_.size() == 1) {

@@ -186,12 +186,27 @@ def eight_bits(model):
     return adamw(model, bitsandbytes.optim.AdamW8bit)
 
 
+def nearest_codes(values, qmap, size):
+    """In blocks of `size`: bitsandbytes' quantizer on the CPU only comes close to the nearest."""
+    flat = values.flatten()
+    blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % size)).view(-1, size)
+    largest = blocks.abs().amax(1).clamp(min=1e-12)
+    codes = ((blocks / largest[:, None])[..., None] - qmap).abs().argmin(-1).byte()
+    return codes.flatten()[:flat.numel()].view_as(values), largest
+
+
 def as_earlier_and_paged(path):
-    """Writes a state as versions before 0.50 did, without a dict of its own, and with the attributes that F.get_paged leaves on
-    tensors of 1e5 elements or more on a GPU."""
+    """Writes a state as versions before 0.50 did, without a dict of its own, the first parameter in blocks of 2048 elements, as
+    those before 0.45, and with the attributes that F.get_paged leaves on tensors of 1e5 elements or more on a GPU."""
     state = torch.load(path)
     for kept in state["state"].values():
         kept.update(kept.pop("__bnb_optimizer_quant_state__"))
+    first = state["state"][0]
+    for n in "12":
+        codes, qmap, scales = first["state" + n], first["qmap" + n], first["absmax" + n]
+        values = qmap[codes.long()].flatten() * scales.repeat_interleave(256)[:codes.numel()]
+        first["state" + n], first["absmax" + n] = nearest_codes(values.view_as(codes), qmap, 2048)
+    for kept in state["state"].values():
         if kept["state1"].dtype == torch.uint8:
             for key in ("state1", "state2"):
                 kept[key].is_paged, kept[key].page_deviceid = True, 0
@@ -215,18 +230,25 @@ def zeros(path):
 
 
 def with_codes(optimizer):
-    """Has what is kept in fp32 of large tensors as the nearest codes, which bitsandbytes' quantizer on the CPU only comes close to."""
+    """Has what is kept in fp32 of large tensors as codes."""
     forget_overrides()
     for of in optimizer.state.values():
         if of["state1"].dtype == torch.float32 and of["state1"].numel() >= 4096:
             for number, name in (("1", "dynamic"), ("2", "udynamic")):
-                values, codes = of["state" + number].flatten(), optimizer.name2qmap[name]
-                blocks = torch.nn.functional.pad(values, (0, -values.numel() % 256)).view(-1, 256)
-                largest = blocks.abs().amax(1).clamp(min=1e-12)
-                nearest = ((blocks / largest[:, None])[..., None] - codes).abs().argmin(-1).byte()
-                of["state" + number] = nearest.flatten()[:values.numel()].view_as(of["state" + number])
-                of["absmax" + number], of["qmap" + number] = largest, codes
+                of["qmap" + number] = optimizer.name2qmap[name]
+                of["state" + number], of["absmax" + number] = nearest_codes(of["state" + number], of["qmap" + number], 256)
     return optimizer
+
+
+def load_blocks(path):
+    """For a version of today: one scale of 2048 elements is that of each 256 of them."""
+    state = torch.load(path)
+    for of in state["state"].values():
+        for key in ("absmax1", "absmax2") if "absmax1" in of else ():
+            count = of["state1"].numel()
+            if of[key].numel() < -(-count // 256):
+                of[key] = of[key].repeat_interleave(8)[:-(-count // 256)]
+    return state
 
 
 def sums(model, optimizer):
@@ -270,7 +292,7 @@ def blocks():
         def gone_on(change):
             model = saved()
             optimizer = eight_bits(model)
-            optimizer.load_state_dict(torch.load(state))
+            optimizer.load_state_dict(load_blocks(state))
             change(optimizer)
             return {"sums": sums(model, optimizer), "losses": train(model, optimizer, SAVED, TOTAL)}
 

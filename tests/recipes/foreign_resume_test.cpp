@@ -187,9 +187,14 @@ TEST_F(ForeignResume, GoesOnWithCodesOfBitsandbytes) {
       const Finished done = run(words, folder_.path());
       ASSERT_EQ(done.exit_code, 0) << done.err;
       EXPECT_THAT(done.out + done.err, Not(HasSubstr("no optimizer's state")));
-      EXPECT_LE(worst(losses(out), wanted(kind, "coded")), cut ? kCutAnew : whole ? kCoded : kLoss);
-      EXPECT_LE(worst(losses(out), wanted(kind, "after")), cut ? kCutAnew : 2 * kCoded);
-      EXPECT_GT(worst(losses(out), wanted(kind, "fresh")), 1e-2) << "the gate notices averages that are lost";
+      const std::vector<double> got = losses(out), coded = wanted(kind, "coded");
+      ASSERT_EQ(got.size(), coded.size());
+      // The step after the save is taken with the averages as they were saved.
+      const double first = worst({got[0], got[1]}, {coded[0], coded[1]});
+      EXPECT_LE(first, cut ? kCutAnew : kLoss);
+      EXPECT_LE(worst(got, coded), cut ? kCutAnew : kCoded);
+      EXPECT_LE(worst(got, wanted(kind, "after")), cut ? kCutAnew : 2 * kCoded);
+      EXPECT_GT(worst(got, wanted(kind, "fresh")), 1e-2) << "the gate notices averages that are lost";
     }
 }
 

@@ -113,8 +113,10 @@ TEST(ForeignCheckpoint, HoldsCodesAndScalesOfBitsandbytes) {
       const SavedState::Tensor* tensor = saved.find(name, what);
       ASSERT_NE(tensor, nullptr);
       if (what.ends_with("_scale")) {
+        std::vector<float> scales = values(saved, *tensor);
+        scales.resize(static_cast<size_t>((saved.find(name, "master")->numel() + 255) / 256));  // 2048 may hold more
         double total = 0;
-        for (const float scale : values(saved, *tensor)) total += scale;
+        for (const float scale : scales) total += scale;
         EXPECT_NEAR(total, sum.as_number(), 1e-12 * total);
         continue;
       }
