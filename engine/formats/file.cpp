@@ -22,10 +22,14 @@ constexpr size_t kBlock = 1 << 20;
 }  // namespace
 
 InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a pipe under a file's name would be waited for without end.
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) throw file_error(path_, "cannot open", errno);
   struct stat status {};
-  const int error = ::fstat(descriptor_, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
+  const int error = ::fstat(descriptor_, &status) != 0 ? errno
+                    : S_ISDIR(status.st_mode)          ? EISDIR
+                    : S_ISFIFO(status.st_mode)         ? ESPIPE
+                                                       : 0;
   if (error != 0) {
     ::close(descriptor_);
     throw file_error(path_, "cannot read", error);

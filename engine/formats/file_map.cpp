@@ -33,7 +33,7 @@ class Descriptor {
 }  // namespace
 
 FileMap::FileMap(const std::filesystem::path& path) {
-  const Descriptor file(path, O_RDONLY | O_CLOEXEC, "cannot read");
+  const Descriptor file(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, "cannot read");
   struct stat status {};
   if (::fstat(file.value, &status) != 0) throw file_error(path, "cannot read", errno);
   if (!S_ISREG(status.st_mode)) throw file_error(path, "cannot map", EINVAL);

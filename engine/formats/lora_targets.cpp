@@ -123,6 +123,9 @@ bool LoraTargets::in_chosen_layer(const std::string& path) const {
 bool LoraTargets::match(const std::string& path, bool in_layers) const {
   if (saves(path + ".") || excluded_.match(path)) return false;
   if (!(all_linear_ ? in_layers : targets_.match(path))) return false;
+  // PEFT asks for no layer where a name is the module's whole path: "lm_head" is one.
+  const std::vector<std::string>& names = targets_.names;
+  if (std::find(names.begin(), names.end(), path) != names.end()) return true;
   return layers_.empty() || in_chosen_layer(path);
 }
 

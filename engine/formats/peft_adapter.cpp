@@ -29,14 +29,17 @@ Value read_config(const std::filesystem::path& path) {
 
 Value plan_options(const Value& config) {
   Value options = Value::map();
-  const auto take = [&](const char* key, const char* as) {
-    if (const Value* value = config.find(key); value && !value->is_null()) options.set(as, *value);
+  // Where the file is silent PEFT's own values hold, which are not those of a plan.
+  const auto take = [&](const char* key, const char* as, const Value& otherwise) {
+    const Value* value = config.find(key);
+    const Value& taken = value && !value->is_null() ? *value : otherwise;
+    if (!taken.is_null()) options.set(as, taken);
   };
-  take("r", "r");
-  take("lora_alpha", "alpha");
-  take("lora_dropout", "dropout");
-  take("use_rslora", "use_rslora");
-  take("target_modules", "target_modules");
+  take("r", "r", 8);
+  take("lora_alpha", "alpha", 8);
+  take("lora_dropout", "dropout", {});
+  take("use_rslora", "use_rslora", false);
+  take("target_modules", "target_modules", {});
   for (const char* key : {"use_dora", "lora_bias", "ensure_weight_tying", "exclude_modules", "layers_to_transform",
                           "layers_pattern", "rank_pattern", "alpha_pattern", "modules_to_save"})
     if (const Value* value = config.find(key); value && asks_for_something(*value)) options.set(key, *value);

@@ -18,8 +18,8 @@ namespace ft {
 /// @throws Error(config) naming the first key of an adapter_config.json that asks for what the engine does not do.
 void check_peft_config(const Value& config);
 
-/// What an adapter_config.json says of LoRA, in the plan's spelling (LoraOptions::read); only keys that it has, and of
-/// younger ones only those that ask for something.
+/// What an adapter_config.json says of LoRA, in the plan's spelling (LoraOptions::read): r, alpha and use_rslora, by
+/// PEFT's defaults where it is silent, and of the other keys those that it has and that ask for something.
 Value plan_options(const Value& config);
 
 /// Whether an adapter of ours began by LoftQ and so goes with its base in NF4 alone: our adapter_config.json keeps

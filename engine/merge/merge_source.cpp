@@ -69,7 +69,10 @@ void MergeSource::open_run(const MergeOptions& options) {
   } else {
     if (!checkpoint_step(input) && !fs::exists(input / "manifest.json"))
       throw Error(ErrorKind::config, "is neither a run directory (run.json) nor a checkpoint (manifest.json)")
-          .at(input.string());
+          .at(input.string())
+          .help(
+              "of other engines it is the folder that holds .metadata, shard-*.safetensors, pytorch_model.bin, or "
+              "DeepSpeed's `latest` or *_model_states.pt; of Hugging Face config.json and weights");
     run_directory_ = input.parent_path();
     checkpoint_.emplace(input);
   }

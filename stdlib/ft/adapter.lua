@@ -23,6 +23,17 @@ local function refuse_difference(given, key, want, dir)
   } }
 end
 
+--- Keys of which an adapter's configuration speaks only where they ask for something.
+local silent = {
+  "alpha_pattern", "exclude_modules", "layers_pattern", "layers_to_transform", "lora_bias", "modules_to_save", "rank_pattern",
+  "use_dora",
+}
+
+local function asks_for_something(value)
+  if type(value) == "table" then return next(value) ~= nil end
+  return value ~= nil and value ~= false
+end
+
 --- @param given what the recipe says, with `from`   @return the same with what the adapter's configuration adds
 return function(given)
   local filled = {}
@@ -31,6 +42,9 @@ return function(given)
   local made_with = native.peft_options(filled.from)
   if filled.init_lora_weights == "loftq" and not made_with.init_lora_weights then
     refuse_difference(given, "init_lora_weights", true, filled.from)
+  end
+  for _, key in ipairs(silent) do
+    if made_with[key] == nil and asks_for_something(given[key]) then refuse_difference(given, key, "nothing", filled.from) end
   end
   for key, value in pairs(made_with) do
     if filled[key] == nil then

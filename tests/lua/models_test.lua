@@ -102,6 +102,12 @@ test.case("Gemma 2 caps where a cap is absent, as transformers does, and does no
   t.truthy(attn == nil and final == nil)
 end)
 
+test.case("Gemma 3 is refused a cap on scores, which transformers reads and computes without", function(t)
+  local function made(cap) return describe(config("gemma3_text", { head_dim = 8, attn_logit_softcapping = cap })) end
+  t.raises(function() made(50.0) end, "model.config.attn_logit_softcapping: got 50, want null")
+  t.equal(attention(made(0), 1).softcap, nil)
+end)
+
 test.case("a key of a config.json that is null is told from one that is absent", function(t)
   local path = t.write("config.json", '{"a": null, "b": 1, "c": {"d": null}}')
   t.equal(native.null_keys(path), { a = true })

@@ -298,5 +298,23 @@ TEST_F(Adapters, TiedEmbeddingsAreNotPartedInSilence) {
   EXPECT_THAT(refused.err, HasSubstr("ensure_weight_tying = true"));
 }
 
+// What the adapter's configuration does not say, it was not made with: another scale would be another model.
+TEST_F(Adapters, ARecipeAddsNothingToAnAdapter) {
+  const std::map<std::string, std::string> added{
+      {"alpha_pattern = { v_proj = 3 }", "adapter.alpha_pattern: got v_proj = 3, want nothing"},
+      {"use_rslora = true", "adapter.use_rslora: got true, want false"},
+      {"use_dora = true", "adapter.use_dora: got true, want nothing"}};
+  for (const auto& [stated, message] : added) {
+    std::string recipe = kRecipe;
+    const std::string from = "from = opt.from, dropout = 0";
+    recipe.insert(recipe.find(from) + from.size(), ", " + stated);
+    spill(folder_ / "stated.lua", recipe);
+    const Finished refused = ft({"check", "stated.lua", "--model=" + golden("base_untied").string(),
+                                 "--from=" + golden("layers").string(), "--nproc=1"});
+    EXPECT_EQ(refused.exit_code, 1) << stated;
+    EXPECT_THAT(refused.err, HasSubstr(message));
+  }
+}
+
 }  // namespace
 }  // namespace ft::test

@@ -28,6 +28,8 @@ return function(config)
   local c, rope_of_windows = nn.decoder_config(whole, defaults), nn.decoder_config(local_, defaults).rope
   if config.use_bidirectional_attention then c.refuse("use_bidirectional_attention", "true", "false") end
   local function cap(key) return config[key] and config[key] ~= 0 and config[key] or nil end
+  -- transformers reads this cap and computes without it.
+  if cap "attn_logit_softcapping" then c.refuse("attn_logit_softcapping", config.attn_logit_softcapping, "null") end
   local part = decoder_parts(c, function(name, dim)
     return nn.rmsnorm { name = name, dim = dim, eps = c.eps, offset = 1 }
   end)
@@ -37,7 +39,7 @@ return function(config)
         part.norm "input_layernorm",
         part.attention(i, {
           bias = c.attention_bias, rope = c.windows[i] > 0 and rope_of_windows or c.rope,
-          scale = (config.query_pre_attn_scalar or 256) ^ -0.5, softcap = cap "attn_logit_softcapping",
+          scale = (config.query_pre_attn_scalar or 256) ^ -0.5,
           q_norm = part.norm("q_norm", c.head_dim), k_norm = part.norm("k_norm", c.head_dim),
         }),
         part.norm "post_attention_layernorm",

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <vector>
 
+#include "engine/formats/file_map.h"
 #include "tests/temporary_directory.h"
 #include "tests/thrown.h"
 
@@ -70,6 +71,14 @@ TEST(File, NamesThePathAndTheReason) {
   EXPECT_ERROR(InputFile(directory / "absent"), io, "absent: cannot open: No such file or directory");
   EXPECT_ERROR(InputFile(directory.path()), io, "Is a directory");
   EXPECT_ERROR(write_text(directory / "no/such/a", ""), io, "cannot write: No such file or directory");
+}
+
+// Nobody writes to it: opening it in the usual way would wait for ever.
+TEST(File, RefusesAPipeAtOnce) {
+  const test::TemporaryDirectory directory;
+  ASSERT_EQ(mkfifo((directory / "pipe").c_str(), 0600), 0);
+  EXPECT_ERROR(InputFile(directory / "pipe"), io, "pipe: cannot read: Illegal seek");
+  EXPECT_ERROR(FileMap(directory / "pipe"), io, "pipe: cannot map: Invalid argument");
 }
 
 TEST(File, NamesAFileThatItMayNotRead) {
