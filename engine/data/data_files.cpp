@@ -167,7 +167,11 @@ void add(const Value& given, std::vector<DataFile>& out) {
 
 std::vector<DataFile> list_data_files(const Value& given) {
   std::vector<DataFile> out;
-  add(given, out);
+  try {
+    add(given, out);
+  } catch (const fs::filesystem_error& error) {  // a loop of links, a folder that may not be read
+    throw Error(ErrorKind::io, "cannot read: " + error.code().message()).at(error.path1().string());
+  }
   if (out.empty()) throw Error(ErrorKind::config, "got an empty list, want files").key("path");
   return out;
 }

@@ -114,8 +114,9 @@ std::optional<Value> describe_files(const std::vector<DataFile>& files, const fs
     const fs::path path = fs::absolute(file.path).lexically_normal();
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) throw file_error(path, "cannot read", errno);
-    const std::string stamp = fmt::format("{} {}.{:09} {}:{}", status.st_size, status.st_mtim.tv_sec,
-                                          status.st_mtim.tv_nsec, status.st_dev, status.st_ino);
+    const std::string stamp = fmt::format("{} {}.{:09} {}.{:09} {}:{}", status.st_size, status.st_mtim.tv_sec,
+                                          status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+                                          status.st_dev, status.st_ino);  // tools set mtime back, none sets ctime
     const Value* before = known.find(path.string());
     if (!before && !add) return std::nullopt;
     std::string hash = before && before->get("stamp", "") == stamp ? before->get("hash", "") : "";

@@ -60,9 +60,10 @@ class Bpe : public Model {
 Bpe::Bpe(TokenizerFile& file, bool raw_bytes) : Model(file), raw_bytes_(raw_bytes) {
   const Value& model = file.tree.at("model");
   if (is_on(model, "dropout")) throw Error(ErrorKind::format, "dropout is not implemented").key("model");
-  ignore_merges_ = is_on(model, "ignore_merges");
-  fuse_unk_ = is_on(model, "fuse_unk");
-  byte_fallback_ = is_on(model, "byte_fallback");
+  if (!file.has_merges) throw Error(ErrorKind::format, "want a list of merges").key("model.merges");
+  ignore_merges_ = model.get("ignore_merges", false);
+  fuse_unk_ = model.get("fuse_unk", false);
+  byte_fallback_ = model.get("byte_fallback", false);
   prefix_ = model.get("continuing_subword_prefix", "");
   suffix_ = model.get("end_of_word_suffix", "");
   if (is_on(model, "unk_token")) {

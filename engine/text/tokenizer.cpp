@@ -72,6 +72,7 @@ struct Tokenizer::State {
         vocabulary(content, raw_bytes) {
     drops_lone_space = content.pieces && !content.pieces->legacy;
     vocabulary.add_tokens(entry_of(content.tree, "added_tokens"), config);
+    if (!content.pieces) vocabulary.add_named_tokens(config);
     raw_tokens = matcher_of(vocabulary, false, *normalizer);
     normalized_tokens = matcher_of(vocabulary, true, *normalizer);
   }
@@ -178,7 +179,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::load(const std::filesystem::path& mo
     Value config = read_optional(folder / "tokenizer_config.json");
     TokenizerFile content =
         file.extension() == ".model" ? read_sentencepiece_file(file, config) : read_tokenizer_file(file);
-    auto state = std::make_unique<State>(content, config);
+    auto state = std::make_unique<State>(
+        content, content.pieces ? config : complete_config(folder, entry_of(content.tree, "added_tokens"), config));
     state->file = file;
     state->marks = read_marks(folder, config, state->vocabulary);
     if (content.pieces)  // a tokenizer.json says so itself, whatever tokenizer_config.json has (transformers 5)

@@ -151,6 +151,7 @@ class Scanner {
   }
 
   void read_merges() {
+    out_.has_merges = true;
     each('[', ']', [&] { peek() == '[' ? read_pair() : read_joined(); });
   }
 
@@ -244,6 +245,8 @@ TokenizerFile read_tokenizer_file(const std::filesystem::path& file) {
   TokenizerFile out;
   out.text.reserve(text.size() / 2);
   out.tree = parse_json(Scanner(text, file.string(), out).run(), file.string());
+  if (const Value* version = out.tree.find("version"); version && !version->is_null() && *version != Value("1.0"))
+    throw Error(ErrorKind::format, "version is " + describe(*version) + ", want '1.0'").at(file.string());
   return out;
 }
 

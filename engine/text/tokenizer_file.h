@@ -33,6 +33,7 @@ struct TokenizerFile {
   std::vector<VocabEntry> vocab;
   std::vector<double> scores;  ///< of vocab, where it is a list (Unigram); ids are its places
   std::vector<Merge> merges;
+  bool has_merges = false;                       ///< model.merges is a list
   bool has_vocab_map = false;                    ///< model.vocab is a map of token to id (Unigram has a list)
   std::shared_ptr<const SentencePieces> pieces;  ///< of a tokenizer.model; null for a tokenizer.json
 

@@ -18,7 +18,7 @@ class Unigram : public Model {
     for (const char* option : {"alpha", "nbest_size"})
       if (is_on(model, option))
         throw Error(ErrorKind::format, std::string(option) + " is not implemented").key("model");
-    byte_fallback_ = is_on(model, "byte_fallback");
+    byte_fallback_ = model.get("byte_fallback", false);
     if (const Value* unk = model.find("unk_id"); unk && !unk->is_null()) {
       if (unk->as_integer() < 0 || unk->as_integer() >= tokens_.size())
         throw Error(ErrorKind::format, "got " + describe(*unk) + ", want the id of a token").key("model.unk_id");

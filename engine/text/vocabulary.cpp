@@ -19,6 +19,31 @@ AddedToken parse_added(const Value& tree) {
   return token;
 }
 
+/// What the configuration calls a special token: `eos_token`, `image_token`, …, and those of its lists.
+std::vector<std::pair<std::string, AddedToken>> named_tokens(const Value& config) {
+  std::vector<std::pair<std::string, AddedToken>> out;
+  const auto take = [&](const std::string& key, const Value& named) {
+    if (!named.is_string() && !named.find("content")) return;
+    AddedToken token;
+    if (named.is_map()) token = parse_added(named);
+    if (named.is_map() && !named.find("normalized")) token.normalized = false;
+    if (named.is_string()) token.content = named.as_string();
+    token.special = true;
+    out.emplace_back(key, std::move(token));
+  };
+  if (!config.is_map()) return out;
+  for (const auto& [key, named] : config.as_map())
+    if (key.ends_with("_token")) take(key, named);
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    const Value* listed = config.find(key);
+    if (listed && listed->is_list())
+      for (const Value& named : listed->as_list()) take(key, named);
+    if (listed && listed->is_map())
+      for (const auto& [name, named] : listed->as_map()) take(key, named);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::optional<std::string> mark_text(const Value& tree, const char* key) {
@@ -39,8 +64,30 @@ void Vocabulary::add_tokens(const Value& added_tokens, const Value& config) {
   std::vector<std::pair<int64_t, const Value*>> by_id;
   for (const auto& [id, tree] : more->as_map()) by_id.emplace_back(std::strtoll(id.c_str(), nullptr, 10), &tree);
   std::sort(by_id.begin(), by_id.end());
-  for (const auto& [id, tree] : by_id)
-    if (AddedToken token = parse_added(*tree); !added_by_text_.contains(token.content)) add(std::move(token), id);
+  for (const auto& [id, tree] : by_id) {
+    AddedToken token = parse_added(*tree);
+    if (const auto known = added_by_text_.find(token.content); known == added_by_text_.end()) {
+      add(std::move(token), id);
+    } else {  // its flags count, not those of tokenizer.json
+      AddedToken& old = added_[known->second];
+      token.id = old.id;
+      token.special = token.special || old.special;
+      old = std::move(token);
+    }
+  }
+}
+
+void Vocabulary::add_named_tokens(const Value& config) {
+  for (auto& [key, token] : named_tokens(config)) {
+    if (const auto known = added_by_text_.find(token.content); known != added_by_text_.end())
+      added_[known->second].special = true;
+    else if (model_->tokens().find(token.content) >= 0)
+      add(std::move(token), std::nullopt);
+    else if (!token.content.empty() && key != "bos_token" && key != "eos_token" && key != "pad_token")  // read_marks'
+      throw Error(ErrorKind::format, key + " of tokenizer_config.json names '" + token.content +
+                                         "', which is not a token of tokenizer.json")
+          .help("list it in added_tokens of tokenizer.json with an id that the model has a row for, or do not name it");
+  }
 }
 
 /// Gives a token the id that `tokenizers` gives it (added_vocabulary.rs, add_tokens): its own where the vocabulary has
@@ -76,6 +123,30 @@ int64_t Vocabulary::size() const { return std::max<int64_t>(model_->tokens().siz
 std::optional<std::string_view> Vocabulary::token(int32_t id) const {
   if (const auto it = added_by_id_.find(id); it != added_by_id_.end()) return added_[it->second].content;
   return model_->tokens().has(id) ? std::optional(model_->tokens().token(id)) : std::nullopt;
+}
+
+Value complete_config(const std::filesystem::path& folder, const Value& added_tokens, Value config) {
+  const auto refuse = [&](const char* file, const std::string& what) {
+    throw Error(ErrorKind::format, what).at((folder / file).string());
+  };
+  if (config.get("split_special_tokens", false))
+    refuse("tokenizer_config.json", "split_special_tokens is not implemented");
+  if (const Value map = read_optional(folder / "special_tokens_map.json"); map.is_map())
+    for (const auto& [key, named] : map.as_map())
+      if (!config.find(key)) config.set(key, named);
+  const Value more = read_optional(folder / "added_tokens.json");
+  if (more.is_null() || config.find("added_tokens_decoder")) return config;
+  if (!more.is_map()) refuse("added_tokens.json", "is " + describe(more) + ", want a map of tokens to ids");
+  Value::Map listed;
+  for (const auto& [text, id] : more.as_map()) {
+    const auto is_it = [&](const Value& one) { return one.find("content") && one.get("content", "") == text; };
+    if (added_tokens.is_list() && std::any_of(added_tokens.as_list().begin(), added_tokens.as_list().end(), is_it))
+      continue;
+    if (!id.is_integer()) refuse("added_tokens.json", "gives '" + text + "' " + describe(id) + ", want an id");
+    listed.emplace_back(std::to_string(id.as_integer()), Value::map({{"content", text}}));
+  }
+  if (!listed.empty()) config.set("added_tokens_decoder", Value(std::move(listed)));
+  return config;
 }
 
 TextMarks read_marks(const std::filesystem::path& folder, const Value& config, const Vocabulary& vocabulary) {

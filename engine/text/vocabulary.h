@@ -26,10 +26,15 @@ class Vocabulary {
   /// Takes the model and its vocabulary.   @throws Error(format) naming what is not implemented
   Vocabulary(TokenizerFile& file, bool raw_bytes) : model_(parse_model(file, raw_bytes)) {}
 
-  /// Adds the tokens of `added_tokens`, then those that tokenizer_config.json alone has (as transformers does).
+  /// Adds the tokens of `added_tokens`, then those of tokenizer_config.json, whose flags count where both have a token
+  /// (as transformers has it).
   /// @param config tokenizer_config.json or null
   /// @throws Error(format) for an id other than the one `tokenizers` would give
   void add_tokens(const Value& added_tokens, const Value& config);
+
+  /// Makes added tokens of those that the configuration calls special (as transformers does): a model's own token is
+  /// then found in texts as it stands.   @throws Error(format) for one that is no token
+  void add_named_tokens(const Value& config);
 
   const Model& model() const { return *model_; }
   const std::vector<AddedToken>& added() const { return added_; }
@@ -58,6 +63,11 @@ class Vocabulary {
 std::optional<std::string> mark_text(const Value& tree, const char* key);
 /// A JSON file, or null where there is none.
 Value read_optional(const std::filesystem::path& file);
+
+/// tokenizer_config.json with what older folders have beside it: special_tokens_map.json, and the tokens of
+/// added_tokens.json that are not in `added_tokens` of tokenizer.json.
+/// @throws Error(format) naming what is not implemented
+Value complete_config(const std::filesystem::path& folder, const Value& added_tokens, Value config);
 
 /// Reads the marks from tokenizer_config.json, special_tokens_map.json and generation_config.json in `folder`.
 /// @throws Error(format) for a mark that is no token

@@ -195,6 +195,10 @@ TEST_F(DataFiles, PathsWithoutDataAreRefused) {
               }),
               HasSubstr("has no 'wieght'"));
   EXPECT_THAT(test::refusal([&] { names(Value(Value::List{})); }), HasSubstr("an empty list"));
+  std::filesystem::create_symlink("loop.jsonl", at("loop.jsonl"));
+  EXPECT_THAT(test::refusal([&] { names(at("loop.jsonl")); }),
+              ::testing::AllOf(HasSubstr(at("loop.jsonl") + ": cannot read: Too many levels"),
+                               ::testing::Not(HasSubstr("filesystem"))));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "engine/data/batch.h"
 #include "engine/data/packing.h"
@@ -134,6 +135,11 @@ TEST_F(TokenCache, FilesAreKnownByTheirBytes) {
   std::ofstream(file.path, std::ios::binary) << other;
   EXPECT_NE(*describe_files({file}, folder_, false), first);
   EXPECT_NE(cache_key(*describe_files({file}, folder_, true)), cache_key(first));
+  const auto time = fs::last_write_time(file.path);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // more than the file system's tick
+  std::ofstream(file.path, std::ios::binary) << text;
+  fs::last_write_time(file.path, time);  // as tools that keep times do
+  EXPECT_EQ(*describe_files({file}, folder_, false), first);
   std::ofstream(folder_ / "files.json") << "{ damaged";
   std::ofstream(file.path, std::ios::binary) << text;
   EXPECT_EQ(*describe_files({file}, folder_, true), first);

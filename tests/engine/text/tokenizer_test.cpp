@@ -150,6 +150,65 @@ TEST_F(TokenizerTest, PutsAroundTextsWhatTokenizerJsonSaysWhateverItsConfigurati
   EXPECT_THAT(Tokenizer::load(folder_)->encode("ab", true), ElementsAre(4, 2));
 }
 
+// What transformers 5.23 makes of such folders (its fast tokenizers' get_added_tokens_decoder and ids).
+TEST_F(TokenizerTest, FindsTheTokensThatItsConfigurationNames) {
+  write("tokenizer.json", kSmall);
+  write("tokenizer_config.json", R"({"add_bos_token": false, "unk_token": "ab"})");
+  const auto named = Tokenizer::load(folder_);
+  EXPECT_TRUE(named->is_special(2));
+  EXPECT_FALSE(named->is_special(1));
+  write_with_model("merges", "[]");  // so that only the added token can give 2
+  for (const char* config :
+       {R"({"eos_token": "ab"})", R"({"image_token": {"content": "ab"}})", R"({"additional_special_tokens": ["ab"]})",
+        R"({"extra_special_tokens": {"image_token": "ab"}})", R"({"extra_special_tokens": [{"content": "ab"}]})"}) {
+    write("tokenizer_config.json", config);
+    EXPECT_THAT(Tokenizer::load(folder_)->encode("aba", false), ElementsAre(2, 0)) << config;
+  }
+  write("tokenizer_config.json", "{}");
+  EXPECT_THAT(Tokenizer::load(folder_)->encode("aba", false), ElementsAre(0, 1, 0));
+  write("special_tokens_map.json", R"({"sep_token": "ab"})");
+  EXPECT_THAT(Tokenizer::load(folder_)->encode("aba", false), ElementsAre(2, 0));
+  write("special_tokens_map.json", "{}");
+  write("tokenizer_config.json", R"({"additional_special_tokens": ["<new>"]})");
+  EXPECT_THAT(fault(), HasSubstr("additional_special_tokens of tokenizer_config.json names '<new>', which is not"));
+  write("tokenizer_config.json", R"({"split_special_tokens": true})");
+  EXPECT_THAT(fault(), HasSubstr("tokenizer_config.json: split_special_tokens is not implemented"));
+}
+
+TEST_F(TokenizerTest, TakesFlagsAndOlderTokensFromBesideIt) {
+  write("tokenizer.json", kSmall);
+  write("tokenizer_config.json", R"({"added_tokens_decoder": {"4": {"content": "<e>", "lstrip": true}}})");
+  const auto flags = Tokenizer::load(folder_);
+  EXPECT_THAT(flags->encode("a <e>", false), ElementsAre(0, 4));
+  EXPECT_TRUE(flags->is_special(4)) << "special in either";
+  write("tokenizer_config.json", "{}");
+  EXPECT_THAT(Tokenizer::load(folder_)->encode("a <e>", false), ElementsAre(0, 3, 4));
+  write("added_tokens.json", R"({"<e>": 4, "<old>": 5})");
+  EXPECT_THAT(Tokenizer::load(folder_)->encode("a <e><old>", false), ElementsAre(0, 3, 4, 5));
+  write("added_tokens.json", R"({"<old>": 9})");
+  EXPECT_THAT(fault(), HasSubstr("'<old>' states id 9, but Hugging Face tokenizers gives it 5"));
+  write("added_tokens.json", R"({"<old>": "x"})");
+  EXPECT_THAT(test::refusal([&] { Tokenizer::load(folder_); }),
+              HasSubstr("added_tokens.json: gives '<old>' 'x', want an id"));
+  write("added_tokens.json", "[]");
+  EXPECT_THAT(test::refusal([&] { Tokenizer::load(folder_); }),
+              HasSubstr("added_tokens.json: is [], want a map of tokens to ids"));
+}
+
+TEST_F(TokenizerTest, RefusesPartsOfAnotherType) {
+  const std::pair<const char*, const char*> model[] = {{"merges", "-1"},        {"merges", "null"},
+                                                       {"fuse_unk", "\"yes\""}, {"byte_fallback", "\"true\""},
+                                                       {"ignore_merges", "1"},  {"unk_token", "3"}};
+  for (const auto& [key, part] : model) {
+    write_with_model(key, part);
+    EXPECT_THAT(fault(), HasSubstr("want")) << key << ' ' << part;
+  }
+  write_with("version", "\"2.0\"");
+  EXPECT_THAT(fault(), HasSubstr("version is '2.0', want '1.0'"));
+  write_with("version", "\"1.0\"");
+  EXPECT_EQ(fault(), "was taken");
+}
+
 TEST_F(TokenizerTest, DecodesBrokenBytesAsReplacementCharacters) {
   const auto tokenizer = Tokenizer::load(golden("gpt2"));
   const std::vector<int32_t> ids = tokenizer->encode("火", false);
