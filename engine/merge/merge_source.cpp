@@ -24,6 +24,16 @@ DType config_dtype(const Value& config) {
   return DType::f32;
 }
 
+// A trained tensor that finds no weight would be lost without a word.
+[[noreturn]] void refuse_unused(const std::string& lora) {
+  const bool bias = lora.ends_with(".lora_B.bias");
+  throw Error(ErrorKind::shape,
+              bias ? "the base has no bias that lora_bias could be added to" : "the base has no weight for it")
+      .key(lora)
+      .help(bias ? "PEFT does not merge it either; --adapter-only writes the adapter, which needs no base"
+                 : "is it the model that the run was trained on? --adapter-only needs no base");
+}
+
 }  // namespace
 
 int64_t MergeTensor::numel() const {
@@ -164,14 +174,9 @@ void MergeSource::fold_adapter() {
       return tensor ? &tensor->shape : nullptr;
     });
     for (MergeTensor& tensor : tensors_) terms.fold_into(tensor);
-    // A trained tensor that finds no weight would be lost without a word.
     for (const Checkpoint::Tensor& tensor : checkpoint_->tensors())
       if (tensor.kind == kMaster && is_lora_name(tensor.name) && !terms.used().contains(tensor.name))
-        throw Error(ErrorKind::shape, tensor.name.ends_with(".lora_B.bias")
-                                          ? "the base has no bias that lora_bias could be added to"
-                                          : "the base has no weight for it")
-            .key(tensor.name)
-            .help("is it the model that the run was trained on? --adapter-only needs no base");
+        refuse_unused(tensor.name);
   } catch (Error& error) {
     throw error.at(checkpoint_->path().string());
   }

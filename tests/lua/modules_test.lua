@@ -49,12 +49,12 @@ end)
 
 local frame = [[
 local ft = require "ft"
-local nn = ft.nn
+local nn, named = ft.nn, function(name, block) block.name = name return block end
 local Block = nn.module("Block", function(m, c)
 %s
 end)
 nn.declare("own", function(c)
-  return nn.decoder { embedding = nn.embedding { c.vocab_size, c.hidden_size }, layers = { Block(c), Block(c) },
+  return nn.decoder { embedding = nn.embedding { c.vocab_size, c.hidden_size }, layers = %s,
                       head = { norm = nn.rmsnorm { c.hidden_size }, tied = true } }
 end)
 local plan = ft.plan {
@@ -79,8 +79,8 @@ end
 run:finish()
 ]]
 
---- Runs the recipe with this body of Block's constructor. @return output, exit code, metrics
-local function run_block(t, body, checkpointing)
+--- Runs the recipe with this body of Block's constructor, in two layers or in these. @return output, exit code, metrics
+local function run_block(t, body, checkpointing, layers)
   local lines = {}
   for i = 1, 12 do
     local ids = {}
@@ -88,7 +88,8 @@ local function run_block(t, body, checkpointing)
     lines[i] = '{"input_ids": [' .. table.concat(ids, ", ") .. "]}\n"
   end
   t.write("rows.jsonl", table.concat(lines))
-  local recipe = t.write("own.lua", frame:format(body, t.folder, tostring(checkpointing or false), t.folder))
+  layers = layers or "{ Block(c), Block(c) }"
+  local recipe = t.write("own.lua", frame:format(body, layers, t.folder, tostring(checkpointing or false), t.folder))
   os.execute("rm -rf '" .. t.folder .. "'/run*")
   local output, code = t.program("run", recipe)
   return output, code, code == 0 and metrics(t, t.folder .. "/run-1") or nil
@@ -138,6 +139,20 @@ test.case("a forward's faults are told with their line, and with the module", fu
     local output, code = run_block(t, body)
     t.equal(code, 1)
     t.contains(output, wanted)
+  end
+end)
+
+test.case("a module among native blocks is called by the name that it is given", function(t)
+  local layers = [[{ nn.chain { name = "model.layers.0", nn.residual { named("norm", Block(c)),
+    nn.linear { name = "fc", ["in"] = c.hidden_size, out = c.hidden_size } } } }]]
+  local output, code = run_block(t, [[
+    m.weight = nn.parameter { shape = { c.hidden_size }, init = "ones" }
+    m.bias = nn.parameter { shape = { c.hidden_size } }
+    function m:forward(x) return x * self.weight + self.bias end]], false, layers)
+  t.truthy(code == 0, output)
+  local weights = t.read(t.folder .. "/run-1/merged-3/model.safetensors")
+  for _, name in ipairs { "norm.weight", "norm.bias", "fc.weight" } do
+    t.contains(weights, '"model.layers.0.' .. name .. '"')
   end
 end)
 
