@@ -180,6 +180,12 @@ TokenExample token_example(const Value& row) {
   if (out.ids.size() != out.labels.size())
     fail(row,
          "input_ids has " + std::to_string(out.ids.size()) + " entries, labels " + std::to_string(out.labels.size()));
+  if (const Value* mask = row.find("attention_mask"); mask && !mask->is_null()) {
+    const std::vector<int32_t> seen = integers(row, "attention_mask");
+    if (seen != std::vector<int32_t>(out.ids.size(), 1))
+      fail(row, "attention_mask is not 1 for each of " + std::to_string(out.ids.size()) +
+                    " tokens: rows are wanted without padding");
+  }
   return out;
 }
 

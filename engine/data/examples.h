@@ -50,7 +50,8 @@ std::vector<Segment> alpaca_segments(const Value& row);
 std::vector<Segment> completion_segments(const Value& row, const std::string& field);
 
 /// A pre-tokenized row; without `labels` every token is its own label.
-/// @throws Error(format) for lists of different length or entries that are not integers of 32 bits.
+/// @throws Error(format) for lists of different length, entries that are not integers of 32 bits, an attention_mask
+/// that hides tokens.
 TokenExample token_example(const Value& row);
 
 }  // namespace ft

@@ -34,11 +34,18 @@ std::string text_of(const Value& row, const Value& value, const std::string& nam
   refuse(row, "'" + name + "' is " + describe(value) + ", want text");
 }
 
+/// A field that a row must have.
+std::string required_text(const Value& row, const std::string& name) {
+  const Value& value = field_of(row, row, name);
+  if (value.is_null()) refuse(row, "'" + name + "' is null, want text");
+  return text_of(row, value, name);
+}
+
 /// The first of `known` that the row has.
 std::string first_of(const Value& row, const std::string& told, std::initializer_list<const char*> known) {
   if (!told.empty()) return told;
   for (const char* name : known)
-    if (row.find(name)) return name;
+    if (const Value* value = row.find(name); value && !value->is_null()) return name;
   return *known.begin();
 }
 
@@ -119,7 +126,7 @@ Value with_known_names(const Value& row, const FieldNames& names) {
     if (!content && !turn.find("tool_calls")) field_of(row, turn, content_key);
     if (content) message.set("content", *content);
     for (const auto& [key, value] : turn.as_map())
-      if (key != role_key && key != content_key)
+      if (key != role_key && key != content_key && !(value.is_null() && message.find(key)))
         message.set(!names.training.empty() && key == names.training ? "train" : key, value);
     messages.push_back(std::move(message));
   }
@@ -136,10 +143,10 @@ std::vector<Segment> instruction_segments(const Value& row, const FieldNames& na
   const std::string output = first_of(row, names.output, {"output", "answer", "response", "completion"});
   std::string system = optional_text(row, names.system.empty() ? "system" : names.system);
   if (system.empty()) system = names.system_prompt;
-  Value plain = Value::map({{"instruction", text_of(row, field_of(row, row, instruction), instruction)},
+  Value plain = Value::map({{"instruction", required_text(row, instruction)},
                             {"input", optional_text(row, names.input.empty() ? "input" : names.input)},
                             {"system", system},
-                            {"output", text_of(row, field_of(row, row, output), output)}});
+                            {"output", required_text(row, output)}});
   plain.origin = row.origin;
   if (names.format.empty() && names.no_input_format.empty()) return alpaca_segments(plain);
   std::map<std::string, std::string> known;
@@ -205,6 +212,7 @@ Value turns_of(const Value& row, const Value& value, const char* role, const Pai
 /// The text of an answer, or of a prompt: of messages that of the last, or the first one.
 std::string text_of_turns(const Value& row, const Value& value, const std::string& name, bool last,
                           const PairNames& names) {
+  if (value.is_null()) refuse(row, "'" + name + "' is null, want text");
   if (!is_turn(value)) return text_of(row, value, name);
   const Value turns = turns_of(row, value, "", names);
   if (turns.as_list().empty()) refuse(row, "'" + name + "' has no message");

@@ -10,7 +10,7 @@ namespace {
 
 std::set<std::string> fields_of(const Value& split) {
   const std::string kind = split.get("kind", "");
-  if (kind == "tokenized") return {"input_ids", "labels"};
+  if (kind == "tokenized") return {"input_ids", "labels", "attention_mask"};
   if (kind == "segments") return {"segments"};
   if (kind == "completion") return {split.get("field", "text")};
   if (kind == "alpaca")

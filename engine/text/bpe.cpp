@@ -66,7 +66,8 @@ Bpe::Bpe(TokenizerFile& file, bool raw_bytes) : Model(file), raw_bytes_(raw_byte
   byte_fallback_ = model.get("byte_fallback", false);
   prefix_ = model.get("continuing_subword_prefix", "");
   suffix_ = model.get("end_of_word_suffix", "");
-  if (is_on(model, "unk_token")) {
+  const Value* unknown = model.find("unk_token");  // an empty one is a token, too, where one may be needed
+  if (is_on(model, "unk_token") || (unknown && unknown->is_string() && !raw_bytes && !byte_fallback_)) {
     unk_id_ = tokens_.find(model.at("unk_token").as_string());
     if (unk_id_ < 0) throw Error(ErrorKind::format, "unk_token is not in the vocabulary").key("model.unk_token");
   }

@@ -218,6 +218,7 @@ TEST(UsedColumns, AreThoseOfTheKindThePlanAndTheTemplate) {
   };
   const Value tokens = Value::map({{"kind", "tokenized"}});
   EXPECT_TRUE(uses(tokens, "labels"));
+  EXPECT_TRUE(uses(tokens, "attention_mask"));
   EXPECT_FALSE(uses(tokens, "text"));
   const Value story = Value::map({{"kind", "completion"}, {"field", "story"}});
   EXPECT_TRUE(uses(story, "story"));

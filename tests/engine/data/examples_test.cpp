@@ -100,6 +100,11 @@ TEST(Examples, ReadsTokens) {
   EXPECT_THAT(fault([] { token_example(row(R"({"input_ids": [1.5]})")); }), HasSubstr("want integers"));
   EXPECT_THAT(fault([] { token_example(row(R"({"input_ids": [99999999999]})")); }), HasSubstr("want integers"));
   EXPECT_THAT(fault([] { token_example(row(R"({"input_ids": "x"})")); }), HasSubstr("want a list"));
+  EXPECT_THAT(token_example(row(R"({"input_ids": [1, 2], "attention_mask": [1, 1]})")).ids, ElementsAre(1, 2));
+  for (const char* mask : {"[1, 0]", "[1]", "[1, 1, 1]"})
+    EXPECT_THAT(
+        fault([&] { token_example(row(R"({"input_ids": [1, 2], "attention_mask": )" + std::string(mask) + "}")); }),
+        HasSubstr("attention_mask is not 1 for each of 2 tokens"));
 }
 
 }  // namespace

@@ -74,6 +74,8 @@ TEST(Pairs, FindTheNamesThatPromptsHave) {
 TEST(Pairs, NameWhatARowLacks) {
   EXPECT_EQ(test::thrown([] { pair(R"({"question": "p", "chosen": "c"})", kIntel); }).message(),
             "no field 'rejected'; there are: question, chosen");
+  EXPECT_EQ(test::thrown([] { pair(R"({"question": "p", "chosen": "c", "rejected": null})", kIntel); }).message(),
+            "'rejected' is null, want text");
 }
 
 }  // namespace

@@ -63,6 +63,20 @@ std::string prompt(const std::string& row, const std::string& split) {
   return made[0].text + "|" + made[1].text;
 }
 
+TEST(RowFields, NullIsNoTextToLearn) {
+  const std::string full = prompt(R"({"instruction": "q", "output": "a"})", "{}");
+  EXPECT_EQ(prompt(R"({"instruction": null, "question": "q", "input": null, "output": null, "answer": "a"})", "{}"),
+            full);
+  EXPECT_THAT(test::refusal([] { prompt(R"({"instruction": "q", "output": null})", "{}"); }),
+              HasSubstr("x.jsonl:3: 'output' is null, want text"));
+  EXPECT_THAT(
+      test::refusal([] { prompt(R"({"question": null, "output": "a"})", R"({"field_instruction": "question"})"); }),
+      HasSubstr("'question' is null, want text"));
+  EXPECT_EQ(told(R"({"conversations": [{"role": null, "content": null, "from": "user", "value": "v"}]})",
+                 R"({"roles": {"user": ["human"]}})"),
+            told(R"({"conversations": [{"from": "user", "value": "v"}]})", R"({"roles": {"user": ["human"]}})"));
+}
+
 TEST(RowFields, InstructionsHaveManyNames) {
   const std::string alpaca = prompt(R"({"instruction": "q", "output": "a"})", "{}");
   EXPECT_THAT(alpaca, HasSubstr("### Instruction:\nq\n\n### Response:|a"));

@@ -203,6 +203,13 @@ TEST_F(TokenizerTest, RefusesPartsOfAnotherType) {
     write_with_model(key, part);
     EXPECT_THAT(fault(), HasSubstr("want")) << key << ' ' << part;
   }
+  write_with_model("unk_token", "\"\"");
+  EXPECT_EQ(fault(), "was taken") << "each byte has a token";
+  Value tree = parse_json(kSmall, "small");
+  tree.set("pre_tokenizer", Value());
+  tree.find("model")->set("unk_token", "");
+  write("tokenizer.json", write_json(tree));
+  EXPECT_THAT(fault(), HasSubstr("unk_token is not in the vocabulary"));
   write_with("version", "\"2.0\"");
   EXPECT_THAT(fault(), HasSubstr("version is '2.0', want '1.0'"));
   write_with("version", "\"1.0\"");
