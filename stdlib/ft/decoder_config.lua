@@ -39,6 +39,9 @@ local function windows_of(config, defaults, layers, refuse)
   return windows
 end
 
+-- Far above any model, and few enough to be counted through: a file may say anything.
+local most_layers, most_features = 10000, 2 ^ 31 - 1
+
 local function refuser(config)
   return function(key, got, want, help)
     local file, line = native.origin(config, key)
@@ -57,12 +60,22 @@ end
 ---   function(i, config, width) that names a layer's kind where layer_types does not, nil: none; always_slides: no
 ---   use_sliding_window is asked; sliding_window
 --- @return table; `windows` holds each layer's, 0 for none; `rotary_dim` the features of a head that are rotated; `q_dim`
----   and `kv_dim` those of all heads; refuse(key, got, want, help) raises
+---   and `kv_dim` those of all heads; refuse(key, got, want, help) raises;
+---   count(key, most, otherwise) is a whole number from 1 to `most`
 return function(config, defaults)
   local refuse = refuser(config)
-  local function need(key)
-    if config[key] == nil then refuse(key, "nothing", "a number") end
-    return config[key]
+  local function count(key, most, otherwise)
+    local value = config[key]
+    if value == nil and otherwise then return otherwise end
+    if value == nil then refuse(key, "nothing", "a number") end
+    if type(value) ~= "number" or value < 1 or value > most or value % 1 ~= 0 then
+      refuse(key, native.to_json(value), ("a whole number from 1 to %d"):format(most))
+    end
+    return value
+  end
+  local function need(key) return count(key, most_features) end
+  for key, want in pairs { layer_types = "a list", rope_parameters = "a map", rope_scaling = "a map" } do
+    if config[key] and type(config[key]) ~= "table" then refuse(key, tostring(config[key]), want) end
   end
   local activation_key, activation = defaults.activation_key or "hidden_act", defaults.activation or "silu"
   if (config[activation_key] or activation) ~= activation then
@@ -76,14 +89,15 @@ return function(config, defaults)
   local tied = config.tie_word_embeddings
   if tied == nil then tied = defaults.tie_word_embeddings or false end
   local rope, turned = rope_of(config, config.max_position_embeddings or defaults.positions or 2048, refuse, defaults)
-  local kv_heads = config.num_key_value_heads or defaults.kv_heads or heads
+  local kv_heads = count("num_key_value_heads", most_features, defaults.kv_heads or heads)
   return {
     vocab = need("vocab_size"), dim = need("hidden_size"), hidden = need("intermediate_size"),
-    layers = need("num_hidden_layers"), heads = heads, kv_heads = kv_heads, head_dim = head_dim,
+    layers = count("num_hidden_layers", most_layers), heads = heads, kv_heads = kv_heads, head_dim = head_dim,
     q_dim = heads * head_dim, kv_dim = kv_heads * head_dim,
     eps = config[defaults.eps_key or "rms_norm_eps"] or defaults.eps or 1e-6, std = config.initializer_range or 0.02,
     rope = rope, rotary_dim = math.floor(head_dim * turned),
-    windows = windows_of(config, defaults, need("num_hidden_layers"), refuse),
+    windows = windows_of(config, defaults, count("num_hidden_layers", most_layers), refuse),
     attention_bias = config.attention_bias or false, mlp_bias = config.mlp_bias or false, tied = tied, refuse = refuse,
+    count = count,
   }
 end

@@ -102,6 +102,18 @@ test.case("Gemma 2 caps where a cap is absent, as transformers does, and does no
   t.truthy(attn == nil and final == nil)
 end)
 
+test.case("counts that no model has are refused before anything is counted through", function(t)
+  for key, wrong in pairs { num_hidden_layers = 2 ^ 40, num_attention_heads = 0, vocab_size = 2.5, hidden_size = -4 } do
+    t.raises(function() describe(config("llama", { [key] = wrong })) end, ("model.config.%s: got"):format(key))
+  end
+  t.raises(function() describe(config("llama", { num_hidden_layers = "2" })) end, "want a whole number from 1 to 10000")
+  t.raises(function() describe(config("llama", { rope_parameters = 3 })) end, "model.config.rope_parameters: got 3, want a map")
+  t.raises(function() describe(config("mixtral", { num_local_experts = 2 ^ 40 })) end,
+    "model.config.num_local_experts: got 1099511627776, want a whole number from 1 to 10000")
+  t.raises(function() describe(config("qwen3_moe", { num_experts = -1 })) end, "model.config.num_experts: got -1")
+  t.equal(describe(config("qwen3_moe", { num_experts = 0 })).layers[1].blocks[2].blocks[2].type, "swiglu")
+end)
+
 test.case("Gemma 3 is refused a cap on scores, which transformers reads and computes without", function(t)
   local function made(cap) return describe(config("gemma3_text", { head_dim = 8, attn_logit_softcapping = cap })) end
   t.raises(function() made(50.0) end, "model.config.attn_logit_softcapping: got 50, want null")

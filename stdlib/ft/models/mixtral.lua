@@ -10,7 +10,7 @@ return function(config)
   local part = decoder_parts(c)
   local function experts()
     local made = {}
-    for e = 1, config.num_local_experts or 8 do
+    for e = 1, c.count("num_local_experts", 10000, 8) do
       made[e] = nn.swiglu {
         name = "experts." .. e - 1, gate = part.linear("w1", c.dim, c.hidden), up = part.linear("w3", c.dim, c.hidden),
         down = part.linear("w2", c.hidden, c.dim),

@@ -10,11 +10,13 @@ return function(config)
   })
   local part = decoder_parts(c)
 
-  local count = config.num_experts or config.num_local_experts or 128
+  local function experts_of(key, otherwise) return config[key] == 0 and 0 or c.count(key, 10000, otherwise) end
+  local count = experts_of("num_experts", experts_of("num_local_experts", 128))
+  local sparse_step = c.count("decoder_sparse_step", 10000, 1)
   local dense = {}
   for _, i in ipairs(config.mlp_only_layers or {}) do dense[i + 1] = true end
   local function feed_forward(i)
-    if dense[i] or count == 0 or i % (config.decoder_sparse_step or 1) ~= 0 then return part.swiglu() end
+    if dense[i] or count == 0 or i % sparse_step ~= 0 then return part.swiglu() end
     local experts = {}
     for e = 1, count do
       experts[e] = part.swiglu { name = "experts." .. e - 1, hidden = config.moe_intermediate_size or 768 }
