@@ -19,6 +19,15 @@ constexpr std::string_view kBaseLayer = ".base_layer.weight";
   throw error;
 }
 
+std::filesystem::path tensors_of(const std::filesystem::path& directory) {
+  const std::filesystem::path file = directory / "adapter_model.safetensors", older = directory / "adapter_model.bin";
+  if (!std::filesystem::exists(file) && std::filesystem::exists(older))
+    throw Error(ErrorKind::config, "holds an adapter as PEFT wrote them before safetensors, which is not read")
+        .at(older.string())
+        .help("load it in PEFT and write it by save_pretrained: that makes adapter_model.safetensors");
+  return file;
+}
+
 Value read_config(const std::filesystem::path& path) {
   Value config = read_json(path);
   check_peft_config(config);
@@ -101,8 +110,7 @@ void check_peft_config(const Value& config) {
 }
 
 PeftAdapter::PeftAdapter(const std::filesystem::path& directory)
-    : file_(directory / "adapter_model.safetensors"),
-      options_(plan_options(read_config(directory / "adapter_config.json"))) {}
+    : file_(tensors_of(directory)), options_(plan_options(read_config(directory / "adapter_config.json"))) {}
 
 const TensorEntry* PeftAdapter::find(const std::string& parameter) const {
   return file_.find(std::string(kPeftPrefix) + parameter);

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/formats/file.h"
 #include "engine/formats/json.h"
 #include "engine/formats/peft_adapter.h"
+#include "tests/temporary_directory.h"
+#include "tests/thrown.h"
 
 namespace ft {
 namespace {
@@ -39,6 +42,13 @@ TEST(PeftOptions, ArePeftsOwnWhereTheFileIsSilent) {
   EXPECT_EQ(options.at("alpha").as_number(), 3);
   EXPECT_EQ(options.at("r").as_integer(), 8);
   EXPECT_FALSE(options.at("use_rslora").as_bool());
+}
+
+TEST(PeftAdapter, SaysWhatToDoWithAnOlderFile) {
+  const test::TemporaryDirectory directory;
+  write_text(directory / "adapter_config.json", "{}");
+  write_text(directory / "adapter_model.bin", "");
+  EXPECT_ERROR(PeftAdapter(directory.path()), config, "adapter_model.bin: holds an adapter as PEFT wrote them before");
 }
 
 }  // namespace
