@@ -8,7 +8,8 @@
 
 namespace ft {
 
-/// Error(io) "WHAT: the system's words" at the path; of a full disk with what to do.   @param reason an errno
+/// Error(io) "WHAT: the system's words" at the path; of a full disk and of a pipe with what to do.   @param reason an
+/// errno
 Error file_error(const std::filesystem::path& path, const std::string& what, int reason);
 
 }  // namespace ft
