@@ -24,6 +24,9 @@ local function windows_of(config, defaults, layers, refuse)
     local usual = type(defaults.window) == "function" and defaults.window or usual_kinds[defaults.window]
     local switched_on = defaults.always_slides or config.use_sliding_window
     local width = switched_on and (config.sliding_window or defaults.sliding_window or 0) or 0
+    if config.layer_types and #config.layer_types ~= layers then
+      refuse("layer_types", ("%d kinds"):format(#config.layer_types), ("one for each of %d layers"):format(layers))
+    end
     for i = 1, layers do
       local kind = config.layer_types and config.layer_types[i] or usual(i, config, width)
       if kind == "sliding_attention" and width == 0 then
@@ -90,11 +93,14 @@ return function(config, defaults)
   if tied == nil then tied = defaults.tie_word_embeddings or false end
   local rope, turned = rope_of(config, config.max_position_embeddings or defaults.positions or 2048, refuse, defaults)
   local kv_heads = count("num_key_value_heads", most_features, defaults.kv_heads or heads)
+  local eps_key = defaults.eps_key or "rms_norm_eps"
+  local eps = config[eps_key] or defaults.eps or 1e-6
+  if type(eps) ~= "number" or eps < 0 then refuse(eps_key, native.to_json(eps), "a number of 0 or more") end
   return {
     vocab = need("vocab_size"), dim = need("hidden_size"), hidden = need("intermediate_size"),
     layers = count("num_hidden_layers", most_layers), heads = heads, kv_heads = kv_heads, head_dim = head_dim,
     q_dim = heads * head_dim, kv_dim = kv_heads * head_dim,
-    eps = config[defaults.eps_key or "rms_norm_eps"] or defaults.eps or 1e-6, std = config.initializer_range or 0.02,
+    eps = eps, std = config.initializer_range or 0.02,
     rope = rope, rotary_dim = math.floor(head_dim * turned),
     windows = windows_of(config, defaults, count("num_hidden_layers", most_layers), refuse),
     attention_bias = config.attention_bias or false, mlp_bias = config.mlp_bias or false, tied = tied, refuse = refuse,

@@ -114,6 +114,13 @@ test.case("counts that no model has are refused before anything is counted throu
   t.equal(describe(config("qwen3_moe", { num_experts = 0 })).layers[1].blocks[2].blocks[2].type, "swiglu")
 end)
 
+test.case("kinds for some layers alone, and an epsilon below 0, are refused", function(t)
+  local function qwen(kinds) return describe(config("qwen3", { layer_types = kinds })) end
+  t.raises(function() qwen { "full_attention" } end, "model.config.layer_types: got 1 kinds, want one for each of")
+  t.raises(function() describe(config("llama", { rms_norm_eps = -1 })) end,
+    "model.config.rms_norm_eps: got -1, want a number of 0 or more")
+end)
+
 test.case("Gemma 3 is refused a cap on scores, which transformers reads and computes without", function(t)
   local function made(cap) return describe(config("gemma3_text", { head_dim = 8, attn_logit_softcapping = cap })) end
   t.raises(function() made(50.0) end, "model.config.attn_logit_softcapping: got 50, want null")
