@@ -13,6 +13,8 @@ namespace ft {
 
 /// An entry of tokenizer.json's added_tokens.
 struct AddedToken {
+  static constexpr int32_t kNoId = -2;  ///< of one that a file names and none lists
+
   int32_t id = 0;
   std::string content;
   bool single_word = false;  ///< not beside a word character
@@ -22,7 +24,7 @@ struct AddedToken {
   bool special = false;
 };
 
-/// Bytes [begin, end) of a text; `id` is the added token there, or kPlain.
+/// Bytes [begin, end) of a text; `id` is the added token there (AddedToken::kNoId for one without), or kPlain.
 struct TextSpan {
   static constexpr int32_t kPlain = -1;
   size_t begin, end;

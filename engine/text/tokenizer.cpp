@@ -34,6 +34,15 @@ const Value& entry_of(const Value& tree, const char* key) {
   return v ? *v : kNull;
 }
 
+/// The id of an added token in a text.   @throws Error(format) for one that has none: transformers gives it one that
+/// the model has no row for
+int32_t id_of(const TextSpan& span, std::string_view text) {
+  if (span.id != AddedToken::kNoId) return span.id;
+  throw Error(ErrorKind::format, "text has '" + std::string(text.substr(span.begin, span.end - span.begin)) +
+                                     "', which tokenizer_config.json calls a token, and no file has an id for it")
+      .help("add it to the model (ft.hf { added_tokens = … }), or take it out of the text");
+}
+
 /// tokenizer.json; where there is none, a tokenizer.model.
 std::filesystem::path tokenizer_file_in(const std::filesystem::path& folder) {
   std::filesystem::path file = folder / "tokenizer.json";
@@ -44,15 +53,18 @@ std::filesystem::path tokenizer_file_in(const std::filesystem::path& folder) {
 AddedTokenMatcher matcher_of(const Vocabulary& vocabulary, bool normalized, const Normalizer& normalizer) {
   std::vector<AddedToken> tokens;
   std::vector<std::string> patterns;
-  for (const bool special : {true, false}) {  // of two that normalize alike, `tokenizers` meets the special one first
-    for (const AddedToken& token : vocabulary.added()) {
+  const auto add = [&](const std::vector<AddedToken>& added, bool special) {
+    for (const AddedToken& token : added) {
       if (token.normalized != normalized || token.special != special) continue;
       tokens.push_back(token);
       AlignedText pattern(token.content, 0);
       if (normalized) normalizer.apply(pattern);
       patterns.emplace_back(pattern.text());
     }
-  }
+  };
+  // Of two that normalize alike, `tokenizers` meets the special one first.
+  for (const bool special : {true, false}) add(vocabulary.added(), special);
+  add(vocabulary.without_id(), true);
   return AddedTokenMatcher(std::move(tokens), patterns);
 }
 
@@ -134,7 +146,7 @@ void Tokenizer::State::encode_raw(AlignedText text, Scratch& scratch, std::vecto
   for (const TextSpan& span : spans) {
     if (span.id != TextSpan::kPlain) {
       const auto [begin, end] = text.source(span.begin, span.end);
-      out.push_back({span.id, begin, end});
+      out.push_back({id_of(span, text.text()), begin, end});
     } else {
       encode_piece(text.slice(span.begin, span.end), scratch, out);
     }
@@ -158,7 +170,7 @@ std::vector<Tokenizer::Token> Tokenizer::State::encode(std::string_view text) co
       if (drops_lone_space && out.size() == 1 && spans[0].id == TextSpan::kPlain && vocabulary.is_special(span.id) &&
           vocabulary.token(out[0].id) == "▁")
         out.clear();
-      out.push_back({span.id, begin, end});
+      out.push_back({id_of(span, text), begin, end});
     } else {
       encode_raw(AlignedText(text.substr(begin, end - begin), begin), *scratch, out);
     }

@@ -20,26 +20,26 @@ AddedToken parse_added(const Value& tree) {
 }
 
 /// What the configuration calls a special token: `eos_token`, `image_token`, …, and those of its lists.
-std::vector<std::pair<std::string, AddedToken>> named_tokens(const Value& config) {
-  std::vector<std::pair<std::string, AddedToken>> out;
-  const auto take = [&](const std::string& key, const Value& named) {
+std::vector<AddedToken> named_tokens(const Value& config) {
+  std::vector<AddedToken> out;
+  const auto take = [&](const Value& named) {
     if (!named.is_string() && !named.find("content")) return;
     AddedToken token;
     if (named.is_map()) token = parse_added(named);
     if (named.is_map() && !named.find("normalized")) token.normalized = false;
     if (named.is_string()) token.content = named.as_string();
     token.special = true;
-    out.emplace_back(key, std::move(token));
+    out.push_back(std::move(token));
   };
   if (!config.is_map()) return out;
   for (const auto& [key, named] : config.as_map())
-    if (key.ends_with("_token")) take(key, named);
+    if (key.ends_with("_token")) take(named);
   for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
     const Value* listed = config.find(key);
     if (listed && listed->is_list())
-      for (const Value& named : listed->as_list()) take(key, named);
+      for (const Value& named : listed->as_list()) take(named);
     if (listed && listed->is_map())
-      for (const auto& [name, named] : listed->as_map()) take(key, named);
+      for (const auto& [name, named] : listed->as_map()) take(named);
   }
   return out;
 }
@@ -78,15 +78,15 @@ void Vocabulary::add_tokens(const Value& added_tokens, const Value& config) {
 }
 
 void Vocabulary::add_named_tokens(const Value& config) {
-  for (auto& [key, token] : named_tokens(config)) {
+  for (AddedToken& token : named_tokens(config)) {
     if (const auto known = added_by_text_.find(token.content); known != added_by_text_.end())
       added_[known->second].special = true;
     else if (model_->tokens().find(token.content) >= 0)
       add(std::move(token), std::nullopt);
-    else if (!token.content.empty() && key != "bos_token" && key != "eos_token" && key != "pad_token")  // read_marks'
-      throw Error(ErrorKind::format, key + " of tokenizer_config.json names '" + token.content +
-                                         "', which is not a token of tokenizer.json")
-          .help("list it in added_tokens of tokenizer.json with an id that the model has a row for, or do not name it");
+    else if (!token.content.empty()) {
+      token.id = AddedToken::kNoId;
+      without_id_.push_back(std::move(token));
+    }
   }
 }
 

@@ -33,11 +33,13 @@ class Vocabulary {
   void add_tokens(const Value& added_tokens, const Value& config);
 
   /// Makes added tokens of those that the configuration calls special (as transformers does): a model's own token is
-  /// then found in texts as it stands.   @throws Error(format) for one that is no token
+  /// then found in texts as it stands. One that is no token has kNoId: CodeLlama's `fill_token` is, and no text of
+  /// most data sets has it.
   void add_named_tokens(const Value& config);
 
   const Model& model() const { return *model_; }
-  const std::vector<AddedToken>& added() const { return added_; }
+  const std::vector<AddedToken>& added() const { return added_; }  ///< in the order of their ids
+  const std::vector<AddedToken>& without_id() const { return without_id_; }
   std::optional<int32_t> find(std::string_view token) const;
   /// An added token, or nullptr.
   const AddedToken* added_token(int32_t id) const {
@@ -53,7 +55,7 @@ class Vocabulary {
   void add(AddedToken token, std::optional<int64_t> stated_id);
 
   std::unique_ptr<const Model> model_;
-  std::vector<AddedToken> added_;
+  std::vector<AddedToken> added_, without_id_;
   std::unordered_map<std::string, size_t> added_by_text_;
   std::unordered_map<int32_t, size_t> added_by_id_;
   int32_t highest_added_ = -1;

@@ -45,7 +45,9 @@ class TokenizerTest : public ::testing::Test {
 
   std::string fault() {
     const std::string said = test::refusal([&] { Tokenizer::load(folder_); });
-    if (said != "was taken") EXPECT_THAT(said, HasSubstr("tokenizer"));
+    if (said != "was taken") {
+      EXPECT_THAT(said, HasSubstr("tokenizer"));
+    }
     return said;
   }
 
@@ -169,8 +171,14 @@ TEST_F(TokenizerTest, FindsTheTokensThatItsConfigurationNames) {
   write("special_tokens_map.json", R"({"sep_token": "ab"})");
   EXPECT_THAT(Tokenizer::load(folder_)->encode("aba", false), ElementsAre(2, 0));
   write("special_tokens_map.json", "{}");
-  write("tokenizer_config.json", R"({"additional_special_tokens": ["<new>"]})");
-  EXPECT_THAT(fault(), HasSubstr("additional_special_tokens of tokenizer_config.json names '<new>', which is not"));
+  for (const char* config : {R"({"additional_special_tokens": ["<new>"]})", R"({"fill_token": "<new>"})"}) {
+    write("tokenizer_config.json", config);
+    const auto without = Tokenizer::load(folder_);
+    EXPECT_EQ(without->token_id("<new>"), std::nullopt);
+    EXPECT_FALSE(without->encode("a<ne", false).empty());
+    EXPECT_THAT(test::refusal([&] { without->encode("a <new>", false); }),
+                HasSubstr("text has '<new>', which tokenizer_config.json calls a token, and no file has an id for it"));
+  }
   write("tokenizer_config.json", R"({"split_special_tokens": true})");
   EXPECT_THAT(fault(), HasSubstr("tokenizer_config.json: split_special_tokens is not implemented"));
 }
