@@ -139,7 +139,9 @@ Value complete_config(const std::filesystem::path& folder, const Value& added_to
   if (!more.is_map()) refuse("added_tokens.json", "is " + describe(more) + ", want a map of tokens to ids");
   Value::Map listed;
   for (const auto& [text, id] : more.as_map()) {
-    const auto is_it = [&](const Value& one) { return one.find("content") && one.get("content", "") == text; };
+    const auto is_it = [&text = text](const Value& one) {  // named again: clang 14 captures no binding
+      return one.find("content") && one.get("content", "") == text;
+    };
     if (added_tokens.is_list() && std::any_of(added_tokens.as_list().begin(), added_tokens.as_list().end(), is_it))
       continue;
     if (!id.is_integer()) refuse("added_tokens.json", "gives '" + text + "' " + describe(id) + ", want an id");
