@@ -9,6 +9,7 @@
 
 #include "engine/formats/safetensors.h"
 #include "tests/recipes/small_model.h"
+#include "tests/recipes/train_plan.h"
 
 namespace ft::test {
 namespace {
@@ -20,7 +21,7 @@ constexpr double kLoss = 3e-6;  // fp32 sums in another order, three steps deep
 
 fs::path golden(const std::string& name) { return fs::path(ft_source_dir()) / "tests/golden/adapters" / name; }
 
-constexpr const char* kRecipe = R"(local ft = require "ft"
+const std::string kRecipe = std::string(R"(local ft = require "ft"
 local opt = ft.options {
   model = { "path" }, from = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 3 },
   quantize = { "string", default = "none" }, double_quant = { "boolean", default = true }, dora = { "boolean", default = false }, lr = { "number", default = 0.05 },
@@ -36,15 +37,7 @@ local plan = ft.plan {
   optimizer = ft.sgd { lr = opt.lr, schedule = ft.constant {} },
   batch = { total = 2, micro = 1 }, epochs = 1000, max_steps = opt.steps, save = { dir = opt.out },
 }
-local run = plan:start()
-for step, window in run:steps() do
-  local tokens, loss = run:sum(window:tokens()), 0
-  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
-  run:update()
-  run:log { step = step, loss = run:sum(loss) }
-end
-run:finish()
-)";
+)") + test::kTrainPlan;
 
 std::vector<float> fp32_of(const SafetensorsFile& file, const TensorEntry& entry) {
   std::vector<float> values(static_cast<size_t>(entry.numel()));

@@ -9,6 +9,7 @@
 #include "engine/formats/checkpoint.h"
 #include "engine/formats/safetensors.h"
 #include "tests/recipes/small_model.h"
+#include "tests/recipes/train_plan.h"
 
 namespace ft::test {
 namespace {
@@ -25,7 +26,7 @@ constexpr double kCutAnew = 3e-4;  // slices whose blocks are not the file's: on
 
 fs::path golden(const std::string& name) { return fs::path(ft_source_dir()) / "tests/golden/resume" / name; }
 
-constexpr const char* kRecipe = R"(local ft = require "ft"
+const std::string kRecipe = std::string(R"(local ft = require "ft"
 local opt = ft.options {
   model = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 8 }, every = { "integer", default = 0 },
   r = { "integer", default = 0 }, alpha = { "number", default = 6 }, bits = { "integer", default = 32 },
@@ -43,15 +44,7 @@ local plan = ft.plan {
     or ft.adamw { lr = 0.02, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0.1, bits = opt.bits, schedule = schedule },
   batch = { total = 4, micro = 1 }, epochs = 1000, max_steps = opt.steps, save = { dir = opt.out, every = opt.every },
 }
-local run = plan:start()
-for step, window in run:steps() do
-  local tokens, loss = run:sum(window:tokens()), 0
-  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
-  run:update()
-  run:log { step = step, loss = run:sum(loss) }
-end
-run:finish()
-)";
+)") + test::kTrainPlan;
 
 struct Source {
   const char* path;

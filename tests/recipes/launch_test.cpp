@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "tests/recipes/small_model.h"
+#include "tests/recipes/train_plan.h"
 
 namespace ft::test {
 namespace {
@@ -17,22 +18,14 @@ using testing::HasSubstr;
 using testing::Not;
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
-constexpr const char* kRecipe = R"(local ft = require "ft"
+const std::string kRecipe = std::string(R"(local ft = require "ft"
 local opt = ft.options { out = { "output", default = "runs/launch" } }
 local plan = ft.plan {
   model = ft.scratch { "parts/config.json", tokenizer = "parts", compute = "fp32" },
   data = { train = ft.completion { "corpus.jsonl", seq_len = 32, pack = false, limit = 24 } },
   optimizer = ft.adamw { lr = 1e-3 }, batch = { total = 4, micro = 1 }, max_steps = 3, save = { dir = opt.out },
 }
-local run = plan:start()
-for step, window in run:steps() do
-  local tokens, loss = run:sum(window:tokens()), 0
-  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
-  run:update()
-  run:log { step = step, loss = run:sum(loss) }
-end
-run:finish()
-)";
+)") + kTrainPlan;
 
 class Launch : public testing::Test {
  protected:

@@ -9,6 +9,7 @@
 
 #include "engine/formats/safetensors.h"
 #include "tests/recipes/small_model.h"
+#include "tests/recipes/train_plan.h"
 
 namespace ft::test {
 namespace {
@@ -18,7 +19,7 @@ using testing::Not;
 
 constexpr double kLoss = 3e-6;  // fp32 sums in another order, three steps deep
 
-constexpr const char* kRecipe = R"(local ft = require "ft"
+const std::string kRecipe = std::string(R"(local ft = require "ft"
 local opt = ft.options {
   model = { "path" }, out = { "output", default = "run" }, steps = { "integer", default = 3 }, lr = { "number", default = 0.05 },
   kind = { "string", default = "full" }, multiple = { "integer", default = 1 }, rows = { "string", default = "mean" },
@@ -45,15 +46,7 @@ local plan = ft.plan {
   optimizer = ft.sgd { lr = opt.lr, schedule = ft.constant {} },
   batch = { total = opt.total, micro = 1 }, epochs = 1000, max_steps = opt.steps, save = { dir = opt.out, every = opt.every },
 }
-local run = plan:start()
-for step, window in run:steps() do
-  local tokens, loss = run:sum(window:tokens()), 0
-  for batch in window:each() do loss = loss + run:backward(batch, tokens) end
-  run:update()
-  run:log { step = step, loss = run:sum(loss) }
-end
-run:finish()
-)";
+)") + test::kTrainPlan;
 
 Json gold() { return Json::parse(slurp(fs::path(ft_source_dir()) / "tests/golden/tokens.json")); }
 
