@@ -29,8 +29,7 @@ constexpr Names kLayer[] = {{"input_layernorm", "attn_norm"},    {"post_attentio
                             {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
                             {"mlp.down_proj", "ffn_down"}};
 
-// "blk.3.attn_q.weight" of a layer's tensor: `module` is what stands behind "model.layers.".   @return "" for none
-// known
+// "blk.3.attn_q.weight", or "" for a name that is not known.   @param module what stands behind "model.layers."
 std::string gguf_layer_name(std::string_view module, std::string_view suffix, bool gemma) {
   int layer = 0;
   const std::from_chars_result read = std::from_chars(module.data(), module.data() + module.size(), layer);
